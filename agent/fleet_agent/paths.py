@@ -1,0 +1,48 @@
+"""Where an agent keeps its state: one folder, laid out here and nowhere else."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StatePaths:
+    """The state folder of one agent.
+
+    identity/   device.json (who I am, where the controller is), key.pem (0600), certificate.pem, ca.pem
+    trust/      TUF metadata and verified targets; written by the trust child only
+    slots/      one folder per installed variant, named by its manifest's digest
+    slots.json  which slot is active, which one was before
+    update.json the record of the newest update
+    downloads/  encoded blobs on their way, named by their digest
+    outbox.db   telemetry that no ack covers yet
+    """
+
+    root: Path
+
+    @property
+    def identity(self) -> Path:
+        return self.root / "identity"
+
+    @property
+    def trust(self) -> Path:
+        return self.root / "trust"
+
+    @property
+    def slots(self) -> Path:
+        return self.root / "slots"
+
+    @property
+    def pointers(self) -> Path:
+        return self.root / "slots.json"
+
+    @property
+    def record(self) -> Path:
+        return self.root / "update.json"
+
+    @property
+    def downloads(self) -> Path:
+        return self.root / "downloads"
+
+    @property
+    def outbox(self) -> Path:
+        return self.root / "outbox.db"

@@ -1,0 +1,99 @@
+"""What supervisor and worker say to each other, one JSON document a line, over a socket pair.
+
+The worker is ``python -m fleet_agent.worker --control FD``. The first line it reads is its
+`WorkerSpec`. It loads the model, warms up, runs the golden vectors, then says `Ready` or
+`Failed` and waits. After `Serve` it accepts connections on the listening sockets it was handed;
+after `Drain` it accepts no more, answers each connection's next request with
+``Connection: close``, and says `Drained` and exits once all are closed or the linger is over.
+When the control socket closes it exits: a worker never outlives its supervisor.
+This module is all that the supervisor side may import of this package.
+"""
+
+import msgspec
+
+from fleet_shared.messages.reported import Failure
+from fleet_shared.names import AssignmentId, Digest
+
+
+class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Samples that are replayed for inference: a folder or archive of images
+    (``CLASS/name.png``) or an ``.npz`` with ``x`` and, if known, ``y``."""
+
+    path: str
+    rate_hz: float
+    loop: bool = True
+
+
+class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """``listen_fds``: inherited listening sockets (TCP on loopback, Unix), owned by the
+    supervisor. ``runtime``: name of the runtime module, e.g. ``litert``."""
+
+    slot: str
+    manifest: Digest
+    assignment: AssignmentId
+    runtime: str
+    threads: int
+    listen_fds: tuple[int, ...]
+    stats_interval_s: float
+    linger_s: float
+    source: SourceSpec | None = None
+
+
+class Serve(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Accept connections and start the source."""
+
+
+class Drain(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Stop accepting, finish, exit."""
+
+
+class SelfTest(msgspec.Struct, frozen=True, kw_only=True):
+    """How the golden vectors came out. Differences in the output's real unit."""
+
+    samples: int
+    max_difference: float
+    tolerance: float
+    class_flips: int
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    runtime: str
+    runtime_version: str
+    load_ms: float
+    warmup_us: float
+    self_test: SelfTest
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The worker gives up and exits. ``self_test`` is there if it was the reason."""
+
+    failure: Failure
+    self_test: SelfTest | None = None
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    pass
+
+
+class Drained(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    pass
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """One window of inference; sent every ``stats_interval_s``, also when idle (a heartbeat on
+    progress). ``labelled`` samples had a label, ``correct`` of them were right."""
+
+    window_ms: int
+    requests: int
+    errors: int
+    latency_p50_us: float | None
+    latency_p90_us: float | None
+    latency_p99_us: float | None
+    labelled: int
+    correct: int
+    classes: dict[str, int]
+    rss_bytes: int
+
+
+ToWorker = Serve | Drain
+FromWorker = Ready | Failed | Serving | Drained | Stats

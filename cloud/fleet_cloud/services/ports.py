@@ -1,0 +1,229 @@
+"""What the use cases need of the world. Adapters implement these; fakes in the test kit do too,
+and one contract test runs against both.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from fleet_cloud.domain.device import Device
+from fleet_cloud.domain.model import ModelVersion
+from fleet_cloud.domain.rollout import Assignment, AssignmentChange, Rollout, RolloutId, RolloutState
+from fleet_cloud.domain.stream import StreamState
+from fleet_shared.messages.desired import Desired, EncodedBlob
+from fleet_shared.messages.telemetry import Event, Sample
+from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName
+from fleet_shared.version import Version
+
+
+class Clock(Protocol):
+    def now_ms(self) -> int:
+        """Wall time in ms since 1970."""
+
+
+class Ids(Protocol):
+    def new_id(self) -> str:
+        """A random id of 128 bits, safe in a URL, a topic and a file name."""
+
+
+class Trust(Protocol):
+    """Release keys and assignment key."""
+
+    key_epoch: int
+
+    def release(self, manifests: Mapping[Digest, bytes]) -> None:
+        """Release these manifests; releasing one again changes nothing."""
+
+    def sign_desired(self, desired: Desired) -> bytes:
+        """Return the signed envelope, as it is published."""
+
+    def refresh(self, now_ms: int) -> None:
+        """Renew release metadata whose end is near."""
+
+
+class CertificateAuthority(Protocol):
+    ca_pem: str
+    root_json: str
+
+    def sign_csr(self, csr_pem: str, device: DeviceId) -> str:
+        """Return a client certificate (PEM); raise `Invalid` for a CSR of another device."""
+
+    def public_key_digest(self, csr_pem: str) -> Digest:
+        """Return the sha256 of the CSR's public key (DER SubjectPublicKeyInfo)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    sha256: Digest
+    size_bytes: int
+
+
+class BlobStore(Protocol):
+    """Immutable bytes by digest: file system or S3."""
+
+    def put(self, sha256: Digest, parts: Iterator[bytes]) -> BlobInfo:
+        """Store a blob whole or not at all; raise `Invalid` (``blob.digest``) when the bytes
+        have another digest. Storing it again is harmless."""
+
+    def info(self, sha256: Digest) -> BlobInfo | None: ...
+
+    def read(self, sha256: Digest, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield bytes [start, end) in parts; raise `NotFound`."""
+
+    def presigned_url(self, sha256: Digest, life_s: int) -> str | None:
+        """Return a URL that the store itself serves, or none when the controller must."""
+
+
+class Devices(Protocol):
+    def get(self, device: DeviceId) -> Device | None: ...
+
+    def put(self, device: Device) -> None: ...
+
+    def page(self, after: DeviceId | None, limit: int) -> Sequence[Device]:
+        """Devices by id, after the given one."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentGrant:
+    """A token as it is kept: hashed. ``device`` and ``public_key_sha256`` once it is used."""
+
+    secret_sha256: Digest
+    created_ms: int
+    expires_ms: int
+    labels: Mapping[str, str]
+    device: DeviceId | None = None
+    public_key_sha256: Digest | None = None
+
+
+class Enrolments(Protocol):
+    def get(self, secret_sha256: Digest) -> EnrolmentGrant | None: ...
+
+    def put(self, grant: EnrolmentGrant) -> None: ...
+
+
+class Models(Protocol):
+    def get(self, model: ModelName, version: Version) -> ModelVersion | None: ...
+
+    def find_content(self, model: ModelName, content: Digest) -> ModelVersion | None: ...
+
+    def newest(self, model: ModelName) -> ModelVersion | None: ...
+
+    def versions(self, model: ModelName | None) -> Sequence[ModelVersion]:
+        """All versions of one model, or of every model, newest first within a model."""
+
+    def add(self, version: ModelVersion) -> None: ...
+
+    def encodings(self, blob: Digest) -> Sequence[EncodedBlob]: ...
+
+    def add_encoding(self, encoding: EncodedBlob) -> None: ...
+
+
+class Rollouts(Protocol):
+    def get(self, rollout: RolloutId) -> Rollout | None: ...
+
+    def add(self, rollout: Rollout) -> None: ...
+
+    def set_state(self, rollout: RolloutId, state: RolloutState) -> None: ...
+
+    def running(self, limit: int) -> Sequence[Rollout]: ...
+
+    def page(self, limit: int) -> Sequence[Rollout]:
+        """Newest first."""
+
+
+class Assignments(Protocol):
+    def get(self, assignment: AssignmentId) -> Assignment | None: ...
+
+    def put(self, assignment: Assignment) -> None:
+        """Insert or change; a changed state or failure is added to the history."""
+
+    def of_rollout(self, rollout: RolloutId) -> Sequence[Assignment]: ...
+
+    def open_of_device(self, device: DeviceId) -> Sequence[Assignment]: ...
+
+    def history(self, assignment: AssignmentId) -> Sequence[AssignmentChange]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryTotals:
+    """Over all streams of a device. ``pending`` rows are on the device still, as it last said."""
+
+    samples: int
+    events: int
+    lost: int
+    duplicates: int
+    thinned: int
+    rejected: int
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A row with the time of its receipt, by which tables are partitioned."""
+
+    received_ms: int
+    device: DeviceId
+    stream: str
+    row: Sample | Event
+
+
+class Telemetry(Protocol):
+    def lock_stream(self, device: DeviceId, stream: str) -> StreamState | None:
+        """Return the state of a stream and hold its row until the end of the transaction."""
+
+    def put_stream(self, device: DeviceId, stream: str, state: StreamState) -> None: ...
+
+    def add(self, rows: Sequence[Received]) -> None: ...
+
+    def add_rejected(
+        self, device: DeviceId, stream: str, seq: int, code: str, raw: bytes, now_ms: int
+    ) -> None: ...
+
+    def samples(
+        self, device: DeviceId, source: str | None, since_ms: int, limit: int
+    ) -> Sequence[Received]:
+        """Newest ``limit`` samples received since, oldest first."""
+
+    def events(self, device: DeviceId | None, since_ms: int, limit: int) -> Sequence[Received]:
+        """Newest ``limit`` events received since, oldest first."""
+
+    def totals(self, device: DeviceId) -> TelemetryTotals: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingMessage:
+    """An MQTT message that a committed decision causes. A newer one with the same ``topic``
+    replaces an unsent older one."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    id: int | None = None
+
+
+class Outbox(Protocol):
+    """Messages committed together with the decisions that cause them."""
+
+    def add(self, message: OutgoingMessage) -> None: ...
+
+    def pending(self, limit: int) -> Sequence[OutgoingMessage]: ...
+
+    def remove(self, ids: Sequence[int]) -> None: ...
+
+
+class Transaction(Protocol):
+    """All repositories over one database transaction."""
+
+    devices: Devices
+    enrolments: Enrolments
+    models: Models
+    rollouts: Rollouts
+    assignments: Assignments
+    telemetry: Telemetry
+    outbox: Outbox
+
+
+class UnitOfWork(Protocol):
+    def begin(self) -> AbstractContextManager[Transaction]:
+        """Open a transaction: committed at the end of the block, undone by an exception."""

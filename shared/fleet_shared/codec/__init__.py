@@ -1,0 +1,63 @@
+"""Encodings: the ways one blob can travel.
+
+A blob is named by the sha256 of its plain bytes; an encoding is another blob that gives them
+back. Encodings are listed in a desired document with hash and both lengths. A decoder never
+produces more than the length that was promised.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from typing_extensions import assert_never
+
+from fleet_shared.codec import identity, zstd
+from fleet_shared.errors import CodecError
+from fleet_shared.wire import OpenEnum
+
+
+class Encoding(OpenEnum):
+    IDENTITY = "identity"
+    ZSTD = "zstd"
+    UNKNOWN = "unknown"
+
+
+SUPPORTED = (Encoding.IDENTITY, Encoding.ZSTD)
+
+
+def encode_blob(encoding: Encoding, content: bytes) -> bytes:
+    """Return ``content`` in ``encoding``; the same bytes for the same content."""
+    match encoding:
+        case Encoding.IDENTITY:
+            return content
+        case Encoding.ZSTD:
+            return zstd.encode(content)
+        case Encoding.UNKNOWN:
+            raise CodecError("cannot encode with an unknown encoding")
+        case _ as never:
+            assert_never(never)
+
+
+def decode_blob(encoding: Encoding, parts: Iterable[bytes], size_bytes: int) -> Iterator[bytes]:
+    """Yield the plain bytes of ``parts``, exactly ``size_bytes`` of them, in bounded memory.
+
+    Raises `CodecError` on damage, and as soon as more or in the end fewer bytes come out.
+    """
+    produced = 0
+    for part in _decode(encoding, parts):
+        produced += len(part)
+        if produced > size_bytes:
+            raise CodecError(f"{encoding.value} gives more than the promised {size_bytes} bytes")
+        yield part
+    if produced != size_bytes:
+        raise CodecError(f"{encoding.value} gives {produced} bytes, promised were {size_bytes}")
+
+
+def _decode(encoding: Encoding, parts: Iterable[bytes]) -> Iterator[bytes]:
+    match encoding:
+        case Encoding.IDENTITY:
+            return identity.decode(parts)
+        case Encoding.ZSTD:
+            return zstd.decode(parts)
+        case Encoding.UNKNOWN:
+            raise CodecError("this agent does not know the encoding", hint="update the agent")
+        case _ as never:
+            assert_never(never)

@@ -1,0 +1,47 @@
+"""Zstandard (RFC 8878), one frame, level 19. Models are packed once and carried often."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from fleet_shared.errors import CodecError
+
+LEVEL: Final = 19
+OUTPUT_PART_BYTES: Final = 128 * 1024
+WINDOW_LOG_MAX: Final = 24  # 16 MiB of window: what a small device can spare
+
+
+def encode(content: bytes) -> bytes:
+    import zstandard  # imported late: an idle agent does not need it
+
+    return zstandard.ZstdCompressor(level=LEVEL, write_content_size=True).compress(content)
+
+
+def decode(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield plain parts of at most ``OUTPUT_PART_BYTES``, so that a bomb stops early."""
+    import zstandard
+
+    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << WINDOW_LOG_MAX)
+    source = _Parts(parts)
+    try:
+        with decompressor.stream_reader(source, read_size=OUTPUT_PART_BYTES) as reader:
+            while part := reader.read(OUTPUT_PART_BYTES):
+                yield part
+    except zstandard.ZstdError as exc:
+        raise CodecError(f"zstd data is damaged: {exc}") from exc
+
+
+class _Parts:
+    """Iterable of bytes as the ``read(size)`` that a stream reader asks for."""
+
+    def __init__(self, parts: Iterable[bytes]) -> None:
+        self._parts = iter(parts)
+        self._left = b""
+
+    def read(self, size: int) -> bytes:
+        while not self._left:
+            try:
+                self._left = next(self._parts)
+            except StopIteration:
+                return b""
+        taken, self._left = self._left[:size], self._left[size:]
+        return taken

@@ -1,0 +1,29 @@
+"""Signed documents: what is signed, under which type, by which key.
+
+The bytes on the wire are a DSSE envelope (Dead Simple Signing Envelope 1.0: payload type,
+base64 payload, signatures over the pre-authentication encoding). Making and verifying one is
+the work of the trust adapters, which own the cryptography; this module names the documents.
+"""
+
+from typing import Final
+
+from fleet_shared.names import Digest
+from fleet_shared.wire import Document
+
+DESIRED_PAYLOAD_TYPE: Final = "application/vnd.fleet.desired.v1+json"
+
+ASSIGNMENT_KEY_TARGET: Final = "keys/assignment.json"
+"""TUF target that holds the public half of the assignment key."""
+
+
+class AssignmentKey(Document, frozen=True, kw_only=True):
+    """The public assignment key of one epoch: an Ed25519 key as PEM (SubjectPublicKeyInfo)."""
+
+    key_epoch: int
+    keyid: str
+    public_pem: str
+
+
+def manifest_target(manifest: Digest) -> str:
+    """Return the TUF target path under which the manifest with this digest is released."""
+    return f"manifests/{manifest}.json"

@@ -1,0 +1,38 @@
+"""Every size, time-out and count that both sides must agree on, with its unit in the name.
+
+What belongs to one side only lives in that side's settings.
+"""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# Names
+DEVICE_ID_CHARS: Final = 63
+NAME_CHARS: Final = 64
+LABEL_CHARS: Final = 63
+LABELS_PER_DEVICE: Final = 64
+
+# MQTT messages. Brokers and small devices choke on more than 128 KiB.
+PRESENCE_BYTES: Final = 1 * KIB
+REPORTED_BYTES: Final = 64 * KIB
+DESIRED_BYTES: Final = 64 * KIB
+TELEMETRY_BYTES: Final = 96 * KIB
+ACK_BYTES: Final = 32 * KIB
+FETCH_BYTES: Final = 4 * KIB
+CHUNK_BYTES: Final = 100 * KIB
+
+# Telemetry
+ROWS_PER_BATCH: Final = 200
+ROW_BYTES: Final = 8 * KIB
+
+# Documents
+MANIFEST_BYTES: Final = 512 * KIB
+ENROLMENT_BYTES: Final = 256 * KIB
+TOKEN_CHARS: Final = 1024
+BLOB_BYTES: Final = 2 * 1024 * MIB
+
+# Time
+BLOB_URL_LIFE_S: Final = 300
+DESIRED_LIFE_S: Final = 90 * 24 * 3600

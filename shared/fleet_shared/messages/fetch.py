@@ -1,0 +1,32 @@
+"""``fetch`` (device to cloud) and ``chunk`` (cloud to device): a URL for a blob on request.
+
+A device asks for a blob of its own assignment by digest, and gets a URL that lives for a short
+time, or a failure. ``request`` ties the answer to the question.
+"""
+
+from typing import ClassVar
+
+from fleet_shared.limits import CHUNK_BYTES, FETCH_BYTES
+from fleet_shared.messages.reported import Failure
+from fleet_shared.names import AssignmentId, Digest
+from fleet_shared.wire import Document
+
+
+class Fetch(Document, frozen=True, kw_only=True):
+    LIMIT_BYTES: ClassVar[int] = FETCH_BYTES
+
+    request: str
+    assignment: AssignmentId
+    sha256: Digest
+
+
+class Chunk(Document, frozen=True, kw_only=True):
+    """``life_s`` counts from the sending: a device need not know the time."""
+
+    LIMIT_BYTES: ClassVar[int] = CHUNK_BYTES
+
+    request: str
+    sha256: Digest
+    url: str | None = None
+    life_s: int = 0
+    failure: Failure | None = None

@@ -1,0 +1,64 @@
+"""How a document becomes bytes and back: JSON, a schema number, a size limit.
+
+Within schema 1 only optional fields are added. Unknown fields are ignored; unknown values of an
+enum become ``unknown``; another schema is refused.
+"""
+
+from enum import Enum
+from typing import ClassVar, TypeVar
+
+import msgspec
+
+from fleet_shared.errors import MessageError
+from fleet_shared.limits import KIB
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of everything that travels. ``LIMIT_BYTES`` bounds its encoded form."""
+
+    LIMIT_BYTES: ClassVar[int] = 64 * KIB
+    SCHEMA: ClassVar[int] = 1
+
+    schema: int = 1
+
+
+class OpenEnum(str, Enum):
+    """A string enum that reads a value it does not know as its member ``UNKNOWN``."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> "OpenEnum | None":
+        return cls.__members__.get("UNKNOWN") if isinstance(value, str) else None
+
+
+D = TypeVar("D", bound=Document)
+
+
+def encode(document: Document) -> bytes:
+    """Return ``document`` as JSON; raise `MessageError` when it exceeds its limit."""
+    raw = msgspec.json.encode(document)
+    _check_size(type(document), raw)
+    return raw
+
+
+def decode(kind: type[D], raw: bytes) -> D:
+    """Return ``raw`` as a ``kind``; raise `MessageError` when it is not one."""
+    _check_size(kind, raw)
+    try:
+        document = msgspec.json.decode(raw, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise MessageError(f"{kind.__name__} does not parse: {exc}") from exc
+    if document.schema != kind.SCHEMA:
+        raise MessageError(
+            f"{kind.__name__} has schema {document.schema}, expected {kind.SCHEMA}",
+            hint="one side runs a newer Fleet; update the other",
+            code="message.schema",
+        )
+    return document
+
+
+def _check_size(kind: type[Document], raw: bytes) -> None:
+    if len(raw) > kind.LIMIT_BYTES:
+        raise MessageError(
+            f"{kind.__name__} has {len(raw)} bytes, at most {kind.LIMIT_BYTES} are allowed",
+            code="message.too_large",
+        )
