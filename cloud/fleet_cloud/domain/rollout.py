@@ -1,12 +1,11 @@
 """Rollouts and assignments: what was intended, and how far each device got."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
 
 from fleet_shared.messages.desired import Policy
-from fleet_shared.messages.reported import Failure, Order
+from fleet_shared.messages.reported import Facts, Failure, Order
 from fleet_shared.messages.update import UpdateState
 from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName, VariantName
 from fleet_shared.version import Version
@@ -118,8 +117,8 @@ class AssignmentChange:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a tick sees of one device of a rollout."""
+    """What a tick sees of one device of a rollout. ``facts`` is none until the device speaks."""
 
     device: DeviceId
-    attributes: Mapping[str, str]
+    facts: Facts | None
     assignment: Assignment | None

@@ -1,0 +1,49 @@
+# Every command makes its own environment first; `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := bash
+PY := .venv/bin/python
+
+.PHONY: help demo test test-long check format bench docs lock env tflite clean
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+env:
+	@scripts/env dev
+
+tflite: # an environment of its own for tflite-runtime; exit code 3 means: no Python fits here
+	@scripts/env agent-tflite || [ $$? = 3 ]
+
+demo: env tflite ## train a model, push it to three devices, watch telemetry and two refusals
+	@.venv/bin/fleet demo
+
+test: env tflite ## all tests but the long ones, with a real broker, database and object store
+	@scripts/system-packages
+	@$(PY) -m pytest -m "not long and not bench"
+
+test-long: env tflite ## every crash point, long outages
+	@scripts/system-packages
+	@$(PY) -m pytest -m "long" --timeout=1800
+
+check: env ## format, lint, strict types, import rules, drift of generated documents
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-cache
+	@$(PY) scripts/docs --check
+
+format: env ## format the code and mend what ruff can mend
+	@.venv/bin/ruff check --fix --quiet . || true
+	@.venv/bin/ruff format .
+
+bench: env tflite ## print the benchmarks' tables and write them as JSON under .bench/
+	@$(PY) -m tests.bench
+
+docs: env ## write the generated documents
+	@$(PY) scripts/docs
+
+lock: ## compile all locks again with the newest versions
+	@scripts/lock
+
+clean: ## remove environments and caches
+	@rm -rf .venv .venvs .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,110 @@
+"""The update machine: which state follows which event, and where a saved state resumes.
+
+Pure. The running model is not touched before `SWITCHING`; from there on the only ways out are
+`SUCCEEDED` and `ROLLED_BACK`. A pair that the table does not name changes nothing: late and
+repeated events are harmless.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+from fleet_shared.messages.update import UpdateState as S
+
+
+class UpdateEvent(str, Enum):
+    ACCEPTED = "accepted"
+    DOWNLOADED = "downloaded"
+    VERIFIED = "verified"
+    SELF_TEST_PASSED = "self-test-passed"
+    SWITCHED = "switched"
+    SOAKED = "soaked"
+    RESTORED = "restored"
+    FAILED = "failed"
+    DEADLINE_PASSED = "deadline-passed"
+    SUPERSEDED = "superseded"
+
+
+E = UpdateEvent
+
+UNTOUCHED: Final = frozenset({S.DOWNLOADING, S.VERIFYING, S.SELF_TESTING})
+"""States in which the running model was not touched yet: any failure just ends the update."""
+
+TOUCHED: Final = frozenset({S.SWITCHING, S.SOAKING, S.ROLLING_BACK})
+"""States in which the pointer may name the new model: any failure leads back to the old one."""
+
+_STEPS: Final = {
+    (S.IDLE, E.ACCEPTED): S.DOWNLOADING,
+    (S.SUCCEEDED, E.ACCEPTED): S.DOWNLOADING,
+    (S.FAILED, E.ACCEPTED): S.DOWNLOADING,
+    (S.ROLLED_BACK, E.ACCEPTED): S.DOWNLOADING,
+    (S.DOWNLOADING, E.DOWNLOADED): S.VERIFYING,
+    (S.VERIFYING, E.VERIFIED): S.SELF_TESTING,
+    (S.SELF_TESTING, E.SELF_TEST_PASSED): S.SWITCHING,
+    (S.SWITCHING, E.SWITCHED): S.SOAKING,
+    (S.SOAKING, E.SOAKED): S.SUCCEEDED,
+    (S.ROLLING_BACK, E.RESTORED): S.ROLLED_BACK,
+    # The pointer may or may not have been written: going back is right in both cases.
+    (S.SWITCHING, E.FAILED): S.ROLLING_BACK,
+    (S.SWITCHING, E.DEADLINE_PASSED): S.ROLLING_BACK,
+    (S.SOAKING, E.FAILED): S.ROLLING_BACK,
+    (S.SOAKING, E.DEADLINE_PASSED): S.ROLLING_BACK,
+}
+# Absent on purpose: SUPERSEDED once the switch began (the newer one waits: half a switch is worse
+# than a late one), and any failure of ROLLING_BACK (there is nowhere else to go; it is tried again).
+
+_ENDS: Final = {(state, event): S.FAILED for state in UNTOUCHED for event in (E.FAILED, E.DEADLINE_PASSED, E.SUPERSEDED)}
+
+TRANSITIONS: Final[Mapping[tuple[S, UpdateEvent], S]] = MappingProxyType(_STEPS | _ENDS)
+
+
+def next_state(state: S, event: UpdateEvent) -> S:
+    """Return the state after ``event``; the same state when the table does not name the pair."""
+    return TRANSITIONS.get((state, event), state)
+
+
+RESUME: Final[Mapping[S, S]] = MappingProxyType(
+    {
+        S.IDLE: S.IDLE,
+        # Before the switch everything starts over: what is whole on disk is not fetched again,
+        # and only the effects themselves know what is whole.
+        S.DOWNLOADING: S.DOWNLOADING,
+        S.VERIFYING: S.DOWNLOADING,
+        S.SELF_TESTING: S.DOWNLOADING,
+        # Saved before the pointer was written; `resume_state` looks at the pointer.
+        S.SWITCHING: S.DOWNLOADING,
+        S.SOAKING: S.SOAKING,
+        S.ROLLING_BACK: S.ROLLING_BACK,
+        S.SUCCEEDED: S.SUCCEEDED,
+        S.FAILED: S.FAILED,
+        S.ROLLED_BACK: S.ROLLED_BACK,
+        # A newer agent wrote it. Going back is right wherever that agent was.
+        S.UNKNOWN: S.ROLLING_BACK,
+    }
+)
+
+
+def resume_state(saved: S, *, switched: bool) -> S:
+    """Return where to go on after a crash in ``saved``.
+
+    ``switched`` tells whether the pointer on disk names the new model. It settles what the saved
+    state cannot know: whether the crash came before or after the write of the pointer.
+    """
+    if saved is S.SWITCHING and switched:
+        return S.SOAKING
+    return RESUME[saved]
+
+
+RESUMES_MAX: Final = 5
+DOWNLOAD_RESUMES_MAX: Final = 100
+
+
+def is_looping(saved: S, resumes: int) -> bool:
+    """Whether an update was resumed more often than an honest power supply explains.
+
+    ``resumes`` counts starts of the agent within one update. A download makes progress at each
+    start and may be cut often; whatever comes after it takes seconds, so that a fifth restart
+    there means that the update itself brings the device down.
+    """
+    return resumes > (DOWNLOAD_RESUMES_MAX if saved is S.DOWNLOADING else RESUMES_MAX)

@@ -1,0 +1,106 @@
+"""The record of the newest update: saved durably before each effect, loaded after a crash.
+
+A record that does not read back is set aside under another name: the caller gets none, which is
+the safe side, since the pointer file alone says which model runs.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from fleet_shared.durable import sync_folder, write_durably
+from fleet_shared.messages.desired import Policy, RunEntry
+from fleet_shared.messages.reported import Failure, Order, Running
+from fleet_shared.messages.update import UpdateState
+
+SCHEMA: Final = 1
+
+Evidence = dict[str, str | int | float | bool | None]
+
+
+class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One assignment on its way. Times are milliseconds of the boot clock of ``boot_id``.
+
+    ``before`` and ``before_previous`` are the pointers to return to; ``resumes`` counts starts
+    of the agent within this update; ``accepted`` is the newest order that was taken up.
+    """
+
+    schema: int = SCHEMA
+    entry: RunEntry
+    manifest: bytes
+    target: Running
+    policy: Policy
+    accepted: Order
+    state: UpdateState
+    boot_id: str
+    started_ms: int
+    saved_ms: int
+    deadline_ms: int
+    before: Running | None = None
+    before_previous: Running | None = None
+    failure: Failure | None = None
+    resumes: int = 0
+    outcome_reported: bool = False
+    evidence: Evidence = {}
+
+    def saved_at(self, now_ms: int) -> "UpdateRecord":
+        return msgspec.structs.replace(self, saved_ms=now_ms)
+
+    def at(
+        self, state: UpdateState, *, failure: Failure | None = None, evidence: Evidence | None = None
+    ) -> "UpdateRecord":
+        """Return the record in ``state``. The first failure is kept: later ones follow from it."""
+        return msgspec.structs.replace(
+            self,
+            state=state,
+            failure=self.failure or failure,
+            evidence={**self.evidence, **(evidence or {})},
+        )
+
+    def rebased(self, boot_id: str, now_ms: int) -> "UpdateRecord":
+        """Return the record in the boot clock of now.
+
+        After a reboot the time without power is unknown and not counted: what was left of the
+        deadline at the last save is left now.
+        """
+        if boot_id == self.boot_id:
+            return self
+        shift = now_ms - self.saved_ms
+        return msgspec.structs.replace(
+            self,
+            boot_id=boot_id,
+            saved_ms=now_ms,
+            started_ms=self.started_ms + shift,
+            deadline_ms=self.deadline_ms + shift,
+        )
+
+
+class RecordFile:
+    """The record on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def save(self, record: UpdateRecord) -> None:
+        """Replace the record; it is on disk when this returns. Raises `OSError`."""
+        write_durably(self._path, msgspec.json.encode(record))
+
+    def load(self) -> UpdateRecord | None:
+        """Return the record, none if there is none; raise `ValueError` when it is damaged."""
+        try:
+            record = msgspec.json.decode(self._path.read_bytes(), type=UpdateRecord)
+        except FileNotFoundError:
+            return None
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+            raise ValueError(f"{self._path} does not parse: {exc}") from exc
+        if record.schema != SCHEMA:
+            raise ValueError(f"{self._path} has schema {record.schema}, expected {SCHEMA}")
+        return record
+
+    def set_aside(self) -> Path:
+        """Move a damaged record out of the way, for a human to look at; the newest one is kept."""
+        aside = self._path.with_suffix(".damaged")
+        self._path.replace(aside)
+        sync_folder(self._path.parent)
+        return aside

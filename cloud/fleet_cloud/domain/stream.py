@@ -1,0 +1,144 @@
+"""The contiguous mark: what of a telemetry stream is committed, and what a batch adds to it.
+
+Everything up to the mark is in the store, in the dead letters, under a tombstone, or counted as
+lost. A batch that starts beyond the mark is dropped: the device sends it again after the rows
+that are missing. Only when the device says that it no longer holds them (``oldest``) are they
+counted as lost, and the mark moves on.
+"""
+
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from fleet_shared.errors import MessageError
+from fleet_shared.messages.telemetry import (
+    AnyRow,
+    Event,
+    Rejection,
+    Sample,
+    TelemetryBatch,
+    Tombstone,
+    decode_row,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """Counts are rows. ``head`` is the highest number that the device has spoken of."""
+
+    start: int
+    mark: int
+    head: int
+    lost: int = 0
+    duplicates: int = 0
+    thinned: int = 0
+    rejected: int = 0
+
+    @property
+    def pending(self) -> int:
+        """Rows that the device holds and the cloud does not."""
+        return max(0, self.head - self.mark)
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A row for the dead letters."""
+
+    seq: int
+    code: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The new state, the rows to store with it in one transaction, and what to acknowledge."""
+
+    state: StreamState
+    rows: tuple[Sample | Event, ...] = ()
+    rejects: tuple[Reject, ...] = ()
+
+    @property
+    def rejections(self) -> tuple[Rejection, ...]:
+        return tuple(Rejection(seq=reject.seq, code=reject.code) for reject in self.rejects)
+
+
+def admit(state: StreamState | None, batch: TelemetryBatch) -> Admission:
+    """Decide what ``batch`` adds to a stream (``state`` is none for a stream not seen yet).
+
+    Raises `MessageError` (``telemetry.batch.tiling``) when the rows that parse do not lie in
+    order within ``first`` to ``last`` of the batch: such a device is wrong about its own
+    numbers, so nothing of the batch can be accounted for.
+    """
+    known = state or StreamState(start=batch.start, mark=batch.start - 1, head=batch.head)
+    known = replace(known, head=max(known.head, batch.head))
+    known = _count_lost(known, batch.oldest)
+    if batch.first > known.mark + 1:
+        return Admission(known)
+    return _admit_rows(known, batch)
+
+
+def _count_lost(state: StreamState, oldest: int) -> StreamState:
+    gone = oldest - 1 - state.mark
+    return state if gone <= 0 else replace(state, mark=oldest - 1, lost=state.lost + gone)
+
+
+def _admit_rows(state: StreamState, batch: TelemetryBatch) -> Admission:
+    rows: list[Sample | Event] = []
+    rejects: list[Reject] = []
+    duplicates = thinned = 0
+    for first, last, row, raw in _tile(batch):
+        fresh = last - max(first, state.mark + 1) + 1
+        duplicates += (last - first + 1) - max(0, fresh)
+        if fresh <= 0:
+            continue
+        if row is None:
+            rejects += [Reject(seq, "telemetry.row.invalid", raw) for seq in range(last - fresh + 1, last + 1)]
+        elif isinstance(row, Tombstone):
+            thinned += fresh
+        else:
+            rows.append(row)
+    return Admission(
+        replace(
+            state,
+            mark=max(state.mark, batch.last),
+            duplicates=state.duplicates + duplicates,
+            thinned=state.thinned + thinned,
+            rejected=state.rejected + len(rejects),
+        ),
+        tuple(rows),
+        tuple(rejects),
+    )
+
+
+def _tile(batch: TelemetryBatch) -> list[tuple[int, int, AnyRow | None, bytes]]:
+    """Return (first, last, row, raw) for each row, without holes from first to last of the batch.
+
+    A row that does not parse has no number of its own: it stands for the one after its
+    predecessor.
+    """
+    tiles: list[tuple[int, int, AnyRow | None, bytes]] = []
+    expected = batch.first
+    for raw in batch.rows:
+        row = _parse(raw)
+        first, last = (expected, expected) if row is None else (row.seq, row.last_seq)
+        if first != expected or last < first or last > batch.last:
+            raise MessageError(
+                f"rows of stream {batch.stream} do not follow each other: expected {expected}, got {first}",
+                code="telemetry.batch.tiling",
+            )
+        tiles.append((first, last, row, bytes(raw)))
+        expected = last + 1
+    if expected != batch.last + 1:
+        raise MessageError(
+            f"rows of stream {batch.stream} end at {expected - 1}, the batch says {batch.last}",
+            code="telemetry.batch.tiling",
+        )
+    return tiles
+
+
+def _parse(raw: msgspec.Raw) -> AnyRow | None:
+    try:
+        return decode_row(raw)
+    except MessageError:
+        return None
+

@@ -1,0 +1,53 @@
+"""``fleet build RECIPE``: train, compress, evaluate and register a version."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleet_cloud.entrypoints.cli.connection import Connection, get_connection
+from fleet_cloud.entrypoints.cli.output import Format, Output, print_json
+
+if TYPE_CHECKING:
+    from fleet_cloud.entrypoints.workers.build_events import BuildEvent, Registered
+
+
+def build(
+    context: typer.Context,
+    recipe: Annotated[Path, typer.Argument(help="Recipe file (YAML).")],
+    version: Annotated[
+        str | None, typer.Option(help="Version number; else the next minor one.", metavar="X.Y.Z")
+    ] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Train and compress a model on this machine, and register it as a new version."""
+    registered = run_build(get_connection(context), recipe, version)
+    if output is Format.JSON:
+        print_json(registered)
+        return
+    fate = "registered" if registered.created else "unchanged: the same content is registered already as"
+    print(f"{fate} {registered.model}:{registered.version}")
+
+
+def run_build(connection: Connection, recipe: Path, version: str | None) -> "Registered":
+    """Build ``recipe`` and show progress on standard error; raise `BuildError` when it fails."""
+    from fleet_cloud.entrypoints.cli.build_process import follow_build
+
+    arguments = ["recipe", str(recipe), *(["--version", version] if version else [])]
+    return show_build(follow_build(arguments, connection))
+
+
+def show_build(events: "Iterable[BuildEvent]") -> "Registered":
+    """Follow ``events`` to the registered version, live on a terminal, else in plain lines."""
+    from fleet_cloud.entrypoints.cli.build_display import LiveDisplay, PlainDisplay
+    from fleet_cloud.entrypoints.workers.build_events import Registered
+    from fleet_cloud.errors import BuildError
+
+    with LiveDisplay() if sys.stderr.isatty() else PlainDisplay() as display:
+        for event in events:
+            display.show(event)
+            if isinstance(event, Registered):
+                return event
+    raise BuildError("the build ended without a registered version", code="build.process")

@@ -1,0 +1,151 @@
+"""``fleet device list | show | label | token``."""
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleet_cloud.entrypoints.cli.connection import get_connection
+from fleet_cloud.entrypoints.cli.output import (
+    Format,
+    Output,
+    describe_age,
+    describe_bytes,
+    print_json,
+    print_table,
+)
+from fleet_cloud.errors import Invalid
+
+if TYPE_CHECKING:
+    from fleet_cloud.client import DeviceView
+
+app = typer.Typer(help="Devices and their labels.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_devices(
+    context: typer.Context,
+    selector: Annotated[str, typer.Argument(help="Which devices: site=berlin,fact.runtime=litert")] = "all",
+    output: Output = Format.TABLE,
+) -> None:
+    """List devices."""
+    with get_connection(context).open() as client:
+        devices = list(client.devices(selector))
+    if output is Format.JSON:
+        print_json(devices)
+        return
+    rows = [
+        (d.id, "online" if d.online else "offline", _running(d), _labels(d), _last_seen(d)) for d in devices
+    ]
+    print_table(
+        ("device", "link", "runs", "labels", "seen"), rows, empty="no device yet: fleet device token"
+    )
+
+
+@app.command("show")
+def show(
+    context: typer.Context,
+    device: Annotated[str, typer.Argument(help="Id of the device.")],
+    output: Output = Format.TABLE,
+) -> None:
+    """Show what is known of one device."""
+    with get_connection(context).open() as client:
+        view = client.device(device)
+        totals = client.totals(device)
+    if output is Format.JSON:
+        print_json({"device": view, "telemetry": totals})
+        return
+    lines = {
+        "device": view.id,
+        "link": f"{'online' if view.online else 'offline'}, seen {_last_seen(view)} ago",
+        "labels": _labels(view) or "none",
+        "runs": _running(view) or "nothing yet",
+        **_facts(view),
+        "telemetry": f"{totals.samples} samples, {totals.events} events, lost {totals.lost}, "
+        f"duplicates {totals.duplicates}, thinned {totals.thinned}, pending {totals.pending}",
+    }
+    for name, value in lines.items():
+        print(f"{name + ':':<11} {value}")
+    _print_update(view)
+
+
+@app.command("label")
+def label(
+    context: typer.Context,
+    device: Annotated[str, typer.Argument(help="Id of the device.")],
+    changes: Annotated[list[str], typer.Argument(help="KEY=VALUE sets a label, KEY- removes it.")],
+) -> None:
+    """Set and remove labels of a device."""
+    added, removed = parse_label_changes(changes)
+    with get_connection(context).open() as client:
+        view = client.label(device, added, removed)
+    print(f"{view.id}: {_labels(view) or 'no labels'}")
+
+
+@app.command("token")
+def token(
+    context: typer.Context,
+    labels: Annotated[list[str] | None, typer.Argument(help="Labels for the device, KEY=VALUE.")] = None,
+    hours: Annotated[float, typer.Option(help="How long the token can be used.", min=0.01)] = 24.0,
+) -> None:
+    """Make a token with which one device can enrol. It is shown only once."""
+    added, removed = parse_label_changes(labels or [])
+    if removed:
+        raise Invalid(f"label {removed[0]!r} cannot be removed from a new device", hint="write KEY=VALUE")
+    with get_connection(context).open() as client:
+        print(client.create_token(added, life_s=int(hours * 3600)))
+
+
+def parse_label_changes(changes: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Return labels to set and keys to remove, or raise `Invalid` naming the bad word."""
+    added: dict[str, str] = {}
+    removed: list[str] = []
+    for change in changes:
+        key, equal, value = change.partition("=")
+        if equal and key and value:
+            added[key] = value
+        elif change.endswith("-") and not equal:
+            removed.append(change[:-1])
+        else:
+            raise Invalid(
+                f"label {change!r} does not parse",
+                hint="write KEY=VALUE to set a label, KEY- to remove it",
+                code="label.invalid",
+            )
+    return added, removed
+
+
+def _running(device: "DeviceView") -> str:
+    active = device.reported.active if device.reported else None
+    return f"{active.model}:{active.version} ({active.variant})" if active else ""
+
+
+def _labels(device: "DeviceView") -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(device.labels.items()))
+
+
+def _last_seen(device: "DeviceView") -> str:
+    return "never" if device.last_seen_ms is None else describe_age(time.time() - device.last_seen_ms / 1000)
+
+
+def _facts(device: "DeviceView") -> dict[str, str]:
+    if device.reported is None:
+        return {}
+    facts = device.reported.facts
+    runtimes = ", ".join(f"{runtime.name} {runtime.version}" for runtime in facts.runtimes)
+    return {
+        "hardware": f"{facts.hardware or facts.machine}, {facts.cpu_count} cores, "
+        f"{describe_bytes(facts.memory_bytes)} memory, {describe_bytes(facts.disk_bytes)} disk",
+        "system": f"{facts.os}, Python {facts.python}, agent {facts.agent_version}",
+        "runtimes": runtimes or "none",
+    }
+
+
+def _print_update(device: "DeviceView") -> None:
+    update = device.reported.update if device.reported else None
+    if update is None:
+        return
+    print(f"{'update:':<11} {update.state.value}")
+    if update.failure:
+        print(f"{'':<11} {update.failure.code}: {update.failure.message}")
+        print(f"{'':<11} hint: {update.failure.hint}")

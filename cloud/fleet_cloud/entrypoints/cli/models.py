@@ -1,0 +1,118 @@
+"""``fleet model list | show | import``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleet_cloud.entrypoints.cli.connection import get_connection
+from fleet_cloud.entrypoints.cli.output import (
+    Format,
+    Output,
+    describe_bytes,
+    describe_fraction,
+    print_json,
+    print_table,
+)
+
+if TYPE_CHECKING:
+    from fleet_cloud.client import VariantView, VersionView
+
+app = typer.Typer(help="Models, their versions and variants.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models(context: typer.Context, output: Output = Format.TABLE) -> None:
+    """List models with their newest version."""
+    with get_connection(context).open() as client:
+        versions = client.models()
+    if output is Format.JSON:
+        print_json(versions)
+        return
+    rows = [(v.model, v.version, ", ".join(variant.name for variant in v.variants)) for v in versions]
+    print_table(("model", "newest", "variants"), rows, empty="no model yet: fleet build RECIPE")
+
+
+@app.command("show")
+def show(
+    context: typer.Context,
+    reference: Annotated[str, typer.Argument(metavar="MODEL[:VERSION]")],
+    output: Output = Format.TABLE,
+) -> None:
+    """Show the versions of a model, or one version with its contract."""
+    model, _, number = reference.partition(":")
+    with get_connection(context).open() as client:
+        versions = [client.version(model, number)] if number else client.versions(model)
+    if output is Format.JSON:
+        print_json(versions[0] if number else versions)
+        return
+    for version in versions:
+        _print_version(version)
+    if number:
+        for variant in versions[0].variants:
+            _print_contract(variant)
+
+
+def _print_version(version: "VersionView") -> None:
+    print(f"{version.model}:{version.version}")
+    rows = [
+        (
+            f"  {variant.name}",
+            describe_bytes(variant.size_bytes),
+            describe_fraction(variant.accuracy),
+            ", ".join(variant.contract.runtimes),
+            variant.manifest[:12],
+        )
+        for variant in version.variants
+    ]
+    print_table(("  variant", "size", "accuracy", "runtimes", "manifest"), rows, empty="  no variants")
+    print()
+
+
+def _print_contract(variant: "VariantView") -> None:
+    contract = variant.contract
+    print(f"{variant.name}")
+    for direction, tensors in (("in ", contract.inputs), ("out", contract.outputs)):
+        for tensor in tensors:
+            print(f"  {direction} {tensor.name} {tensor.dtype} {list(tensor.shape)}")
+    print(f"  ops {', '.join(f'{op.name}:{op.version} x{op.count}' for op in contract.ops)}")
+    golden = contract.golden
+    print(f"  golden {golden.samples} samples, tolerance {golden.tolerance:.3g}\n")
+
+
+@app.command("import")
+def import_model(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A .tflite file.")],
+    name: Annotated[str, typer.Option(help="Name of the model.")],
+    version: Annotated[str | None, typer.Option(help="Version number; else the next minor one.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Text file, one label a line.")] = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="Inputs for golden vectors: .npz, or a folder of images.")
+    ] = None,
+    golden: Annotated[Path | None, typer.Option(help="Golden vectors of your own (.npz).")] = None,
+    scale: Annotated[float | None, typer.Option(help="Preprocessing: real = value * scale + offset.")] = None,
+    offset: Annotated[float | None, typer.Option(help="See --scale.")] = None,
+    colour: Annotated[str | None, typer.Option(help="Colour of image inputs: rgb or grey.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Register somebody else's TFLite model; its accuracy stays unknown."""
+    from fleet_cloud.entrypoints.cli.build import show_build
+    from fleet_cloud.entrypoints.cli.build_process import follow_build
+
+    options = {
+        "--name": name,
+        "--version": version,
+        "--labels": labels,
+        "--samples": samples,
+        "--golden": golden,
+        "--scale": scale,
+        "--offset": offset,
+        "--colour": colour,
+    }
+    given = [word for key, value in options.items() if value is not None for word in (key, str(value))]
+    registered = show_build(follow_build(["import", str(file), *given], get_connection(context)))
+    if output is Format.JSON:
+        print_json(registered)
+    else:
+        print(f"imported {registered.model}:{registered.version}")

@@ -1,0 +1,81 @@
+"""``fleet push``: take a model to devices, and know what happened on each."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleet_cloud.entrypoints.cli.connection import Connection, get_connection
+from fleet_cloud.entrypoints.cli.output import Format, Output, print_json, print_table
+
+if TYPE_CHECKING:
+    from fleet_cloud.client import AssignmentView, RolloutView
+
+RECIPE_SUFFIXES = frozenset({".yaml", ".yml"})
+
+
+def push(
+    context: typer.Context,
+    target: Annotated[str, typer.Argument(help="MODEL, MODEL:VERSION, or a recipe file to build first.")],
+    to: Annotated[
+        str, typer.Option("--to", help="Which devices: all, id=NAME, site=berlin,hw in (rpi4,rpi5)")
+    ],
+    variant: Annotated[
+        str | None, typer.Option(help="Send this variant to all, instead of the best for each.")
+    ] = None,
+    soak: Annotated[float, typer.Option(help="Trial time after the switch, in seconds.", min=0)] = 5.0,
+    deadline: Annotated[
+        float, typer.Option(help="A device must be done after so many seconds.", min=1)
+    ] = 3600.0,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the devices.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Push a model to the devices that a selector means; exit 0 only if all of them run it."""
+    connection = get_connection(context)
+    model = _build_first(connection, target)
+    with connection.open() as client:
+        rollout = client.create_rollout(model, to, variant=variant, soak_s=soak, deadline_s=deadline)
+        if not detach:
+            from fleet_cloud.entrypoints.cli.push_display import follow_rollout
+
+            rollout = follow_rollout(lambda: client.rollout(rollout.id))
+    _print_result(rollout, output)
+    if not detach and rollout.state != "succeeded":
+        sys.exit(1)
+
+
+def _build_first(connection: Connection, target: str) -> str:
+    if Path(target).suffix not in RECIPE_SUFFIXES:
+        return target
+    from fleet_cloud.entrypoints.cli.build import run_build
+
+    registered = run_build(connection, Path(target), None)
+    return f"{registered.model}:{registered.version}"
+
+
+def _print_result(rollout: "RolloutView", output: Format) -> None:
+    if output is Format.JSON:
+        print_json(rollout)
+        return
+    name = f"{rollout.model}:{rollout.version}"
+    if rollout.state == "running":
+        print(f"{name} to {len(rollout.devices)} devices recorded: fleet rollout show {rollout.id}")
+        return
+    failed = [a for a in rollout.assignments if a.state != "succeeded"]
+    print(f"{name} runs on {len(rollout.assignments) - len(failed)} of {len(rollout.devices)} devices")
+    if failed:
+        print()
+        print_failures(failed)
+
+
+def print_failures(failed: "list[AssignmentView]") -> None:
+    """Print which device failed, where and why, and what to do about it."""
+    rows = [
+        (a.device, a.state, a.failure.code if a.failure else "", a.failure.message if a.failure else "")
+        for a in failed
+    ]
+    print_table(("device", "state", "code", "why"), rows, empty="")
+    hints = {a.failure.code: a.failure.hint for a in failed if a.failure and a.failure.hint}
+    for code, hint in hints.items():
+        print(f"hint for {code}: {hint}")

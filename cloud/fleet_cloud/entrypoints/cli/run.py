@@ -1,0 +1,46 @@
+"""Run the command line: every error becomes one line, a hint and an exit code.
+
+Exit codes: 0 done, 1 it did not work, 2 wrong usage, 130 interrupted.
+"""
+
+import sys
+import tempfile
+import traceback
+from typing import NoReturn
+
+from fleet_cloud.entrypoints.cli.app import app
+from fleet_shared.errors import FleetError
+
+FAILED = 1
+INTERRUPTED = 130
+
+
+def main() -> NoReturn:
+    try:
+        app()
+    except FleetError as error:
+        print_error(error)
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception:  # noqa: BLE001 - the outermost guard: an operator gets no traceback
+        print_error(_unexpected(traceback.format_exc()))
+        sys.exit(FAILED)
+    sys.exit(0)
+
+
+def print_error(error: FleetError) -> None:
+    """Say what went wrong and what to do, on standard error."""
+    print(f"error[{error.code}]: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  hint: {error.hint}", file=sys.stderr)
+
+
+def _unexpected(report: str) -> FleetError:
+    with tempfile.NamedTemporaryFile("w", prefix="fleet-error-", suffix=".txt", delete=False) as file:
+        file.write(report)
+    return FleetError(
+        f"this is a defect of Fleet: {report.strip().splitlines()[-1]}",
+        hint=f"please report it with the file {file.name}",
+        code="internal",
+    )
