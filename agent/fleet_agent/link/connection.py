@@ -1,0 +1,157 @@
+"""The MQTT connection of a device, on paho-mqtt 2.
+
+MQTT 5 first; a broker that does not speak it gets 3.1.1 from then on. Sessions start clean:
+subscriptions are data and applied on each connect. The will carries the session id, so it is set
+anew before each connect. The supervisor's thread owns this object; paho's thread only calls
+``notify``.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from fleet_agent.link.events import Connected, Disconnected, LinkEvent, MessageReceived
+from fleet_shared.errors import InvalidTopic
+from fleet_shared.messages.enrolment import BrokerAddress
+from fleet_shared.messages.presence import Presence
+from fleet_shared.names import DeviceId
+from fleet_shared.topics import TO_DEVICE, Channel, Topics
+from fleet_shared.wire import encode
+
+log = logging.getLogger(__name__)
+
+KEEPALIVE_S = 30
+CONNECT_TIMEOUT_S = 10.0
+QUEUED_MESSAGES_MAX = 64
+
+
+class Connection:
+    """``notify`` is called from paho's thread and must only put the event on a queue."""
+
+    def __init__(
+        self,
+        device: DeviceId,
+        topics: Topics,
+        broker: BrokerAddress,
+        notify: Callable[[LinkEvent], None],
+        new_session: Callable[[], str],
+    ) -> None:
+        if broker.host is None:
+            raise ValueError("the broker's host must be resolved before connecting")
+        self._device, self._topics, self._broker = device, topics, broker
+        self._host = broker.host
+        self._notify, self._new_session = notify, new_session
+        self._protocol = MQTTProtocolVersion.MQTTv5
+        self._session = ""
+        self._answered = False
+        self._client: mqtt.Client | None = None
+
+    @property
+    def session(self) -> str:
+        return self._session
+
+    def connect(self) -> None:
+        """Start one attempt; its end comes as `Connected` or `Disconnected`. Never raises for a
+        broker that is away."""
+        self._drop()
+        self._session = self._new_session()
+        self._answered = False
+        client = self._client = self._build_client()
+        try:
+            client.connect(self._host, self._broker.port, keepalive=KEEPALIVE_S)
+        except (OSError, ValueError) as exc:
+            self._notify(Disconnected(f"{self._host}:{self._broker.port}: {exc}"))
+            return
+        client.loop_start()
+
+    def publish(self, channel: Channel, payload: bytes, *, retain: bool = False) -> bool:
+        """Hand ``payload`` to the broker at QoS 1; tell whether it could be handed over."""
+        client = self._client
+        if client is None or not client.is_connected():
+            return False
+        topic = self._topics.device(self._device, channel)
+        return client.publish(topic, payload, qos=1, retain=retain).rc == MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def close(self) -> None:
+        """Say honestly that this device goes offline, and disconnect."""
+        client = self._client
+        if client is not None and client.is_connected():
+            topic = self._topics.device(self._device, Channel.PRESENCE)
+            try:
+                client.publish(topic, self._presence(online=False), qos=1, retain=True).wait_for_publish(2.0)
+            except (RuntimeError, ValueError):
+                log.info("the broker did not take the last presence")
+        self._drop()
+
+    def _drop(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.on_disconnect = None
+            client.on_message = None
+            client.disconnect()
+            client.loop_stop()
+
+    def _build_client(self) -> mqtt.Client:
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._device,
+            protocol=self._protocol,
+            reconnect_on_failure=False,
+            **({} if self._protocol is MQTTProtocolVersion.MQTTv5 else {"clean_session": True}),
+        )
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.max_queued_messages_set(QUEUED_MESSAGES_MAX)
+        client.username_pw_set(self._broker.username or self._device, self._broker.password)
+        presence = self._topics.device(self._device, Channel.PRESENCE)
+        client.will_set(presence, self._presence(online=False), qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        return client
+
+    def _presence(self, *, online: bool) -> bytes:
+        return encode(Presence(session=self._session, online=online))
+
+    def _on_connect(
+        self,
+        client: mqtt.Client,
+        _data: Any,
+        _flags: mqtt.ConnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            return  # the disconnect that follows tells
+        self._answered = True
+        client.subscribe([(self._topics.device(self._device, channel), 1) for channel in TO_DEVICE])
+        presence = self._topics.device(self._device, Channel.PRESENCE)
+        client.publish(presence, self._presence(online=True), qos=1, retain=True)
+        self._notify(Connected(self._session))
+
+    def _on_disconnect(
+        self,
+        _client: mqtt.Client,
+        _data: Any,
+        _flags: mqtt.DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if not self._answered and self._protocol is MQTTProtocolVersion.MQTTv5:
+            # A broker without MQTT 5 refuses the CONNECT or just closes: try the older one.
+            self._protocol = MQTTProtocolVersion.MQTTv311
+        elif not self._answered:
+            self._protocol = MQTTProtocolVersion.MQTTv5
+        self._notify(Disconnected(str(reason)))
+
+    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        try:
+            topic = self._topics.parse(message.topic)
+        except InvalidTopic:
+            return
+        if topic.device == self._device and topic.channel in TO_DEVICE:
+            self._notify(MessageReceived(topic.channel, message.payload))
