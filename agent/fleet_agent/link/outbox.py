@@ -161,7 +161,9 @@ class Outbox:
         return removed
 
     def _count(self) -> tuple[int, int]:
-        rows, size = self._db.execute("SELECT count(*), coalesce(sum(length(payload)), 0) FROM row").fetchone()
+        rows, size = self._db.execute(
+            "SELECT count(*), coalesce(sum(length(payload)), 0) FROM row"
+        ).fetchone()
         return rows, size
 
     def _thin(self) -> None:

@@ -66,7 +66,9 @@ def decide_action(answer: Answer, asked: Asked) -> Decision:
         return Decision(Action.FAIL, "transfer.forbidden") if spent else Decision(Action.FRESH_URL)
     if status == 416:
         return _decide_restart(asked, "transfer.range")
-    return Decision(Action.FAIL, {404: "transfer.not_found", 410: "transfer.gone"}.get(status, "transfer.status"))
+    return Decision(
+        Action.FAIL, {404: "transfer.not_found", 410: "transfer.gone"}.get(status, "transfer.status")
+    )
 
 
 def _decide_body(answer: Answer, asked: Asked) -> Decision:

@@ -54,7 +54,9 @@ _STEPS: Final = {
 # Absent on purpose: SUPERSEDED once the switch began (the newer one waits: half a switch is worse
 # than a late one), and any failure of ROLLING_BACK (there is nowhere else to go; it is tried again).
 
-_ENDS: Final = {(state, event): S.FAILED for state in UNTOUCHED for event in (E.FAILED, E.DEADLINE_PASSED, E.SUPERSEDED)}
+_ENDS: Final = {
+    (state, event): S.FAILED for state in UNTOUCHED for event in (E.FAILED, E.DEADLINE_PASSED, E.SUPERSEDED)
+}
 
 TRANSITIONS: Final[Mapping[tuple[S, UpdateEvent], S]] = MappingProxyType(_STEPS | _ENDS)
 

@@ -92,7 +92,9 @@ def _admit_rows(state: StreamState, batch: TelemetryBatch) -> Admission:
         if fresh <= 0:
             continue
         if row is None:
-            rejects += [Reject(seq, "telemetry.row.invalid", raw) for seq in range(last - fresh + 1, last + 1)]
+            rejects += [
+                Reject(seq, "telemetry.row.invalid", raw) for seq in range(last - fresh + 1, last + 1)
+            ]
         elif isinstance(row, Tombstone):
             thinned += fresh
         else:
@@ -141,4 +143,3 @@ def _parse(raw: msgspec.Raw) -> AnyRow | None:
         return decode_row(raw)
     except MessageError:
         return None
-

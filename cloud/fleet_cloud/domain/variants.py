@@ -43,9 +43,7 @@ def find_obstacles(variant: Variant, facts: Facts) -> tuple[str, ...]:
         return (f"needs {contract.memory_bytes} bytes of memory, the device has {facts.memory_bytes}",)
     if not facts.runtimes:
         return ("the device has no runtime",)
-    found = [
-        find_incompatibilities(contract, runtime.name, runtime.version) for runtime in facts.runtimes
-    ]
+    found = [find_incompatibilities(contract, runtime.name, runtime.version) for runtime in facts.runtimes]
     return () if () in found else tuple(reason for reasons in found for reason in reasons)
 
 

@@ -180,9 +180,7 @@ class Telemetry(Protocol):
         self, device: DeviceId, stream: str, seq: int, code: str, raw: bytes, now_ms: int
     ) -> None: ...
 
-    def samples(
-        self, device: DeviceId, source: str | None, since_ms: int, limit: int
-    ) -> Sequence[Received]:
+    def samples(self, device: DeviceId, source: str | None, since_ms: int, limit: int) -> Sequence[Received]:
         """Newest ``limit`` samples received since, oldest first."""
 
     def events(self, device: DeviceId | None, since_ms: int, limit: int) -> Sequence[Received]:

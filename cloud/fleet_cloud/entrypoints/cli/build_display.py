@@ -39,7 +39,11 @@ class PlainDisplay:
         return None
 
     def show(self, event: BuildEvent) -> None:
-        if isinstance(event, Epoch) and event.epoch % max(1, event.epochs // 10) and event.epoch != event.epochs:
+        if (
+            isinstance(event, Epoch)
+            and event.epoch % max(1, event.epochs // 10)
+            and event.epoch != event.epochs
+        ):
             return
         if line := describe_event(event):
             print(line, file=sys.stderr, flush=True)

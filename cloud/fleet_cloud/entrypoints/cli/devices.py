@@ -37,9 +37,7 @@ def list_devices(
     rows = [
         (d.id, "online" if d.online else "offline", _running(d), _labels(d), _last_seen(d)) for d in devices
     ]
-    print_table(
-        ("device", "link", "runs", "labels", "seen"), rows, empty="no device yet: fleet device token"
-    )
+    print_table(("device", "link", "runs", "labels", "seen"), rows, empty="no device yet: fleet device token")
 
 
 @app.command("show")

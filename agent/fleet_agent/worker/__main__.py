@@ -1,0 +1,131 @@
+"""The inference worker: ``python -m fleet_agent.worker --control FD``. See `protocol`."""
+
+import argparse
+import logging
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from random import Random
+
+import msgspec
+import psutil
+
+from fleet_agent.errors import WorkerError
+from fleet_agent.runtimes.port import load_runtime
+from fleet_agent.worker.engine import Engine, SelfTestFailed
+from fleet_agent.worker.oip import Protocol
+from fleet_agent.worker.protocol import (
+    Drain,
+    Drained,
+    Failed,
+    FromWorker,
+    Ready,
+    Serve,
+    Serving,
+    Stats,
+    ToWorker,
+    WorkerSpec,
+)
+from fleet_agent.worker.replay import replay
+from fleet_agent.worker.server import Server
+from fleet_agent.worker.slot import load_slot
+from fleet_agent.worker.statistics import Statistics, percentile
+from fleet_shared.messages.reported import Failure
+
+
+class Control:
+    """The line to the supervisor. When it is cut there is nobody to work for: exit."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._reader = connection.makefile("rb")
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def read(self) -> bytes:
+        """Return the next line; empty when the supervisor is gone."""
+        return self._reader.readline()
+
+    def say(self, message: FromWorker) -> None:
+        with self._lock:
+            self._connection.sendall(msgspec.json.encode(message) + b"\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="fleet_agent.worker")
+    parser.add_argument("--control", type=int, required=True, help="inherited socket to the supervisor")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in a terminal is the supervisor's to handle
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s worker: %(message)s")
+    control = Control(socket.socket(fileno=parser.parse_args().control))
+    spec = msgspec.json.decode(control.read(), type=WorkerSpec)
+    statistics = Statistics(Random())  # noqa: S311 - a sample of latencies, no secret
+    try:
+        engine = Engine(load_slot(Path(spec.slot)), load_runtime(spec.runtime), spec.threads, statistics)
+        control.say(_prove(engine))
+    except WorkerError as exc:
+        test = exc.test if isinstance(exc, SelfTestFailed) else None
+        failure = Failure(code=exc.code, message=exc.message, hint=exc.hint)
+        control.say(Failed(failure=failure, self_test=test))
+        return 1
+    return _obey(control, spec, engine)
+
+
+def _prove(engine: Engine) -> Ready:
+    begin = time.perf_counter()
+    test = engine.prove()
+    return Ready(
+        runtime=engine.runtime.name,
+        runtime_version=engine.runtime.version,
+        load_ms=engine.load_ms,
+        warmup_us=(time.perf_counter() - begin) * 1e6 / max(1, test.samples),
+        self_test=test,
+    )
+
+
+def _obey(control: Control, spec: WorkerSpec, engine: Engine) -> int:
+    listeners = [socket.socket(fileno=fd) for fd in spec.listen_fds]
+    server = Server(Protocol(engine), listeners)
+    stop = threading.Event()
+    threading.Thread(target=_report, args=(control, spec, engine, stop), daemon=True).start()
+    while line := control.read():
+        command: ToWorker = msgspec.json.decode(line, type=ToWorker)
+        if isinstance(command, Serve):
+            server.start()
+            if spec.source is not None:
+                threading.Thread(target=replay, args=(engine, spec.source, stop), daemon=True).start()
+            control.say(Serving())
+        elif isinstance(command, Drain):
+            stop.set()
+            server.drain(spec.linger_s)
+            control.say(_take(engine, 0))
+            control.say(Drained())
+            return 0
+    return 0
+
+
+def _report(control: Control, spec: WorkerSpec, engine: Engine, stop: threading.Event) -> None:
+    """Tell the supervisor of each window; silence means that this process hangs."""
+    while not stop.wait(spec.stats_interval_s):
+        control.say(_take(engine, int(spec.stats_interval_s * 1000)))
+
+
+def _take(engine: Engine, window_ms: int) -> Stats:
+    window = engine.statistics.take()
+    return Stats(
+        window_ms=window_ms,
+        requests=window.requests,
+        errors=window.errors,
+        latency_p50_us=percentile(window.latencies_us, 0.50),
+        latency_p90_us=percentile(window.latencies_us, 0.90),
+        latency_p99_us=percentile(window.latencies_us, 0.99),
+        labelled=window.labelled,
+        correct=window.correct,
+        classes=dict(window.classes),
+        rss_bytes=psutil.Process().memory_info().rss,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Samples that are replayed for inference: images in folders or archives, or an ``.npz``."""
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from fleet_agent.errors import WorkerError
+from fleet_agent.runtimes.port import Array, TensorInfo
+from fleet_shared.manifest import Preprocessing
+
+IMAGE_SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".png"})
+
+
+@dataclass(frozen=True)
+class LabelledSample:
+    """``array`` as decoded, before preprocessing; ``label`` by name or index, if known."""
+
+    array: Array
+    label: str | None
+
+
+def read_samples(
+    path: Path, labels: tuple[str, ...], preprocessing: Preprocessing, info: TensorInfo
+) -> Iterator[LabelledSample]:
+    """Yield the samples under ``path`` once. Raises `WorkerError` (``worker.source.*``)."""
+    if not path.exists():
+        raise WorkerError(
+            f"the source {path} does not exist",
+            hint="give a folder or archive of images, or an .npz",
+            code="worker.source.missing",
+        )
+    try:
+        if path.suffix == ".npz":
+            yield from _read_npz(path, labels)
+        else:
+            yield from _read_images(path, preprocessing, info)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, tarfile.TarError) as exc:
+        raise WorkerError(f"the source {path} cannot be read: {exc}", code="worker.source.damaged") from exc
+
+
+def _read_npz(path: Path, labels: tuple[str, ...]) -> Iterator[LabelledSample]:
+    with np.load(path, allow_pickle=False) as archive:
+        samples = archive["x"]
+        numbers = archive["y"] if "y" in archive else None
+    for index, sample in enumerate(samples):
+        number = None if numbers is None else int(numbers[index])
+        known = number is not None and number < len(labels)
+        yield LabelledSample(sample, labels[number] if known and number is not None else _text(number))
+
+
+def _text(number: int | None) -> str | None:
+    return None if number is None else str(number)
+
+
+def _read_images(path: Path, preprocessing: Preprocessing, info: TensorInfo) -> Iterator[LabelledSample]:
+    size = (info.shape[2], info.shape[1]) if len(info.shape) == 4 else None
+    mode = "L" if preprocessing.colour == "grey" or (size and info.shape[3] == 1) else "RGB"
+    for name, content in _read_files(path):
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                converted = image.convert(mode)
+                array: np.ndarray[Any, Any] = np.asarray(converted.resize(size) if size else converted)
+        except UnidentifiedImageError as exc:
+            raise WorkerError(f"{name} in {path} is no image", code="worker.source.damaged") from exc
+        folder = Path(name).parent.name
+        yield LabelledSample(array, folder or None)
+
+
+def _read_files(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the image files below a folder or inside a zip or tar archive, by name."""
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if file.suffix.lower() in IMAGE_SUFFIXES:
+                yield str(file.relative_to(path)), file.read_bytes()
+    elif path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            for name in sorted(archive.namelist()):
+                if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                    yield name, archive.read(name)
+    else:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                reader = (
+                    tar.extractfile(member) if Path(member.name).suffix.lower() in IMAGE_SUFFIXES else None
+                )
+                if reader is not None:
+                    yield member.name, reader.read()
