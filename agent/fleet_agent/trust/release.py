@@ -1,0 +1,82 @@
+"""Release metadata and targets, through python-tuf's client. Metadata is kept under trust/."""
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Final
+
+from tuf.api.exceptions import DownloadError, DownloadLengthMismatchError, RepositoryError
+from tuf.ngclient import Updater, UpdaterConfig
+from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
+
+from fleet_agent.errors import TrustError
+
+SOCKET_TIMEOUT_S: Final = 10
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class UnreachableError(TrustError):
+    """A passing trouble: the metadata could not be fetched."""
+
+    code = "trust.metadata.unreachable"
+
+
+class Releases:
+    """The verified state of the release repository at ``now_ms``."""
+
+    def __init__(self, trust_dir: Path, metadata_url: str, targets_url: str, now_ms: int) -> None:
+        root = trust_dir / "root.json"
+        metadata, targets = trust_dir / "metadata", trust_dir / "targets"
+        for folder in (metadata, targets):
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._updater = Updater(
+                metadata_dir=str(metadata),
+                metadata_base_url=metadata_url,
+                target_dir=str(targets),
+                target_base_url=targets_url,
+                fetcher=Urllib3Fetcher(socket_timeout=SOCKET_TIMEOUT_S, app_user_agent="fleet-agent"),
+                config=UpdaterConfig(),
+                bootstrap=root.read_bytes(),
+            )
+        except (OSError, RepositoryError) as exc:
+            raise TrustError(
+                f"the release root {root} cannot be used: {exc}",
+                hint="enrol this device again",
+                code="trust.root",
+            ) from exc
+        # tuf judges dates by the local wall clock, which a Pi does not have.
+        self._updater._trusted_set.reference_time = _EPOCH + timedelta(milliseconds=now_ms)  # noqa: SLF001
+
+    def refresh(self) -> None:
+        """Bring the metadata up to date; raise `TrustError` when it is not what it must be."""
+        try:
+            self._updater.refresh()
+        except DownloadLengthMismatchError as exc:
+            raise TrustError(f"release metadata is too long: {exc}", code="trust.metadata.length") from exc
+        except DownloadError as exc:
+            raise UnreachableError(f"release metadata cannot be fetched: {exc}") from exc
+        except (RepositoryError, OSError) as exc:
+            raise TrustError(
+                f"release metadata is not valid: {exc}",
+                hint="somebody may be tampering with the controller or the way to it",
+                code="trust.metadata.invalid",
+            ) from exc
+
+    def fetch_target(self, path: str, length_max: int) -> bytes:
+        """Return the verified bytes of a released target; raise `TrustError`."""
+        info = self._updater.get_targetinfo(path)
+        if info is None:
+            raise TrustError(f"{path} is not released", code="trust.manifest.unreleased")
+        if info.length > length_max:
+            raise TrustError(f"{path} is too long", code="trust.manifest.length")
+        try:
+            name = path.replace("/", "_")
+            file = Path(self._updater.target_dir or "") / name
+            found = self._updater.find_cached_target(info, str(file))
+            content = Path(found or self._updater.download_target(info, str(file))).read_bytes()
+        except RepositoryError as exc:
+            raise TrustError(f"{path} is not what was released: {exc}", code="trust.manifest.digest") from exc
+        except DownloadError as exc:
+            raise UnreachableError(f"{path} cannot be fetched: {exc}") from exc
+        info.verify_length_and_hashes(content)
+        return content

@@ -1,0 +1,88 @@
+"""The controller's certificate authority for device identities."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from fleet_cloud.adapters.trust.keys import LabKeys
+from fleet_cloud.errors import Invalid
+from fleet_shared.durable import write_durably
+from fleet_shared.names import DeviceId, Digest, digest_of
+
+CA_LIFE: Final = timedelta(days=3650)
+DEVICE_LIFE: Final = timedelta(days=365)
+BACKDATED: Final = timedelta(days=1)
+"""Devices' clocks are a little off."""
+
+
+class Authority:
+    """Signs device certificates: CN is the device id, for TLS client authentication."""
+
+    def __init__(self, keys: LabKeys, folder: Path) -> None:
+        self._key = keys.ca_key()
+        file = folder / "ca-certificate.pem"
+        if not file.exists():
+            write_durably(file, self._make_certificate().public_bytes(Encoding.PEM))
+        self.ca_pem = file.read_text()
+        self._certificate = x509.load_pem_x509_certificate(self.ca_pem.encode())
+
+    def sign_csr(self, csr_pem: str, device: DeviceId) -> str:
+        """Return a certificate for ``device``; raise `Invalid` (``enrol.csr``) when the CSR is not
+        signed by its own key or names another device."""
+        csr = _load_csr(csr_pem)
+        names = [name.value for name in csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        if names != [device]:
+            raise Invalid(f"the CSR names {names}, expected {device!r}", code="enrol.csr")
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(_name(device))
+            .issuer_name(self._certificate.subject)
+            .public_key(csr.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - BACKDATED)
+            .not_valid_after(now + DEVICE_LIFE)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        return certificate.public_bytes(Encoding.PEM).decode()
+
+    def public_key_digest(self, csr_pem: str) -> Digest:
+        """Return the sha256 of the CSR's public key; raise `Invalid` (``enrol.csr``)."""
+        key = _load_csr(csr_pem).public_key()
+        return digest_of(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+    def _make_certificate(self) -> x509.Certificate:
+        now = datetime.now(UTC)
+        name = _name("Fleet device CA")
+        return (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(self._key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - BACKDATED)
+            .not_valid_after(now + CA_LIFE)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _load_csr(csr_pem: str) -> x509.CertificateSigningRequest:
+    try:
+        csr = x509.load_pem_x509_csr(csr_pem.encode())
+        if csr.is_signature_valid:
+            return csr
+    except ValueError as exc:
+        raise Invalid(f"the CSR does not parse: {exc}", code="enrol.csr") from exc
+    raise Invalid("the CSR is not signed by its own key", code="enrol.csr")

@@ -1,0 +1,56 @@
+"""Trust of a first run: release keys, assignment key and CA in one folder of this machine.
+
+Later forms keep the release keys elsewhere, behind the same ports.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from securesystemslib.dsse import Envelope
+
+from fleet_cloud.adapters.trust.ca import Authority
+from fleet_cloud.adapters.trust.keys import LabKeys
+from fleet_cloud.adapters.trust.repository import ROLES, ReleaseRepository
+from fleet_shared.envelope import ASSIGNMENT_KEY_TARGET, DESIRED_PAYLOAD_TYPE, AssignmentKey, manifest_target
+from fleet_shared.messages.desired import Desired
+from fleet_shared.names import Digest
+from fleet_shared.wire import encode
+
+
+class LabTrust:
+    """Implements the ports `Trust` and, through `authority`, `CertificateAuthority`."""
+
+    key_epoch = 1
+
+    def __init__(self, folder: Path) -> None:
+        self.keys = LabKeys(folder / "keys")
+        with self.keys.locked():
+            self._assignment = self.keys.signer("assignment")
+            signers = {role: self.keys.signer(role) for role in ROLES}
+            self.repository = ReleaseRepository(folder, signers)
+            self.authority = Authority(self.keys, folder)
+            self.repository.release({ASSIGNMENT_KEY_TARGET: encode(self._assignment_key())})
+        self.root_json = self.repository.root_json.decode()
+
+    def release(self, manifests: Mapping[Digest, bytes]) -> None:
+        with self.keys.locked():
+            self.repository.release({manifest_target(name): raw for name, raw in manifests.items()})
+
+    def sign_desired(self, desired: Desired) -> bytes:
+        envelope = Envelope(encode(desired), DESIRED_PAYLOAD_TYPE, {})
+        envelope.sign(self._assignment)
+        return json.dumps(envelope.to_dict()).encode()
+
+    def refresh(self, now_ms: int) -> None:
+        with self.keys.locked():
+            self.repository.refresh(datetime.fromtimestamp(now_ms / 1000, UTC))
+
+    def _assignment_key(self) -> AssignmentKey:
+        public = self._assignment._private_key.public_key()  # noqa: SLF001 - no public accessor
+        pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        return AssignmentKey(
+            key_epoch=self.key_epoch, keyid=self._assignment.public_key.keyid, public_pem=pem.decode()
+        )
