@@ -1,1 +1,1 @@
-"""Blobs on their way to the device: over HTTP(S), resumed after a cut, checked by digest."""
+"""Blobs from where they are to this disk: ranges and resume, retry budgets, digests."""

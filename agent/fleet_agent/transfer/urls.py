@@ -1,0 +1,61 @@
+"""Ask the controller, at the broker, for the URL of a blob: a question, an answer, a deadline."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Final
+from urllib.parse import urljoin
+from uuid import uuid4
+
+from fleet_agent.errors import TransferError
+from fleet_shared.messages.fetch import Chunk, Fetch
+from fleet_shared.names import AssignmentId, Digest
+
+ASK_AGAIN_S: Final = 5.0
+
+
+class BlobUrls:
+    """`ask` blocks the transfer's thread; `answer` is called by the supervisor.
+
+    ``send`` puts the question on the supervisor's queue; while the device is offline it is just
+    asked again, until ``aborted``.
+    """
+
+    def __init__(self, base_url: str, send: Callable[[Fetch], None], aborted: threading.Event) -> None:
+        self._base_url, self._send, self._aborted = base_url, send, aborted
+        self._lock = threading.Lock()
+        self._waiting: dict[str, Future[Chunk]] = {}
+
+    def ask(self, assignment: AssignmentId, sha256: Digest) -> str:
+        """Return a URL; raise `TransferError` with the controller's reason, or when aborted."""
+        while not self._aborted.is_set():
+            request = uuid4().hex
+            future: Future[Chunk] = Future()
+            with self._lock:
+                self._waiting[request] = future
+            self._send(Fetch(request=request, assignment=assignment, sha256=sha256))
+            try:
+                return self._read(future.result(ASK_AGAIN_S))
+            except FutureTimeout:
+                continue
+            finally:
+                with self._lock:
+                    self._waiting.pop(request, None)
+        raise TransferError("the download was ended", code="transfer.aborted")
+
+    def answer(self, chunk: Chunk) -> None:
+        with self._lock:
+            future = self._waiting.get(chunk.request)
+        if future is not None and not future.done():
+            future.set_result(chunk)
+
+    def _read(self, chunk: Chunk) -> str:
+        if chunk.url is not None:
+            return urljoin(self._base_url + "/", chunk.url)
+        failure = chunk.failure
+        raise TransferError(
+            failure.message if failure else "the controller gave no URL",
+            hint=failure.hint if failure else "",
+            code=failure.code if failure else "transfer.refused",
+        )
