@@ -1,0 +1,144 @@
+"""Enrolment: a token becomes an identity. Every step can be repeated after a loss."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from fleet_agent.errors import EnrolmentError
+from fleet_agent.identity import Identity, save_identity
+from fleet_agent.paths import StatePaths
+from fleet_agent.trust.protocol import AcceptEnrolment, EnrolmentAccepted, KeyMade, MakeKey, Refused
+from fleet_agent.trust_process import TrustProcess
+from fleet_shared.errors import MessageError
+from fleet_shared.messages.enrolment import EnrolReply, EnrolRequest
+from fleet_shared.names import DeviceId, parse_device_id
+from fleet_shared.token import EnrolmentToken
+from fleet_shared.wire import decode, encode
+
+REQUEST_TIMEOUT_S: Final = 20.0
+RETRY_EVERY_S: Final = 2.0
+
+
+class _Unreachable(EnrolmentError):
+    code = "controller.unreachable"
+
+
+class _Problem(msgspec.Struct):
+    """RFC 9457, the members that matter here."""
+
+    detail: str = ""
+    code: str = "enrol.refused"
+    hint: str = ""
+
+
+def enrol(url: str, token: EnrolmentToken, device: DeviceId, paths: StatePaths, wait_s: float) -> Identity:
+    """Enrol this device and store its identity; raise `EnrolmentError`. ``wait_s``: how long to
+    keep trying while the controller is away."""
+    url = _check_url(url)
+    paths.identity.mkdir(mode=0o700, parents=True, exist_ok=True)
+    trust = TrustProcess()
+    key = trust.ask(MakeKey(identity_dir=str(paths.identity), device=device))
+    if not isinstance(key, KeyMade):
+        raise _refusal(key)
+    request = EnrolRequest(secret=token.secret, device=device, csr_pem=key.csr_pem)
+    reply = _retry(lambda: _post(url, encode(request)), wait_s)
+    accepted = trust.ask(
+        AcceptEnrolment(
+            identity_dir=str(paths.identity),
+            trust_dir=str(paths.trust),
+            device=device,
+            ca_sha256=token.ca_sha256,
+            root_sha256=token.root_sha256,
+            certificate_pem=reply.certificate_pem,
+            ca_pem=reply.ca_pem,
+            root_json=reply.root_json,
+        )
+    )
+    if not isinstance(accepted, EnrolmentAccepted):
+        raise _refusal(accepted)
+    return _store(paths.identity, url, device, reply)
+
+
+def suggest_device_id(hostname: str) -> DeviceId:
+    """Return a valid device id close to ``hostname``."""
+    cleaned = "".join(c if c.isalnum() and c.isascii() else "-" for c in hostname.lower()).strip("-")
+    return parse_device_id(cleaned[:63] or "device")
+
+
+def _store(folder: Path, url: str, device: DeviceId, reply: EnrolReply) -> Identity:
+    host = reply.broker.host or urlsplit(url).hostname
+    identity = Identity(
+        device=device,
+        controller_url=url,
+        metadata_path=reply.metadata_path,
+        targets_path=reply.targets_path,
+        topic_root=reply.topic_root,
+        broker=msgspec.structs.replace(reply.broker, host=host),
+    )
+    save_identity(folder, identity)
+    return identity
+
+
+def _check_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise EnrolmentError(
+            f"{url!r} is not the address of a controller",
+            hint="for example http://controller.local:8470",
+            code="enrol.url",
+        )
+    return url.rstrip("/")
+
+
+def _retry(post: Callable[[], EnrolReply], wait_s: float) -> EnrolReply:
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return post()
+        except _Unreachable:
+            if time.monotonic() + RETRY_EVERY_S > deadline:
+                raise
+            time.sleep(RETRY_EVERY_S)
+
+
+def _post(url: str, body: bytes) -> EnrolReply:
+    import urllib3
+
+    try:
+        response = urllib3.request(
+            "POST",
+            f"{url}/api/v1/enrolments",
+            body=body,
+            headers={"Content-Type": "application/json"},
+            retries=False,
+            timeout=REQUEST_TIMEOUT_S,
+        )
+    except urllib3.exceptions.HTTPError as exc:
+        raise _Unreachable(
+            f"the controller at {url} cannot be reached: {exc}",
+            hint="is it running, and is the address right? --wait SECONDS keeps trying",
+        ) from exc
+    if response.status != 200:
+        raise _read_problem(response.status, response.data)
+    try:
+        return decode(EnrolReply, response.data)
+    except MessageError as exc:
+        raise EnrolmentError(f"what answers at {url} is no controller: {exc}", code="enrol.url") from exc
+
+
+def _read_problem(status: int, body: bytes) -> EnrolmentError:
+    try:
+        problem = msgspec.json.decode(body, type=_Problem)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return EnrolmentError(f"the controller answered {status}", hint="is the address right?")
+    return EnrolmentError(problem.detail or f"status {status}", hint=problem.hint, code=problem.code)
+
+
+def _refusal(answer: object) -> EnrolmentError:
+    if isinstance(answer, Refused):
+        return EnrolmentError(answer.message, hint=answer.hint, code=answer.code)
+    return EnrolmentError("the trust child gave an answer to another question")
