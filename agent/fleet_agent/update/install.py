@@ -1,0 +1,135 @@
+"""The slow effects of an update: fetch the blobs, verify them, make the slot.
+
+They run in a thread of their own, touch nothing that runs, and are safe to run twice: what is
+whole on disk is not fetched again, and a slot appears whole or not at all.
+"""
+
+import errno
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fleet_agent.errors import TransferError
+from fleet_agent.slots import FILES, Slots, write_verified
+from fleet_agent.transfer.download import PART_BYTES, Counted, Downloader
+from fleet_agent.update.record import Evidence
+from fleet_shared.codec import SUPPORTED, Encoding, decode_blob
+from fleet_shared.durable import write_durably
+from fleet_shared.manifest import BlobRef, Role, parse_manifest
+from fleet_shared.messages.desired import EncodedBlob, RunEntry
+
+FULL_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(frozen=True)
+class Carried:
+    """How one blob travels."""
+
+    role: Role
+    blob: BlobRef
+    encoded: EncodedBlob
+
+
+def plan_transfer(entry: RunEntry, blobs: dict[Role, BlobRef]) -> list[Carried]:
+    """Choose for each blob that a slot needs the smallest encoding that this agent can decode."""
+    return [Carried(role, blobs[role], _smallest(entry, blobs[role])) for role in FILES if role in blobs]
+
+
+def _smallest(entry: RunEntry, blob: BlobRef) -> EncodedBlob:
+    plain = EncodedBlob(
+        blob=blob.sha256,
+        encoding=Encoding.IDENTITY,
+        sha256=blob.sha256,
+        encoded_bytes=blob.size_bytes,
+        size_bytes=blob.size_bytes,
+    )
+    fitting = [
+        encoded
+        for encoded in entry.encodings
+        if encoded.encoding in SUPPORTED
+        and encoded.blob == blob.sha256
+        and encoded.size_bytes == blob.size_bytes
+    ]
+    return min([plain, *fitting], key=lambda encoded: encoded.encoded_bytes)
+
+
+@dataclass
+class Installer:
+    """``free_bytes`` tells what is free where the state lives; ``margin_bytes`` must stay free."""
+
+    slots: Slots
+    downloads: Path
+    free_bytes: Callable[[], int]
+    margin_bytes: int
+
+    def download(self, entry: RunEntry, manifest: bytes, downloader: Downloader) -> Evidence:
+        """Fetch what is missing; raise `TransferError` (``disk.full`` before the first byte)."""
+        plan = plan_transfer(entry, parse_manifest(manifest).blobs)
+        self._forget_others(plan)
+        self._check_room(plan)
+        total = Counted()
+        with _full_disk_mapped():
+            for carried in plan:
+                _, counted = downloader.fetch(carried.encoded.sha256, carried.encoded.encoded_bytes)
+                total.fetched += counted.fetched
+                total.resumed += counted.resumed
+        return {"bytes_fetched": total.fetched, "bytes_resumed": total.resumed}
+
+    def verify(self, entry: RunEntry, manifest: bytes) -> Evidence:
+        """Decode, verify and install; raise `SlotError` (``transfer.digest``)."""
+        plan = plan_transfer(entry, parse_manifest(manifest).blobs)
+        try:
+            with _full_disk_mapped(), self.slots.staged(entry.manifest) as staging:
+                write_durably(staging / "manifest.json", manifest)
+                for carried in plan:
+                    parts = _read(self.downloads / carried.encoded.sha256)
+                    plain = decode_blob(carried.encoded.encoding, parts, carried.blob.size_bytes)
+                    write_verified(staging / FILES[carried.role], plain, carried.blob)
+        finally:
+            self.forget_downloads()
+        return {}
+
+    def forget_downloads(self) -> None:
+        shutil.rmtree(self.downloads, ignore_errors=True)
+
+    def _forget_others(self, plan: list[Carried]) -> None:
+        """Remove what an update that was given up left behind."""
+        wanted = {carried.encoded.sha256 for carried in plan}
+        if self.downloads.is_dir():
+            for file in self.downloads.iterdir():
+                if file.name.removesuffix(".part") not in wanted:
+                    file.unlink()
+
+    def _check_room(self, plan: list[Carried]) -> None:
+        present = sum(file.stat().st_size for file in self.downloads.glob("*"))
+        needed = sum(carried.encoded.encoded_bytes + carried.blob.size_bytes for carried in plan)
+        free = self.free_bytes()
+        if needed - present + self.margin_bytes > free:
+            raise _no_room(f"{needed - present} bytes and {self.margin_bytes} to spare are needed, {free} free")
+
+
+@contextmanager
+def _full_disk_mapped() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in FULL_ERRORS:
+            raise _no_room(str(exc)) from exc
+        raise
+
+
+def _no_room(why: str) -> TransferError:
+    return TransferError(
+        f"the disk of the device is too full: {why}",
+        hint="free space on the device and push again; the running model goes on",
+        code="disk.full",
+    )
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while part := file.read(PART_BYTES):
+            yield part
