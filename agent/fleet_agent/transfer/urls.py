@@ -22,14 +22,14 @@ class BlobUrls:
     asked again, until ``aborted``.
     """
 
-    def __init__(self, base_url: str, send: Callable[[Fetch], None], aborted: threading.Event) -> None:
-        self._base_url, self._send, self._aborted = base_url, send, aborted
+    def __init__(self, base_url: str, send: Callable[[Fetch], None]) -> None:
+        self._base_url, self._send = base_url, send
         self._lock = threading.Lock()
         self._waiting: dict[str, Future[Chunk]] = {}
 
-    def ask(self, assignment: AssignmentId, sha256: Digest) -> str:
+    def ask(self, assignment: AssignmentId, sha256: Digest, *, aborted: threading.Event) -> str:
         """Return a URL; raise `TransferError` with the controller's reason, or when aborted."""
-        while not self._aborted.is_set():
+        while not aborted.is_set():
             request = uuid4().hex
             future: Future[Chunk] = Future()
             with self._lock:

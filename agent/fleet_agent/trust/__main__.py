@@ -8,7 +8,14 @@ import msgspec
 from typing_extensions import assert_never
 
 from fleet_agent.trust.identity import accept_enrolment, make_key
-from fleet_agent.trust.protocol import AcceptEnrolment, MakeKey, Refused, TrustAnswer, TrustRequest, VerifyDesired
+from fleet_agent.trust.protocol import (
+    AcceptEnrolment,
+    MakeKey,
+    Refused,
+    TrustAnswer,
+    TrustRequest,
+    VerifyDesired,
+)
 from fleet_agent.trust.release import UnreachableError
 from fleet_agent.trust.verify import verify_desired
 from fleet_shared.errors import FleetError

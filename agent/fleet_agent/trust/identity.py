@@ -5,7 +5,11 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    generate_private_key,
+)
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -53,9 +57,7 @@ def accept_enrolment(request: AcceptEnrolment) -> EnrolmentAccepted:
     write_durably(trust / "root.json", request.root_json.encode())
     write_durably(identity / "ca.pem", request.ca_pem.encode())
     write_durably(identity / "certificate.pem", request.certificate_pem.encode())
-    return EnrolmentAccepted(
-        certificate_expires_ms=int(certificate.not_valid_after_utc.timestamp() * 1000)
-    )
+    return EnrolmentAccepted(certificate_expires_ms=int(certificate.not_valid_after_utc.timestamp() * 1000))
 
 
 def _check_certificate(request: AcceptEnrolment) -> x509.Certificate:

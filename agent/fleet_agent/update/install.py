@@ -108,7 +108,9 @@ class Installer:
         needed = sum(carried.encoded.encoded_bytes + carried.blob.size_bytes for carried in plan)
         free = self.free_bytes()
         if needed - present + self.margin_bytes > free:
-            raise _no_room(f"{needed - present} bytes and {self.margin_bytes} to spare are needed, {free} free")
+            raise _no_room(
+                f"{needed - present} bytes and {self.margin_bytes} to spare are needed, {free} free"
+            )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import msgspec
 
 from fleet_agent.errors import AgentError
 from fleet_agent.slots import Pointers, Slots
-from fleet_agent.update.machine import UNTOUCHED, UpdateEvent, is_looping, next_state, resume_state
+from fleet_agent.update.machine import TOUCHED, UNTOUCHED, UpdateEvent, is_looping, next_state, resume_state
 from fleet_agent.update.record import Evidence, RecordFile, UpdateRecord
 from fleet_agent.workers import Workers
 from fleet_shared.errors import FleetError
@@ -72,8 +72,9 @@ class UpdateRunner:
     # -- what the supervisor asks
 
     @property
-    def is_busy(self) -> bool:
-        return self.record is not None and not self.record.state.is_final
+    def is_switching(self) -> bool:
+        """Whether the running model is being changed: a newer assignment waits for the end."""
+        return self.record is not None and self.record.state in TOUCHED
 
     @property
     def progress(self) -> Progress | None:

@@ -1,0 +1,143 @@
+"""``fleet-agent``: enrol this device, run the agent, look at its state."""
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from fleet_agent import __version__
+from fleet_agent.errors import SettingsError
+from fleet_agent.settings import default_state, load_settings
+from fleet_shared.errors import FleetError
+
+app = typer.Typer(
+    help="Fleet's device agent: pulls, verifies and serves models, and reports back.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+State = Annotated[
+    Path, typer.Option("--state", envvar="FLEET_AGENT_STATE", help="Folder of the agent's state.")
+]
+
+
+@app.command()
+def enrol(
+    url: Annotated[str, typer.Argument(help="Address of the controller.")],
+    token: Annotated[str, typer.Option(envvar="FLEET_AGENT_TOKEN", help="From: fleet device token.")],
+    device: Annotated[str | None, typer.Option("--id", help="Id of this device; else its host name.")] = None,
+    wait: Annotated[float, typer.Option(help="Seconds to keep trying while the controller is away.")] = 0.0,
+    state: State = default_state(),  # noqa: B008 - shown as the default in the help
+) -> None:
+    """Give this device an identity at a controller."""
+    from fleet_agent.enrol import enrol as enrol_device
+    from fleet_agent.enrol import suggest_device_id
+    from fleet_agent.paths import StatePaths
+    from fleet_shared.names import parse_device_id
+    from fleet_shared.token import EnrolmentToken
+
+    paths = StatePaths(state)
+    _make_state(state)
+    if (paths.identity / "device.json").exists():
+        raise SettingsError(
+            f"this device is enrolled already ({paths.identity})",
+            hint="to enrol it anew, remove that folder first",
+            code="agent.enrolled",
+        )
+    name = parse_device_id(device) if device else suggest_device_id(socket.gethostname())
+    identity = enrol_device(url, EnrolmentToken.parse(token), name, paths, wait)
+    print(f"enrolled as {identity.device} at {identity.controller_url}; now: fleet-agent run")
+
+
+@app.command()
+def run(
+    state: State = default_state(),  # noqa: B008
+    http_port: Annotated[int | None, typer.Option(help="Port for inference on loopback; 0: any.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the interpreter.")] = None,
+    source: Annotated[str | None, typer.Option(help="Samples to replay: images or .npz.")] = None,
+    source_rate_hz: Annotated[float | None, typer.Option(help="Samples per second.")] = None,
+) -> None:
+    """Run the agent until it is told to stop."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _make_state(state)
+    flags = {
+        "http_port": http_port,
+        "threads": threads,
+        "source": source,
+        "source_rate_hz": source_rate_hz,
+    }
+    settings = load_settings(state, os.environ, flags)
+    from fleet_agent.bootstrap import build_supervisor
+
+    with _only_one(state), build_supervisor(settings) as supervisor:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: supervisor.stop())
+        supervisor.run()
+
+
+@app.command()
+def status(
+    state: State = default_state(),  # noqa: B008
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what this device is, runs and does, from its state folder."""
+    from fleet_agent.status import describe_status, load_status
+
+    found = load_status(state)
+    if as_json:
+        import msgspec
+
+        print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    else:
+        print(describe_status(found))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(f"fleet-agent {__version__}")
+
+
+def main() -> NoReturn:
+    try:
+        app()
+    except FleetError as error:
+        print(f"error[{error.code}]: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  hint: {error.hint}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _make_state(state: Path) -> None:
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise SettingsError(
+            f"the state folder {state} cannot be made: {exc}",
+            hint="choose another: --state DIR, or FLEET_AGENT_STATE",
+            code="agent.state",
+        ) from exc
+
+
+@contextmanager
+def _only_one(state: Path) -> Iterator[None]:
+    with (state / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            raise SettingsError(
+                f"another agent runs on {state}",
+                hint="stop that one first, or choose another --state",
+                code="agent.running",
+            ) from exc
+        yield
