@@ -9,9 +9,10 @@ from typing import Protocol
 
 from fleet_cloud.domain.device import Device
 from fleet_cloud.domain.model import ModelVersion
-from fleet_cloud.domain.rollout import Assignment, AssignmentChange, Rollout, RolloutId, RolloutState
+from fleet_cloud.domain.rollout import Assignment, AssignmentChange, AssignmentState, Rollout, RolloutId, RolloutState
 from fleet_cloud.domain.stream import StreamState
 from fleet_shared.messages.desired import Desired, EncodedBlob
+from fleet_shared.messages.reported import Order
 from fleet_shared.messages.telemetry import Event, Sample
 from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName
 from fleet_shared.version import Version
@@ -142,7 +143,27 @@ class Assignments(Protocol):
 
     def open_of_device(self, device: DeviceId) -> Sequence[Assignment]: ...
 
+    def count_by_state(self) -> Mapping[AssignmentState, int]: ...
+
     def history(self, assignment: AssignmentId) -> Sequence[AssignmentChange]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SignedDesired:
+    """The newest desired document of a device, as it is published."""
+
+    device: DeviceId
+    order: Order
+    envelope: bytes
+
+
+class DesiredStates(Protocol):
+    def get(self, device: DeviceId) -> SignedDesired | None: ...
+
+    def put(self, desired: SignedDesired) -> None: ...
+
+    def unmet(self) -> Sequence[SignedDesired]:
+        """Those of devices with an open assignment that waits for the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +239,7 @@ class Transaction(Protocol):
     models: Models
     rollouts: Rollouts
     assignments: Assignments
+    desired: DesiredStates
     telemetry: Telemetry
     outbox: Outbox
 

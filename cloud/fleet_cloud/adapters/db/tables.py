@@ -1,0 +1,190 @@
+"""The tables. Documents that the database never looks into are JSON text."""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+_SERIAL: Final = BigInteger().with_variant(Integer, "sqlite")
+
+device = Table(
+    "device",
+    metadata,
+    Column("id", String(63), primary_key=True),
+    Column("enrolled_ms", BigInteger, nullable=False),
+    Column("public_key_sha256", String(64), nullable=False),
+    Column("labels", Text, nullable=False),
+    Column("online", Boolean, nullable=False),
+    Column("session", String(64)),
+    Column("last_seen_ms", BigInteger),
+    Column("reported", Text),
+)
+
+enrolment = Table(
+    "enrolment",
+    metadata,
+    Column("secret_sha256", String(64), primary_key=True),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("labels", Text, nullable=False),
+    Column("device", String(63)),
+    Column("public_key_sha256", String(64)),
+)
+
+model_version = Table(
+    "model_version",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("major", Integer, primary_key=True),
+    Column("minor", Integer, primary_key=True),
+    Column("patch", Integer, primary_key=True),
+    Column("content", String(64), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("manifests", Text, nullable=False),
+    Column("lineage", Text, nullable=False),
+    UniqueConstraint("model", "content"),
+)
+
+encoding = Table(
+    "encoding",
+    metadata,
+    Column("blob", String(64), primary_key=True),
+    Column("encoding", String(32), primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("encoded_bytes", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+)
+
+rollout = Table(
+    "rollout",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("selector", Text, nullable=False),
+    Column("devices", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("variant", String(64)),
+    Column("state", String(16), nullable=False, index=True),
+)
+
+assignment = Table(
+    "assignment",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("rollout", String(32), ForeignKey("rollout.id"), nullable=False),
+    Column("device", String(63), ForeignKey("device.id"), nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("is_open", Boolean, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("deadline_ms", BigInteger, nullable=False),
+    Column("variant", String(64)),
+    Column("manifest", String(64)),
+    Column("order", Text),
+    Column("bytes_done", BigInteger, nullable=False),
+    Column("bytes_total", BigInteger, nullable=False),
+    Column("failure", Text),
+    UniqueConstraint("rollout", "device"),
+    Index(
+        "uq_assignment_open",
+        "device",
+        "model",
+        unique=True,
+        sqlite_where=text("is_open"),
+        postgresql_where=text("is_open"),
+    ),
+)
+
+assignment_change = Table(
+    "assignment_change",
+    metadata,
+    Column("id", _SERIAL, primary_key=True, autoincrement=True),
+    Column("assignment", String(32), ForeignKey("assignment.id"), nullable=False, index=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("failure", Text),
+)
+
+desired = Table(
+    "desired",
+    metadata,
+    Column("device", String(63), ForeignKey("device.id"), primary_key=True),
+    Column("order", Text, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+)
+
+outgoing = Table(
+    "outgoing",
+    metadata,
+    Column("id", _SERIAL, primary_key=True, autoincrement=True),
+    Column("topic", String(255), nullable=False, index=True),
+    Column("payload", LargeBinary, nullable=False),
+    Column("retain", Boolean, nullable=False),
+)
+
+stream = Table(
+    "stream",
+    metadata,
+    Column("device", String(63), primary_key=True),
+    Column("stream", String(64), primary_key=True),
+    Column("start", BigInteger, nullable=False),
+    Column("mark", BigInteger, nullable=False),
+    Column("head", BigInteger, nullable=False),
+    Column("lost", BigInteger, nullable=False),
+    Column("duplicates", BigInteger, nullable=False),
+    Column("thinned", BigInteger, nullable=False),
+    Column("rejected", BigInteger, nullable=False),
+)
+
+# Rows are found by time of receipt, the key by which PostgreSQL can partition them.
+telemetry = Table(
+    "telemetry",
+    metadata,
+    Column("device", String(63), primary_key=True),
+    Column("stream", String(64), primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("source", String(16)),
+    Column("name", String(64)),
+    Column("wall_ms", BigInteger),
+    Column("row", Text, nullable=False),
+    Index("ix_telemetry_device_received", "device", "kind", "received_ms"),
+)
+
+dead_letter = Table(
+    "dead_letter",
+    metadata,
+    Column("device", String(63), primary_key=True),
+    Column("stream", String(64), primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("code", String(64), nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+)
+
