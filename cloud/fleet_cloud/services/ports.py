@@ -9,7 +9,14 @@ from typing import Protocol
 
 from fleet_cloud.domain.device import Device
 from fleet_cloud.domain.model import ModelVersion
-from fleet_cloud.domain.rollout import Assignment, AssignmentChange, AssignmentState, Rollout, RolloutId, RolloutState
+from fleet_cloud.domain.rollout import (
+    Assignment,
+    AssignmentChange,
+    AssignmentState,
+    Rollout,
+    RolloutId,
+    RolloutState,
+)
 from fleet_cloud.domain.stream import StreamState
 from fleet_shared.messages.desired import Desired, EncodedBlob
 from fleet_shared.messages.reported import Order

@@ -187,4 +187,3 @@ dead_letter = Table(
     Column("code", String(64), nullable=False),
     Column("raw", LargeBinary, nullable=False),
 )
-

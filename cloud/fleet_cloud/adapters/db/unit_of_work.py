@@ -1,0 +1,45 @@
+"""All repositories over one database transaction."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine
+
+from fleet_cloud.adapters.db.engine import mapped_errors
+from fleet_cloud.adapters.db.repositories import (
+    AssignmentTable,
+    DesiredTable,
+    DeviceTable,
+    EnrolmentTable,
+    ModelTable,
+    OutgoingTable,
+    RolloutTable,
+)
+from fleet_cloud.adapters.db.telemetry import TelemetryTable
+from fleet_cloud.services.ports import Transaction
+
+
+class DatabaseTransaction:
+    """Implements `Transaction`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.devices = DeviceTable(connection)
+        self.enrolments = EnrolmentTable(connection)
+        self.models = ModelTable(connection)
+        self.rollouts = RolloutTable(connection)
+        self.assignments = AssignmentTable(connection)
+        self.desired = DesiredTable(connection)
+        self.telemetry = TelemetryTable(connection)
+        self.outbox = OutgoingTable(connection)
+
+
+class DatabaseUnitOfWork:
+    """Implements `UnitOfWork`; may be used from many threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def begin(self) -> Iterator[Transaction]:
+        with mapped_errors(self._engine), self._engine.begin() as connection:
+            yield DatabaseTransaction(connection)
