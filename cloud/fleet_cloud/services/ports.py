@@ -241,14 +241,29 @@ class Outbox(Protocol):
 class Transaction(Protocol):
     """All repositories over one database transaction."""
 
-    devices: Devices
-    enrolments: Enrolments
-    models: Models
-    rollouts: Rollouts
-    assignments: Assignments
-    desired: DesiredStates
-    telemetry: Telemetry
-    outbox: Outbox
+    @property
+    def devices(self) -> Devices: ...
+
+    @property
+    def enrolments(self) -> Enrolments: ...
+
+    @property
+    def models(self) -> Models: ...
+
+    @property
+    def rollouts(self) -> Rollouts: ...
+
+    @property
+    def assignments(self) -> Assignments: ...
+
+    @property
+    def desired(self) -> DesiredStates: ...
+
+    @property
+    def telemetry(self) -> Telemetry: ...
+
+    @property
+    def outbox(self) -> Outbox: ...
 
 
 class UnitOfWork(Protocol):

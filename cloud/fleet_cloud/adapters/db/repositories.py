@@ -1,7 +1,7 @@
 """The repositories: rows to frozen dataclasses and back, over one connection."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
@@ -26,11 +26,14 @@ from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName
 from fleet_shared.version import Version
 
 
+T = TypeVar("T")
+
+
 def write_json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def read_json[T](kind: type[T], text: str | None) -> T | None:
+def read_json(kind: type[T], text: str | None) -> T | None:
     return None if text is None else msgspec.json.decode(text, type=kind)
 
 

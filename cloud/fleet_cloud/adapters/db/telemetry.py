@@ -70,13 +70,10 @@ class TelemetryTable:
         return self._newest(where, since_ms, limit)
 
     def totals(self, device: DeviceId) -> TelemetryTotals:
-        kinds = dict(
-            self._connection.execute(
-                select(self._t.c.kind, func.count()).where(self._t.c.device == device).group_by("kind")
-            )
-            .tuples()
-            .all()
+        counted = self._connection.execute(
+            select(self._t.c.kind, func.count()).where(self._t.c.device == device).group_by(self._t.c.kind)
         )
+        kinds: dict[str, int] = {kind: count for kind, count in counted}
         t = tables.stream
         sums = self._connection.execute(
             select(

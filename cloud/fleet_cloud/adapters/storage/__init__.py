@@ -1,0 +1,1 @@
+"""Where blobs live: a folder, or any S3."""

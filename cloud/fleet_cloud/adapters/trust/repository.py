@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
@@ -77,14 +77,14 @@ class ReleaseRepository(Repository):
         self.do_snapshot(force=self.snapshot().expires - now < RENEWED_BEFORE)
         self.do_timestamp(force=self.timestamp().expires - now < RENEWED_BEFORE)
 
-    def open(self, role: str) -> Metadata:
+    def open(self, role: str) -> Metadata[Any]:
         """Return the newest metadata of ``role``, or a first one."""
         version = self._version(role)
         if version == 0:
             return Metadata(self._first(role))
         return Metadata.from_bytes((self.metadata_dir / self._file(role, version)).read_bytes())
 
-    def close(self, role: str, md: Metadata) -> None:
+    def close(self, role: str, md: Metadata[Any]) -> None:
         """Sign ``md`` as the next version and write it."""
         md.signed.version = self._version(role) + 1
         md.signed.expires = (datetime.now(UTC) + LIFE[role]).replace(microsecond=0)
@@ -103,12 +103,8 @@ class ReleaseRepository(Repository):
         self.publish()
 
     def _first(self, role: str) -> Signed:
-        kinds: dict[str, type[Signed]] = {
-            Root.type: Root, Targets.type: Targets, Snapshot.type: Snapshot, Timestamp.type: Timestamp
-        }  # fmt: skip
-        signed = kinds[role]()
-        signed.version = 0
-        return signed
+        kinds = {Root.type: Root, Targets.type: Targets, Snapshot.type: Snapshot, Timestamp.type: Timestamp}
+        return kinds[role](version=1)
 
     def _version(self, role: str) -> int:
         """Return the newest version on disk; 0 for none."""

@@ -1,0 +1,79 @@
+"""Blobs: who may put and get which."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fleet_cloud.errors import CloudError, Forbidden, Invalid, NotFound
+from fleet_cloud.services.ports import BlobInfo, BlobStore, Transaction, UnitOfWork
+from fleet_cloud.services.signing import UrlSigner
+from fleet_shared.limits import BLOB_URL_LIFE_S
+from fleet_shared.messages.fetch import Chunk, Fetch
+from fleet_shared.messages.reported import Failure
+from fleet_shared.names import DeviceId, Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Blobs:
+    store: BlobStore
+    uow: UnitOfWork
+    signer: UrlSigner
+    max_bytes: int
+
+    def put(self, sha256: Digest, parts: Iterator[bytes]) -> tuple[BlobInfo, bool]:
+        """Store a blob; tell whether it is new. Raises `Invalid` (``blob.too_large``)."""
+        if (known := self.store.info(sha256)) is not None:
+            return known, False
+        return self.store.put(sha256, self._limited(parts)), True
+
+    def info(self, sha256: Digest) -> BlobInfo:
+        """Raise `NotFound` (``blob.unknown``) when it is not there."""
+        found = self.store.info(sha256)
+        if found is None:
+            raise NotFound(f"blob {sha256} is not in the store", code="blob.unknown")
+        return found
+
+    def read(self, sha256: Digest, start: int, end: int) -> Iterator[bytes]:
+        return self.store.read(sha256, start, end)
+
+    def url_for(self, device: DeviceId, fetch: Fetch) -> Chunk:
+        """Answer a device's question for a blob of its own open assignment."""
+        try:
+            with self.uow.begin() as transaction:
+                self._check_right(transaction, device, fetch)
+            self.info(fetch.sha256)
+        except CloudError as exc:
+            failure = Failure(code=exc.code, message=exc.message, hint=exc.hint)
+            return Chunk(request=fetch.request, sha256=fetch.sha256, failure=failure)
+        url = self.store.presigned_url(fetch.sha256, BLOB_URL_LIFE_S)
+        if url is None:
+            url = self.signer.sign(fetch.sha256, device, BLOB_URL_LIFE_S)
+        return Chunk(request=fetch.request, sha256=fetch.sha256, url=url, life_s=BLOB_URL_LIFE_S)
+
+    def _check_right(self, transaction: Transaction, device: DeviceId, fetch: Fetch) -> None:
+        assignment = transaction.assignments.get(fetch.assignment)
+        if assignment is None or assignment.device != device or not assignment.state.is_open:
+            raise Forbidden(
+                f"device {device!r} has no open assignment {fetch.assignment!r}", code="fetch.forbidden"
+            )
+        version = transaction.models.get(assignment.model, assignment.version)
+        variants = version.variants if version is not None else ()
+        wanted = [variant for variant in variants if variant.digest == assignment.manifest]
+        plain = {blob.sha256 for variant in wanted for blob in variant.manifest.blobs.values()}
+        packed = {encoding.sha256 for blob in plain for encoding in transaction.models.encodings(blob)}
+        if fetch.sha256 not in plain | packed:
+            raise Forbidden(
+                f"blob {fetch.sha256} does not belong to assignment {fetch.assignment}",
+                code="fetch.forbidden",
+            )
+
+    def _limited(self, parts: Iterator[bytes]) -> Iterator[bytes]:
+        size = 0
+        for part in parts:
+            size += len(part)
+            if size > self.max_bytes:
+                raise Invalid(
+                    f"the blob has more than {self.max_bytes} bytes",
+                    hint="raise blob_max_bytes in the controller's settings",
+                    code="blob.too_large",
+                )
+            yield part

@@ -1,0 +1,62 @@
+"""The inventory of devices."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+
+from fleet_cloud.domain.device import Device
+from fleet_cloud.domain.selector import parse_selector
+from fleet_cloud.errors import NotFound
+from fleet_cloud.services.ports import Transaction, UnitOfWork
+from fleet_shared.names import DeviceId, parse_device_id, parse_label
+
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    uow: UnitOfWork
+
+    def get(self, device: str) -> Device:
+        """Return a device; raise `NotFound` (``device.unknown``)."""
+        with self.uow.begin() as transaction:
+            return get_device(transaction, parse_device_id(device))
+
+    def page(self, after: DeviceId | None, limit: int) -> Sequence[Device]:
+        with self.uow.begin() as transaction:
+            return transaction.devices.page(after, limit)
+
+    def select(self, selector: str) -> list[Device]:
+        """Return the devices that ``selector`` means, by id; raise `InvalidSelector`."""
+        with self.uow.begin() as transaction:
+            return select_devices(transaction, selector)
+
+    def label(self, device: str, added: Mapping[str, str], removed: Collection[str]) -> Device:
+        checked = dict(parse_label(key, value) for key, value in added.items())
+        with self.uow.begin() as transaction:
+            found = get_device(transaction, parse_device_id(device))
+            kept = {key: value for key, value in found.labels.items() if key not in removed}
+            changed = replace(found, labels={**kept, **checked})
+            transaction.devices.put(changed)
+        return changed
+
+
+def get_device(transaction: Transaction, device: DeviceId) -> Device:
+    found = transaction.devices.get(device)
+    if found is None:
+        close = get_close_matches(device, [known.id for known in all_devices(transaction)], 3)
+        hint = f"did you mean {', '.join(close)}?" if close else "fleet device list shows all"
+        raise NotFound(f"no device {device!r}", hint=hint, code="device.unknown")
+    return found
+
+
+def select_devices(transaction: Transaction, selector: str) -> list[Device]:
+    parsed = parse_selector(selector)
+    return [device for device in all_devices(transaction) if parsed.matches(device.attributes)]
+
+
+def all_devices(transaction: Transaction) -> Iterator[Device]:
+    after: DeviceId | None = None
+    while page := transaction.devices.page(after, PAGE):
+        yield from page
+        after = page[-1].id

@@ -1,0 +1,172 @@
+"""The registry of models: versions are immutable, the same content is the same version."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Final
+
+import msgspec
+
+from fleet_cloud.domain.model import ModelVersion, Variant
+from fleet_cloud.errors import Conflict, Invalid, NotFound
+from fleet_cloud.services.drafts import VersionDraft
+from fleet_cloud.services.ports import BlobStore, Clock, Transaction, Trust, UnitOfWork
+from fleet_shared.codec import Encoding, encode_blob
+from fleet_shared.manifest import BlobRef, Manifest, Role, digest_of_manifest, encode_manifest
+from fleet_shared.messages.desired import EncodedBlob
+from fleet_shared.names import Digest, ModelName, digest_of, parse_model_name, parse_variant_name
+from fleet_shared.version import FIRST, ModelRef, Version
+
+WORTH_ENCODING: Final = 0.95
+"""An encoding is kept if it has at most this share of the plain bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """``created`` is false when the same content was registered before."""
+
+    version: ModelVersion
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    uow: UnitOfWork
+    trust: Trust
+    blobs: BlobStore
+    clock: Clock
+
+    def register(self, model: str, draft: VersionDraft) -> Registered:
+        """Register a version. Its manifests are released before its row commits: a released
+        manifest without a version is harmless, the other way round would not be."""
+        name = parse_model_name(model)
+        self._check(draft)
+        content = _content(draft)
+        encodings = [encoding for blob in _model_blobs(draft) if (encoding := self._encode(blob))]
+        with self.uow.begin() as transaction:
+            if (known := transaction.models.find_content(name, content)) is not None:
+                return Registered(_same_number(known, draft), created=False)
+            number = self._choose_number(transaction, name, draft)
+            version = self._compose(name, number, content, draft)
+            self.trust.release({v.digest: encode_manifest(v.manifest) for v in version.variants})
+            transaction.models.add(version)
+            for encoding in encodings:
+                transaction.models.add_encoding(encoding)
+        return Registered(version, created=True)
+
+    def get(self, reference: ModelRef) -> ModelVersion:
+        with self.uow.begin() as transaction:
+            return get_version(transaction, reference)
+
+    def versions(self, model: ModelName | None) -> Sequence[ModelVersion]:
+        """All versions, newest first; raise `NotFound` for an unknown model."""
+        with self.uow.begin() as transaction:
+            found = transaction.models.versions(model)
+            if model is not None and not found:
+                get_version(transaction, ModelRef(model, None))
+            return found
+
+    def _check(self, draft: VersionDraft) -> None:
+        names = [parse_variant_name(variant.name) for variant in draft.variants]
+        if not names or len(set(names)) != len(names):
+            raise Invalid("a version needs one or more variants with different names", code="model.variants")
+        for variant in draft.variants:
+            for blob in variant.blobs.values():
+                info = self.blobs.info(blob.sha256)
+                if info is None or info.size_bytes != blob.size_bytes:
+                    raise Invalid(
+                        f"blob {blob.sha256} of variant {variant.name!r} is not in the store",
+                        hint="upload all blobs first",
+                        code="model.blob.missing",
+                    )
+
+    def _encode(self, blob: BlobRef) -> EncodedBlob | None:
+        """Store the blob once more, packed, if that is worth it."""
+        packed = encode_blob(Encoding.ZSTD, b"".join(self.blobs.read(blob.sha256)))
+        if len(packed) > WORTH_ENCODING * blob.size_bytes:
+            return None
+        sha256 = digest_of(packed)
+        self.blobs.put(sha256, iter([packed]))
+        return EncodedBlob(
+            blob=blob.sha256,
+            encoding=Encoding.ZSTD,
+            sha256=sha256,
+            encoded_bytes=len(packed),
+            size_bytes=blob.size_bytes,
+        )
+
+    def _choose_number(self, transaction: Transaction, model: ModelName, draft: VersionDraft) -> Version:
+        if draft.version is None:
+            newest = transaction.models.newest(model)
+            return FIRST if newest is None else newest.version.next_minor()
+        wanted = Version.parse(draft.version)
+        if transaction.models.get(model, wanted) is not None:
+            raise Conflict(
+                f"{model}:{wanted} exists with other content",
+                hint="a version never changes: choose another number, or leave it out",
+                code="model.version.exists",
+            )
+        return wanted
+
+    def _compose(
+        self, model: ModelName, number: Version, content: Digest, draft: VersionDraft
+    ) -> ModelVersion:
+        manifests = [
+            Manifest(
+                model=model,
+                version=str(number),
+                variant=parse_variant_name(variant.name),
+                contract=variant.contract,
+                blobs=variant.blobs,
+            )
+            for variant in draft.variants
+        ]
+        return ModelVersion(
+            model=model,
+            version=number,
+            content=content,
+            created_ms=self.clock.now_ms(),
+            variants=tuple(Variant(digest_of_manifest(manifest), manifest) for manifest in manifests),
+            lineage=draft.lineage,
+        )
+
+
+def get_version(transaction: Transaction, reference: ModelRef) -> ModelVersion:
+    """Return a version, the newest without a number; raise `NotFound` with what comes close."""
+    model, number = reference
+    found = transaction.models.newest(model) if number is None else transaction.models.get(model, number)
+    if found is not None:
+        return found
+    versions = transaction.models.versions(model)
+    if versions:
+        known = ", ".join(str(version.version) for version in versions[:5])
+        raise NotFound(
+            f"{model} has no version {number}", hint=f"it has {known}", code="model.version.unknown"
+        )
+    names = sorted({version.model for version in transaction.models.versions(None)})
+    close = get_close_matches(model, names, 3)
+    hint = f"did you mean {', '.join(close)}?" if close else "fleet model list shows all"
+    raise NotFound(f"no model {model!r}", hint=hint, code="model.unknown")
+
+
+def _same_number(known: ModelVersion, draft: VersionDraft) -> ModelVersion:
+    if draft.version is not None and Version.parse(draft.version) != known.version:
+        raise Conflict(
+            f"the same content is registered already as {known.model}:{known.version}",
+            hint="push that version; a second number for it would mean nothing",
+            code="model.content.exists",
+        )
+    return known
+
+
+def _content(draft: VersionDraft) -> Digest:
+    """Name what the version consists of: the blobs of each variant (measured metrics may vary)."""
+    blobs = {
+        variant.name: {role.value: blob.sha256 for role, blob in variant.blobs.items()}
+        for variant in draft.variants
+    }
+    return digest_of(msgspec.json.encode(blobs, order="sorted"))
+
+
+def _model_blobs(draft: VersionDraft) -> list[BlobRef]:
+    return [blob for variant in draft.variants for role, blob in variant.blobs.items() if role is Role.MODEL]
