@@ -1,0 +1,88 @@
+"""Rollouts: a request only records what is wanted; the tick carries it out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fleet_cloud.domain.model import ModelVersion
+from fleet_cloud.domain.rollout import Assignment, AssignmentChange, Rollout, RolloutId
+from fleet_cloud.errors import Invalid, NotFound
+from fleet_cloud.services.devices import all_devices, select_devices
+from fleet_cloud.services.models import get_version
+from fleet_cloud.services.ports import Clock, Ids, Transaction, UnitOfWork
+from fleet_shared.messages.desired import Policy
+from fleet_shared.names import AssignmentId, VariantName, parse_variant_name
+from fleet_shared.version import ModelRef
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutStatus:
+    rollout: Rollout
+    assignments: Sequence[Assignment]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollouts:
+    uow: UnitOfWork
+    clock: Clock
+    ids: Ids
+
+    def create(
+        self, reference: ModelRef, selector: str, variant: str | None, policy: Policy
+    ) -> RolloutStatus:
+        """Record a rollout of one wave over the devices that ``selector`` means now."""
+        with self.uow.begin() as transaction:
+            version = get_version(transaction, reference)
+            forced = None if variant is None else _check_variant(version, variant)
+            devices = select_devices(transaction, selector)
+            if not devices:
+                raise _nobody(transaction, selector)
+            rollout = Rollout(
+                id=RolloutId(self.ids.new_id()),
+                model=version.model,
+                version=version.version,
+                selector=selector,
+                devices=tuple(device.id for device in devices),
+                created_ms=self.clock.now_ms(),
+                policy=policy,
+                variant=forced,
+            )
+            transaction.rollouts.add(rollout)
+        return RolloutStatus(rollout, ())
+
+    def get(self, rollout: str) -> RolloutStatus:
+        with self.uow.begin() as transaction:
+            found = transaction.rollouts.get(RolloutId(rollout))
+            if found is None:
+                raise NotFound(
+                    f"no rollout {rollout!r}", hint="fleet rollout list shows all", code="rollout.unknown"
+                )
+            return RolloutStatus(found, transaction.assignments.of_rollout(found.id))
+
+    def page(self, limit: int) -> Sequence[Rollout]:
+        with self.uow.begin() as transaction:
+            return transaction.rollouts.page(limit)
+
+    def history(self, assignment: AssignmentId) -> Sequence[AssignmentChange]:
+        with self.uow.begin() as transaction:
+            return transaction.assignments.history(assignment)
+
+
+def _check_variant(version: ModelVersion, variant: str) -> VariantName:
+    name = parse_variant_name(variant)
+    known = [known.name for known in version.variants]
+    if name not in known:
+        raise NotFound(
+            f"{version.model}:{version.version} has no variant {name!r}",
+            hint=f"it has {', '.join(known)}",
+            code="model.variant.unknown",
+        )
+    return name
+
+
+def _nobody(transaction: Transaction, selector: str) -> Invalid:
+    labels = {f"{key}={value}" for device in all_devices(transaction) for key, value in device.labels.items()}
+    return Invalid(
+        f"no device matches {selector!r}",
+        hint=f"labels in use: {', '.join(sorted(labels)[:10]) or 'none'}; fleet device list shows all",
+        code="rollout.empty",
+    )

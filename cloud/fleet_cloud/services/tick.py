@@ -1,0 +1,172 @@
+"""The tick: carry out what running rollouts need now. Idempotent; a crash is repaired by the next.
+
+A decision and the message that it causes are committed in one transaction.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final, assert_never
+
+from fleet_cloud.domain.decide import Action, Assign, Finish, Refuse, TimeOut, decide
+from fleet_cloud.domain.rollout import (
+    Assignment,
+    AssignmentState,
+    Observation,
+    Rollout,
+)
+from fleet_cloud.services.models import get_version
+from fleet_cloud.services.ports import (
+    Clock,
+    Ids,
+    OutgoingMessage,
+    SignedDesired,
+    Transaction,
+    Trust,
+    UnitOfWork,
+)
+from fleet_shared.limits import DESIRED_LIFE_S
+from fleet_shared.messages.desired import Desired, RunEntry
+from fleet_shared.messages.reported import Failure, Order
+from fleet_shared.names import AssignmentId, DeviceId
+from fleet_shared.topics import Channel, Topics
+from fleet_shared.version import ModelRef
+
+ROLLOUTS_PER_TICK: Final = 20
+ACTIONS_PER_TICK: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    uow: UnitOfWork
+    trust: Trust
+    clock: Clock
+    ids: Ids
+    topics: Topics
+
+    def run(self) -> int:
+        """Do one bounded batch, a transaction for each rollout; return how many actions it was."""
+        with self.uow.begin() as transaction:
+            rollouts = transaction.rollouts.running(ROLLOUTS_PER_TICK)
+        return sum(self._advance(rollout) for rollout in rollouts)
+
+    def _advance(self, rollout: Rollout) -> int:
+        with self.uow.begin() as transaction:
+            actions = self._decide(transaction, rollout)[:ACTIONS_PER_TICK]
+            for action in actions:
+                self._carry_out(transaction, rollout, action)
+        return len(actions)
+
+    def _decide(self, transaction: Transaction, rollout: Rollout) -> list[Action]:
+        current = transaction.rollouts.get(rollout.id)
+        if current is None:
+            return []
+        version = get_version(transaction, ModelRef(rollout.model, rollout.version))
+        assigned = {a.device: a for a in transaction.assignments.of_rollout(rollout.id)}
+        observations = []
+        for name in rollout.devices:
+            device = transaction.devices.get(name)
+            facts = device.reported.facts if device is not None and device.reported is not None else None
+            observations.append(Observation(name, facts, assigned.get(name)))
+        return decide(current, version, observations, self.clock.now_ms())
+
+    def _carry_out(self, transaction: Transaction, rollout: Rollout, action: Action) -> None:
+        match action:
+            case Assign():
+                self._assign(transaction, rollout, action)
+            case Refuse():
+                refused = self._new(rollout, action.device, AssignmentState.REFUSED)
+                transaction.assignments.put(replace(refused, failure=action.failure))
+            case TimeOut():
+                self._close(transaction, action.assignment, AssignmentState.TIMED_OUT, action.failure)
+            case Finish():
+                transaction.rollouts.set_state(rollout.id, action.state)
+            case _ as never:
+                assert_never(never)
+
+    def _assign(self, transaction: Transaction, rollout: Rollout, action: Assign) -> None:
+        for older in transaction.assignments.open_of_device(action.device):
+            if older.model == rollout.model:
+                self._close(transaction, older.id, AssignmentState.SUPERSEDED, _superseded(rollout))
+        order = self._next_order(transaction, action.device)
+        assignment = replace(
+            self._new(rollout, action.device, AssignmentState.PENDING),
+            variant=action.variant,
+            manifest=action.manifest,
+            order=order,
+        )
+        transaction.assignments.put(assignment)
+        envelope = self.trust.sign_desired(self._desired(transaction, rollout, assignment, action, order))
+        transaction.desired.put(SignedDesired(action.device, order, envelope))
+        topic = self.topics.device(action.device, Channel.DESIRED)
+        transaction.outbox.add(OutgoingMessage(topic, envelope, retain=True))
+
+    def _next_order(self, transaction: Transaction, device: DeviceId) -> Order:
+        """One above what the database or the device has seen, whichever is higher."""
+        stored = transaction.desired.get(device)
+        known = transaction.devices.get(device)
+        reported = known.reported.accepted if known is not None and known.reported is not None else Order()
+        highest = max(stored.order if stored is not None else Order(), reported)
+        return Order(key_epoch=self.trust.key_epoch, generation=highest.generation + 1, serial=0)
+
+    def _desired(
+        self,
+        transaction: Transaction,
+        rollout: Rollout,
+        assignment: Assignment,
+        action: Assign,
+        order: Order,
+    ) -> Desired:
+        version = get_version(transaction, ModelRef(rollout.model, rollout.version))
+        (variant,) = [variant for variant in version.variants if variant.digest == action.manifest]
+        encodings = [
+            encoding
+            for blob in variant.manifest.blobs.values()
+            for encoding in transaction.models.encodings(blob.sha256)
+        ]
+        now_ms = self.clock.now_ms()
+        return Desired(
+            device=action.device,
+            key_epoch=order.key_epoch,
+            generation=order.generation,
+            serial=order.serial,
+            issued_ms=now_ms,
+            expires_ms=now_ms + DESIRED_LIFE_S * 1000,
+            policy=rollout.policy,
+            run=(
+                RunEntry(
+                    model=rollout.model,
+                    version=str(rollout.version),
+                    manifest=action.manifest,
+                    assignment=assignment.id,
+                    encodings=tuple(encodings),
+                ),
+            ),
+        )
+
+    def _new(self, rollout: Rollout, device: DeviceId, state: AssignmentState) -> Assignment:
+        now_ms = self.clock.now_ms()
+        return Assignment(
+            id=AssignmentId(self.ids.new_id()),
+            rollout=rollout.id,
+            device=device,
+            model=rollout.model,
+            version=rollout.version,
+            state=state,
+            created_ms=now_ms,
+            updated_ms=now_ms,
+            deadline_ms=now_ms + int(rollout.policy.deadline_s * 1000),
+        )
+
+    def _close(
+        self, transaction: Transaction, name: AssignmentId, state: AssignmentState, failure: Failure
+    ) -> None:
+        assignment = transaction.assignments.get(name)
+        if assignment is not None and assignment.state.is_open:
+            closed = replace(assignment, state=state, failure=failure, updated_ms=self.clock.now_ms())
+            transaction.assignments.put(closed)
+
+
+def _superseded(rollout: Rollout) -> Failure:
+    return Failure(
+        code="assignment.superseded",
+        message=f"a newer push of {rollout.model}:{rollout.version} took its place",
+    )
