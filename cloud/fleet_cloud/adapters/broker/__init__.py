@@ -1,0 +1,1 @@
+"""The embedded broker, for a first run and small labs."""

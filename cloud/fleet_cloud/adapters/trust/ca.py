@@ -21,10 +21,14 @@ BACKDATED: Final = timedelta(days=1)
 
 
 class Authority:
-    """Signs device certificates: CN is the device id, for TLS client authentication."""
+    """Signs device certificates: CN is the device id, for TLS client authentication.
 
-    def __init__(self, keys: LabKeys, folder: Path) -> None:
+    ``root_json`` is the release root that devices pin, handed out with the certificate.
+    """
+
+    def __init__(self, keys: LabKeys, folder: Path, root_json: str) -> None:
         self._key = keys.ca_key()
+        self.root_json = root_json
         file = folder / "ca-certificate.pem"
         if not file.exists():
             write_durably(file, self._make_certificate().public_bytes(Encoding.PEM))

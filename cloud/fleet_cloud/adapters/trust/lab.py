@@ -31,9 +31,8 @@ class LabTrust:
             self._assignment = self.keys.signer("assignment")
             signers = {role: self.keys.signer(role) for role in ROLES}
             self.repository = ReleaseRepository(folder, signers)
-            self.authority = Authority(self.keys, folder)
+            self.authority = Authority(self.keys, folder, self.repository.root_json.decode())
             self.repository.release({ASSIGNMENT_KEY_TARGET: encode(self._assignment_key())})
-        self.root_json = self.repository.root_json.decode()
 
     def release(self, manifests: Mapping[Digest, bytes]) -> None:
         with self.keys.locked():

@@ -104,7 +104,8 @@ class ReleaseRepository(Repository):
 
     def _first(self, role: str) -> Signed:
         kinds = {Root.type: Root, Targets.type: Targets, Snapshot.type: Snapshot, Timestamp.type: Timestamp}
-        return kinds[role](version=1)
+        first: Signed = kinds[role](version=1)
+        return first
 
     def _version(self, role: str) -> int:
         """Return the newest version on disk; 0 for none."""

@@ -1,0 +1,1 @@
+"""What runs beside the API: loops of the controller, and the build process."""

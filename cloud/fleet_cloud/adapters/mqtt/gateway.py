@@ -1,0 +1,158 @@
+"""The controller at the broker, on paho-mqtt 2.
+
+MQTT 5 first; a broker that does not speak it gets 3.1.1. Callbacks only put messages on a bounded
+queue: what does not fit is dropped, and devices send it again. Reconnecting is paho's, with its
+growing delay; subscriptions are data and applied on each connect.
+"""
+
+import logging
+import queue
+import threading
+from dataclasses import dataclass
+from typing import Any, Final
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from fleet_cloud.errors import Unavailable
+from fleet_shared.topics import TO_CLOUD, Topics
+
+log = logging.getLogger(__name__)
+
+QUEUE_MAX: Final = 20_000
+KEEPALIVE_S: Final = 30
+RECONNECT_MAX_S: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerEndpoint:
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message from a device, or with no topic: the connection is new."""
+
+    topic: str | None
+    payload: bytes
+
+
+class Gateway:
+    """``incoming`` is read by the ingest worker."""
+
+    def __init__(self, endpoint: BrokerEndpoint, topics: Topics, client_id: str) -> None:
+        self.incoming: queue.Queue[Incoming] = queue.Queue(QUEUE_MAX)
+        self._endpoint, self._topics, self._client_id = endpoint, topics, client_id
+        self._connected = threading.Event()
+        self._protocol = MQTTProtocolVersion.MQTTv5
+        self._reason = "not connected yet"
+        self._client: mqtt.Client | None = None
+
+    @property
+    def status(self) -> str:
+        """``connected``, or why not."""
+        return "connected" if self._connected.is_set() else f"away: {self._reason}"
+
+    def start(self, timeout_s: float) -> None:
+        """Connect; raise `Unavailable` (``broker.unreachable``) if the broker does not answer."""
+        for protocol in (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311):
+            self._protocol = protocol
+            if self._try(timeout_s / 2):
+                return
+        raise Unavailable(
+            f"the broker {self._endpoint.host}:{self._endpoint.port} cannot be used: {self._reason}",
+            hint="is it running, and are address, user and password right? see --broker",
+            code="broker.unreachable",
+        )
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> bool:
+        """Publish at QoS 1 and wait for the broker's word; false when it does not come."""
+        info = self.send(topic, payload, retain=retain)
+        if info is None:
+            return False
+        try:
+            info.wait_for_publish(5.0)
+        except (RuntimeError, ValueError):
+            return False
+        return info.is_published()
+
+    def send(self, topic: str, payload: bytes, *, retain: bool) -> mqtt.MQTTMessageInfo | None:
+        """Hand a message over without waiting; none while the broker is away."""
+        client = self._client
+        if client is None or not self._connected.is_set():
+            return None
+        info = client.publish(topic, payload, qos=1, retain=retain)
+        return info if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.disconnect()
+            client.loop_stop()
+
+    def _try(self, timeout_s: float) -> bool:
+        client = self._build()
+        try:
+            client.connect(self._endpoint.host, self._endpoint.port, keepalive=KEEPALIVE_S)
+        except OSError as exc:
+            self._reason = str(exc)
+            return False
+        self._client = client
+        client.loop_start()
+        if self._connected.wait(timeout_s):
+            return True
+        self.close()
+        return False
+
+    def _build(self) -> mqtt.Client:
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=self._protocol)
+        client.reconnect_delay_set(1, RECONNECT_MAX_S)
+        client.max_inflight_messages_set(100)
+        if self._endpoint.username:
+            client.username_pw_set(self._endpoint.username, self._endpoint.password)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        return client
+
+    def _on_connect(
+        self,
+        client: mqtt.Client,
+        _data: Any,
+        _flags: mqtt.ConnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            self._reason = str(reason)
+            return
+        client.subscribe([(self._topics.every_device(channel), 1) for channel in TO_CLOUD])
+        self._connected.set()
+        self._put(Incoming(None, b""))
+
+    def _on_disconnect(
+        self,
+        _client: mqtt.Client,
+        _data: Any,
+        _flags: mqtt.DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if self._connected.is_set():
+            log.warning("the broker is away: %s", reason)
+        self._reason = str(reason)
+        self._connected.clear()
+
+    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        self._put(Incoming(message.topic, bytes(message.payload)))
+
+    def _put(self, incoming: Incoming) -> None:
+        try:
+            self.incoming.put_nowait(incoming)
+        except queue.Full:
+            log.warning("too many messages wait; devices will send this one again")

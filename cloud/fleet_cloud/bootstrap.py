@@ -1,0 +1,165 @@
+"""The composition root of the controller: settings become a running whole."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from fleet_cloud.adapters.broker.embedded import HOST, EmbeddedBroker
+from fleet_cloud.adapters.db.engine import migrate, open_engine
+from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
+from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
+from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
+from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
+from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.errors import SettingsError
+from fleet_cloud.services.blobs import Blobs
+from fleet_cloud.services.devices import Inventory
+from fleet_cloud.services.enrolment import Enrolling, Site
+from fleet_cloud.services.models import Registry
+from fleet_cloud.services.observe import Observe
+from fleet_cloud.services.overview import Overview
+from fleet_cloud.services.ports import BlobStore
+from fleet_cloud.services.rollouts import Rollouts
+from fleet_cloud.services.signing import UrlSigner
+from fleet_cloud.services.telemetry import Readings
+from fleet_cloud.services.tick import Tick
+from fleet_cloud.settings import Settings, mask_url, parse_s3
+from fleet_shared.messages.enrolment import BrokerAddress
+from fleet_shared.names import CONTROLLER_PREFIX
+from fleet_shared.topics import Topics
+
+BROKER_TIMEOUT_S = 10.0
+METADATA_PATH = "/releases/metadata"
+TARGETS_PATH = "/releases/targets"
+
+
+class SystemClock:
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+class RandomIds:
+    def new_id(self) -> str:
+        return uuid4().hex
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """The use cases, and what the loops need."""
+
+    settings: Settings
+    topics: Topics
+    uow: DatabaseUnitOfWork
+    trust: LabTrust
+    gateway: Gateway
+    enrolling: Enrolling
+    inventory: Inventory
+    registry: Registry
+    blobs: Blobs
+    rollouts: Rollouts
+    tick: Tick
+    observe: Observe
+    readings: Readings
+    overview: Overview
+
+
+@contextmanager
+def build_controller(settings: Settings) -> Iterator[Controller]:
+    """Open everything that ``settings`` name; raise `CloudError` when a part is away."""
+    with ExitStack() as stack:
+        _make_data(settings)
+        engine = open_engine(settings.database_url)
+        stack.callback(engine.dispose)
+        migrate(engine)
+        store = _open_blobs(settings)
+        trust = LabTrust(settings.data_dir / "trust")
+        topics = Topics(settings.topic_root)
+        endpoint = _open_broker(settings, stack)
+        gateway = Gateway(endpoint, topics, client_id=f"{CONTROLLER_PREFIX}{uuid4().hex[:12]}")
+        gateway.start(BROKER_TIMEOUT_S)
+        stack.callback(gateway.close)
+        yield _wire(settings, topics, DatabaseUnitOfWork(engine), store, trust, gateway, endpoint)
+
+
+def _wire(
+    settings: Settings,
+    topics: Topics,
+    uow: DatabaseUnitOfWork,
+    store: BlobStore,
+    trust: LabTrust,
+    gateway: Gateway,
+    endpoint: BrokerEndpoint,
+) -> Controller:
+    clock, ids = SystemClock(), RandomIds()
+    site = Site(settings.topic_root, METADATA_PATH, TARGETS_PATH, _advertise(settings, endpoint))
+    signer = UrlSigner(trust.keys.secret("blob-urls"), clock)
+    return Controller(
+        settings=settings,
+        topics=topics,
+        uow=uow,
+        trust=trust,
+        gateway=gateway,
+        enrolling=Enrolling(uow, trust.authority, clock, site),
+        inventory=Inventory(uow),
+        registry=Registry(uow, trust, store, clock),
+        blobs=Blobs(store, uow, signer, settings.blob_max_bytes),
+        rollouts=Rollouts(uow, clock, ids),
+        tick=Tick(uow, trust, clock, ids, topics),
+        observe=Observe(uow, clock, topics),
+        readings=Readings(uow),
+        overview=Overview(uow),
+    )
+
+
+def _make_data(settings: Settings) -> None:
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise SettingsError(
+            f"the data folder {settings.data} cannot be made: {exc}",
+            hint="choose another: --data DIR, or FLEET_DATA",
+        ) from exc
+
+
+def _open_blobs(settings: Settings) -> BlobStore:
+    if not settings.blobs.startswith("s3:"):
+        folder = settings.data_dir / "blobs" if not settings.blobs else settings.data_dir / settings.blobs
+        return FilesystemBlobs(folder)
+    s3 = parse_s3(settings)
+    store = S3Blobs(
+        S3Address(
+            bucket=s3.bucket,
+            prefix=s3.prefix,
+            endpoint=s3.endpoint,
+            region=s3.region,
+            access_key=settings.s3_access_key or None,
+            secret_key=settings.s3_secret_key or None,
+        )
+    )
+    store.check()
+    return store
+
+
+def _open_broker(settings: Settings, stack: ExitStack) -> BrokerEndpoint:
+    if not settings.broker:
+        broker = EmbeddedBroker(settings.broker_port)
+        stack.callback(broker.close)
+        return BrokerEndpoint(HOST, broker.port)
+    parts = urlsplit(settings.broker)
+    if not parts.hostname:
+        raise SettingsError(
+            f"broker {mask_url(settings.broker)!r} names no host", hint="mqtt://user:password@host:1883"
+        )
+    return BrokerEndpoint(parts.hostname, parts.port or 1883, parts.username, parts.password)
+
+
+def _advertise(settings: Settings, endpoint: BrokerEndpoint) -> BrokerAddress:
+    """What devices are told: the address of its own, or the one that the controller uses."""
+    host, port = endpoint.host, endpoint.port
+    if settings.broker_advertise:
+        host, _, number = settings.broker_advertise.partition(":")
+        port = int(number) if number.isdigit() else 1883
+    return BrokerAddress(port=port, host=host, username=endpoint.username, password=endpoint.password)
