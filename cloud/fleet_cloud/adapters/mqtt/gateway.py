@@ -49,6 +49,7 @@ class Gateway:
         self.incoming: queue.Queue[Incoming] = queue.Queue(QUEUE_MAX)
         self._endpoint, self._topics, self._client_id = endpoint, topics, client_id
         self._connected = threading.Event()
+        self._settled = threading.Event()
         self._protocol = MQTTProtocolVersion.MQTTv5
         self._reason = "not connected yet"
         self._client: mqtt.Client | None = None
@@ -92,10 +93,12 @@ class Gateway:
     def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
+            client.on_disconnect = None
             client.disconnect()
             client.loop_stop()
 
     def _try(self, timeout_s: float) -> bool:
+        self._settled.clear()
         client = self._build()
         try:
             client.connect(self._endpoint.host, self._endpoint.port, keepalive=KEEPALIVE_S)
@@ -104,7 +107,8 @@ class Gateway:
             return False
         self._client = client
         client.loop_start()
-        if self._connected.wait(timeout_s):
+        self._settled.wait(timeout_s)
+        if self._connected.is_set():
             return True
         self.close()
         return False
@@ -133,6 +137,7 @@ class Gateway:
             return
         client.subscribe([(self._topics.every_device(channel), 1) for channel in TO_CLOUD])
         self._connected.set()
+        self._settled.set()
         self._put(Incoming(None, b""))
 
     def _on_disconnect(
@@ -147,6 +152,7 @@ class Gateway:
             log.warning("the broker is away: %s", reason)
         self._reason = str(reason)
         self._connected.clear()
+        self._settled.set()
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         self._put(Incoming(message.topic, bytes(message.payload)))

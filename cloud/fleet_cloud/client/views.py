@@ -1,0 +1,152 @@
+"""What the HTTP API answers, typed. Shared by the server, which fills them, and the client."""
+
+from typing import Any
+
+import msgspec
+
+from fleet_shared.manifest import Contract
+from fleet_shared.messages.reported import Failure, Reported
+
+
+class HealthView(msgspec.Struct, frozen=True, kw_only=True):
+    status: str
+    broker: str
+    version: str
+
+
+class DeviceView(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    labels: dict[str, str]
+    online: bool
+    enrolled_ms: int
+    last_seen_ms: int | None
+    reported: Reported | None
+
+
+class DevicePage(msgspec.Struct, frozen=True, kw_only=True):
+    """``next`` is the id to continue after, none at the end."""
+
+    items: list[DeviceView]
+    next: str | None
+
+
+class VariantView(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    manifest: str
+    size_bytes: int
+    accuracy: float | None
+    contract: Contract
+
+
+class VersionView(msgspec.Struct, frozen=True, kw_only=True):
+    """``created`` is false where the same content was registered before."""
+
+    model: str
+    version: str
+    created: bool
+    variants: list[VariantView]
+    lineage: dict[str, Any] = {}
+
+
+class AssignmentView(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    device: str
+    state: str
+    variant: str | None
+    bytes_done: int
+    bytes_total: int
+    created_ms: int
+    updated_ms: int
+    failure: Failure | None
+
+
+class RolloutView(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    model: str
+    version: str
+    selector: str
+    state: str
+    created_ms: int
+    devices: list[str]
+    assignments: list[AssignmentView]
+
+
+class ChangeView(msgspec.Struct, frozen=True, kw_only=True):
+    at_ms: int
+    state: str
+    failure: Failure | None
+
+
+class PointView(msgspec.Struct, frozen=True, kw_only=True):
+    at_ms: int
+    value: float
+
+
+class SeriesView(msgspec.Struct, frozen=True, kw_only=True):
+    source: str
+    metric: str
+    points: list[PointView]
+
+
+class EventView(msgspec.Struct, frozen=True, kw_only=True):
+    received_ms: int
+    device: str
+    name: str
+    assignment: str | None
+    failure: Failure | None
+    detail: dict[str, Any]
+
+
+class TotalsView(msgspec.Struct, frozen=True, kw_only=True):
+    samples: int
+    events: int
+    lost: int
+    duplicates: int
+    thinned: int
+    rejected: int
+    pending: int
+
+
+class StatusView(msgspec.Struct, frozen=True, kw_only=True):
+    devices_online: int
+    devices_offline: int
+    models: int
+    versions: int
+    rollouts_running: int
+    assignments: dict[str, int]
+    telemetry: TotalsView
+
+
+class TokenView(msgspec.Struct, frozen=True, kw_only=True):
+    token: str
+
+
+class RolloutRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``model``: ``digits`` or ``digits:1.4.0``."""
+
+    model: str
+    selector: str
+    variant: str | None = None
+    soak_s: float = 5.0
+    deadline_s: float = 3600.0
+
+
+class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    labels: dict[str, str] = {}
+    life_s: int = 86_400
+
+
+class LabelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    set: dict[str, str] = {}
+    remove: list[str] = []
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """RFC 9457, with the stable code and the hint of the error."""
+
+    type: str = "about:blank"
+    title: str = ""
+    status: int = 500
+    detail: str = ""
+    code: str = "controller.failed"
+    hint: str = ""

@@ -1,0 +1,221 @@
+"""The HTTP API as a FastAPI application over the use cases."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+
+from fleet_cloud import __version__
+from fleet_cloud.client.views import (
+    DevicePage,
+    HealthView,
+    LabelRequest,
+    RolloutRequest,
+    TokenRequest,
+    TokenView,
+)
+from fleet_cloud.entrypoints.api import problems, views
+from fleet_cloud.entrypoints.api.blobs import blob_routes, check_token
+from fleet_cloud.entrypoints.api.bodies import Body, answer, parse
+from fleet_cloud.errors import Invalid, NotFound
+from fleet_cloud.services.blobs import Blobs
+from fleet_cloud.services.devices import Inventory
+from fleet_cloud.services.drafts import VersionDraft
+from fleet_cloud.services.enrolment import Enrolling
+from fleet_cloud.services.models import Registry
+from fleet_cloud.services.overview import Overview
+from fleet_cloud.services.rollouts import Rollouts, RolloutStatus
+from fleet_cloud.services.telemetry import Readings
+from fleet_shared.limits import ENROLMENT_BYTES
+from fleet_shared.messages.desired import Policy
+from fleet_shared.messages.enrolment import EnrolRequest
+from fleet_shared.names import AssignmentId, DeviceId, parse_model_name
+from fleet_shared.version import ModelRef, Version
+from fleet_shared.wire import decode
+
+Limit = Annotated[int, Query(ge=1, le=10_000)]
+
+
+class Services:
+    """What the routes need. ``wake`` tells the tick that there is work; ``broker`` how the
+    connection is."""
+
+    def __init__(
+        self,
+        *,
+        enrolling: Enrolling,
+        inventory: Inventory,
+        registry: Registry,
+        blobs: Blobs,
+        rollouts: Rollouts,
+        readings: Readings,
+        overview: Overview,
+        releases: Path,
+        api_token: str,
+        wake: Callable[[], None],
+        broker: Callable[[], str],
+    ) -> None:
+        self.enrolling, self.inventory, self.registry, self.blobs = enrolling, inventory, registry, blobs
+        self.rollouts, self.readings, self.overview = rollouts, readings, overview
+        self.releases, self.api_token, self.wake, self.broker = releases, api_token, wake, broker
+
+
+def create_app(services: Services) -> FastAPI:
+    app = FastAPI(title="Fleet", version=__version__, docs_url="/api/docs", redoc_url=None)
+    problems.install(app)
+
+    def operator(request: Request) -> None:
+        check_token(request, services.api_token)
+
+    guarded = [Depends(operator)]
+    app.include_router(_public_routes(services))
+    app.include_router(blob_routes(services.blobs, services.api_token))
+    for routes in (_device_routes, _model_routes, _rollout_routes, _telemetry_routes):
+        app.include_router(routes(services), prefix="/api/v1", dependencies=guarded)
+    return app
+
+
+def _public_routes(services: Services) -> APIRouter:
+    router = APIRouter(tags=["public"])
+
+    @router.get("/api/v1/health")
+    def health() -> Response:
+        broker = services.broker()
+        status = "ok" if broker == "connected" else "degraded"
+        return answer(HealthView(status=status, broker=broker, version=__version__))
+
+    @router.post("/api/v1/enrolments")
+    def enrol(body: Body) -> Response:
+        if len(body) > ENROLMENT_BYTES:
+            raise Invalid("the enrolment request is too long", code="request.too_large")
+        return answer(services.enrolling.enrol(decode(EnrolRequest, body)))
+
+    @router.get("/releases/{path:path}")
+    def release(path: str) -> Response:
+        """Release metadata and targets: public and signed."""
+        root = services.releases.resolve()
+        file = (root / path).resolve()
+        allowed = any(file.is_relative_to(root / folder) for folder in ("metadata", "targets"))
+        if not allowed or not file.is_file():
+            raise NotFound(f"nothing is released at {path!r}", code="release.unknown")
+        return Response(file.read_bytes(), media_type="application/json")
+
+    return router
+
+
+def _device_routes(services: Services) -> APIRouter:
+    router = APIRouter(tags=["devices"])
+
+    @router.post("/enrolment-tokens")
+    def create_token(body: Body) -> Response:
+        request = parse(TokenRequest, body)
+        return answer(TokenView(token=str(services.enrolling.create_token(request.labels, request.life_s))))
+
+    @router.get("/devices")
+    def devices(selector: str = "all", after: str | None = None, limit: Limit = 200) -> Response:
+        if selector == "all":
+            found = list(services.inventory.page(DeviceId(after) if after else None, limit))
+        else:
+            matching = services.inventory.select(selector)
+            found = [device for device in matching if after is None or device.id > after][:limit]
+        following = found[-1].id if len(found) == limit else None
+        return answer(DevicePage(items=[views.show_device(d) for d in found], next=following))
+
+    @router.get("/devices/{device}")
+    def device(device: str) -> Response:
+        return answer(views.show_device(services.inventory.get(device)))
+
+    @router.patch("/devices/{device}/labels")
+    def label(device: str, body: Body) -> Response:
+        request = parse(LabelRequest, body)
+        return answer(views.show_device(services.inventory.label(device, request.set, request.remove)))
+
+    @router.get("/status")
+    def status() -> Response:
+        return answer(views.show_status(services.overview.status()))
+
+    return router
+
+
+def _model_routes(services: Services) -> APIRouter:
+    router = APIRouter(tags=["models"])
+
+    @router.get("/models")
+    def models() -> Response:
+        newest: dict[str, Any] = {}
+        for version in services.registry.versions(None):
+            newest.setdefault(version.model, views.show_version(version))
+        return answer(list(newest.values()))
+
+    @router.get("/models/{model}")
+    def versions(model: str) -> Response:
+        return answer([views.show_version(v) for v in services.registry.versions(parse_model_name(model))])
+
+    @router.get("/models/{model}/versions/{version}")
+    def version(model: str, version: str) -> Response:
+        reference = ModelRef(parse_model_name(model), Version.parse(version))
+        return answer(views.show_version(services.registry.get(reference)))
+
+    @router.post("/models/{model}/versions")
+    def register(model: str, body: Body) -> Response:
+        registered = services.registry.register(model, parse(VersionDraft, body))
+        view = views.show_version(registered.version, created=registered.created)
+        return answer(view, 201 if registered.created else 200)
+
+    return router
+
+
+def _rollout_routes(services: Services) -> APIRouter:
+    router = APIRouter(tags=["rollouts"])
+
+    @router.post("/rollouts")
+    def create(body: Body) -> Response:
+        request = parse(RolloutRequest, body)
+        policy = Policy(soak_s=request.soak_s, deadline_s=request.deadline_s)
+        status = services.rollouts.create(
+            ModelRef.parse(request.model), request.selector, request.variant, policy
+        )
+        services.wake()
+        return answer(views.show_rollout(status), 201)
+
+    @router.get("/rollouts")
+    def rollouts(limit: Limit = 100) -> Response:
+        found = services.rollouts.page(limit)
+        return answer([views.show_rollout(RolloutStatus(rollout, ())) for rollout in found])
+
+    @router.get("/rollouts/{rollout}")
+    def rollout(rollout: str) -> Response:
+        return answer(views.show_rollout(services.rollouts.get(rollout)))
+
+    @router.get("/assignments/{assignment}/history")
+    def history(assignment: str) -> Response:
+        changes = services.rollouts.history(AssignmentId(assignment))
+        return answer([views.show_change(change) for change in changes])
+
+    return router
+
+
+def _telemetry_routes(services: Services) -> APIRouter:
+    router = APIRouter(tags=["telemetry"])
+
+    @router.get("/devices/{device}/telemetry")
+    def series(
+        device: str,
+        metric: str | None = None,
+        source: str | None = None,
+        since_ms: int = 0,
+        limit: Limit = 1000,
+    ) -> Response:
+        found = services.readings.series(device, metric, source, since_ms, limit)
+        return answer([views.show_series(one) for one in found])
+
+    @router.get("/devices/{device}/events")
+    def events(device: str, since_ms: int = 0, limit: Limit = 1000) -> Response:
+        return answer(views.show_events(list(services.readings.events(device, since_ms, limit))))
+
+    @router.get("/devices/{device}/telemetry/totals")
+    def totals(device: str) -> Response:
+        return answer(views.show_totals(services.readings.totals(device)))
+
+    return router

@@ -1,0 +1,124 @@
+"""Blobs: streamed in, ranges out (RFC 9110)."""
+
+import asyncio
+import queue
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from fleet_cloud.errors import Forbidden
+from fleet_cloud.services.blobs import Blobs
+from fleet_shared.names import Digest, parse_digest
+
+QUEUED_PARTS: Final = 16
+_RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+def blob_routes(blobs: Blobs, api_token: str) -> APIRouter:
+    router = APIRouter(prefix="/api/v1/blobs", tags=["blobs"])
+
+    @router.put("/{sha256}")
+    async def put_blob(sha256: str, request: Request) -> Response:
+        check_token(request, api_token)
+        digest = parse_digest(sha256)
+        parts: queue.Queue[bytes | None] = queue.Queue(QUEUED_PARTS)
+        writer = asyncio.create_task(run_in_threadpool(blobs.put, digest, _drain(parts)))
+        async for part in request.stream():
+            while not writer.done():
+                try:
+                    parts.put_nowait(part)
+                    break
+                except queue.Full:
+                    await asyncio.sleep(0.005)
+            if writer.done():
+                break
+        while not writer.done():
+            try:
+                parts.put_nowait(None)
+                break
+            except queue.Full:
+                await asyncio.sleep(0.005)
+        _, created = await writer
+        return Response(status_code=201 if created else 200)
+
+    @router.head("/{sha256}")
+    def head_blob(sha256: str, request: Request) -> Response:
+        check_token(request, api_token)
+        info = blobs.info(parse_digest(sha256))
+        return Response(headers={"Content-Length": str(info.size_bytes), "ETag": f'"{sha256}"'})
+
+    @router.get("/{sha256}")
+    def get_blob(
+        sha256: str,
+        request: Request,
+        device: str | None = None,
+        expires: int | None = None,
+        signature: str | None = None,
+    ) -> Response:
+        digest = parse_digest(sha256)
+        if device is None or expires is None or signature is None:
+            check_token(request, api_token)
+        else:
+            blobs.signer.check(digest, device, expires, signature)
+        return _serve(blobs, digest, request)
+
+    return router
+
+
+def check_token(request: Request, api_token: str) -> None:
+    """Raise `Forbidden` (``api.unauthorized``) unless the operator's token is given."""
+    if api_token and request.headers.get("Authorization") != f"Bearer {api_token}":
+        raise Forbidden(
+            "this needs the operator token", hint="--token, or FLEET_TOKEN", code="api.unauthorized"
+        )
+
+
+def _serve(blobs: Blobs, digest: Digest, request: Request) -> Response:
+    size = blobs.info(digest).size_bytes
+    etag = f'"{digest}"'
+    headers = {"ETag": etag, "Accept-Ranges": "bytes"}
+    span = parse_range(request.headers.get("Range"), size)
+    if request.headers.get("If-Range", etag) != etag:
+        span = None
+    if span == UNSATISFIABLE:
+        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
+    start, end = span or (0, size)
+    headers["Content-Length"] = str(end - start)
+    if span is not None:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    return StreamingResponse(
+        blobs.read(digest, start, end),
+        status_code=206 if span else 200,
+        headers=headers,
+        media_type="application/octet-stream",
+    )
+
+
+UNSATISFIABLE: Final = (0, 0)
+
+
+def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """Return [start, end) of a single range, none for the whole, `UNSATISFIABLE` for one outside.
+
+    Several ranges and what does not parse count as none, as RFC 9110 section 14.2 allows.
+    """
+    match = _RANGE.fullmatch(header.strip()) if header else None
+    if match is None or match.groups() == ("", ""):
+        return None
+    first, last = match.groups()
+    if not first:
+        start, end = max(0, size - int(last)), size
+    else:
+        start, end = int(first), min(size, int(last) + 1 if last else size)
+    if last and first and int(last) < int(first):
+        return None
+    return (start, end) if start < end else UNSATISFIABLE
+
+
+def _drain(parts: "queue.Queue[bytes | None]") -> Iterator[bytes]:
+    while (part := parts.get()) is not None:
+        yield part

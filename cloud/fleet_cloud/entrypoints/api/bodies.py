@@ -1,0 +1,37 @@
+"""Bodies in and out: msgspec, with limits."""
+
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+from fastapi import Depends, Request, Response
+
+from fleet_cloud.errors import Invalid
+
+BODY_BYTES_MAX: Final = 8 * 1024 * 1024
+
+T = TypeVar("T")
+
+
+async def read_body(request: Request) -> bytes:
+    """Return the whole body; raise `Invalid` beyond `BODY_BYTES_MAX`."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > BODY_BYTES_MAX:
+            raise Invalid(f"the body has more than {BODY_BYTES_MAX} bytes", code="request.too_large")
+    return bytes(body)
+
+
+Body = Annotated[bytes, Depends(read_body)]
+
+
+def parse(kind: type[T], body: bytes) -> T:
+    """Return ``body`` as a ``kind``; raise `Invalid` (``request.invalid``) naming the field."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise Invalid(f"the request does not parse: {exc}", code="request.invalid") from exc
+
+
+def answer(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")

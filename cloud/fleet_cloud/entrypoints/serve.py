@@ -1,0 +1,144 @@
+"""The controller as one process: API, gateway, loops, and the broker if none is named."""
+
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import uvicorn
+
+from fleet_cloud.bootstrap import Controller, build_controller
+from fleet_cloud.entrypoints.api.app import Services, create_app
+from fleet_cloud.entrypoints.workers.ingest import Ingest
+from fleet_cloud.entrypoints.workers.loops import Loop
+from fleet_cloud.entrypoints.workers.publish import Publisher
+from fleet_cloud.errors import SettingsError
+from fleet_cloud.settings import Settings, mask_url
+
+RELEASE_REFRESH_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the controller is to be found, and what it uses; without secrets."""
+
+    api: str
+    broker: str
+    database: str
+    blobs: str
+
+
+def serve(settings: Settings, ready: Callable[[Addresses], None]) -> None:
+    """Run until a signal ends it; ``ready`` is called once everything answers."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("alembic", "httpx", "botocore"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    with _listen(settings) as listener, build_controller(settings) as controller:
+        with _running_loops(controller) as wake:
+            app = create_app(_services(controller, wake))
+            config = uvicorn.Config(
+                app, log_level="warning", server_header=False, timeout_graceful_shutdown=5
+            )
+            server = _Server(config, partial(ready, _addresses(settings, controller, listener)))
+            server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+
+@contextmanager
+def _listen(settings: Settings) -> Iterator[socket.socket]:
+    """Take the port first: nothing is opened when it is in use."""
+    try:
+        listener = socket.create_server((settings.host, settings.port), backlog=512)
+    except OSError as exc:
+        raise SettingsError(
+            f"port {settings.port} on {settings.host} cannot be listened on: {exc.strerror}",
+            hint="is another controller running? choose another port: --port",
+            code="port.in_use",
+        ) from exc
+    with listener:
+        yield listener
+
+
+@contextmanager
+def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
+    """Start the loops; yield what wakes the tick and the publisher."""
+    settings, gateway = controller.settings, controller.gateway
+
+    def tick() -> float:
+        if controller.tick.run():
+            publisher.wake()
+            return 0.0
+        return settings.tick_interval_s
+
+    def refresh() -> float:
+        controller.trust.refresh(controller.registry.clock.now_ms())
+        return RELEASE_REFRESH_S
+
+    def wake() -> None:
+        ticker.wake()
+        publisher.wake()
+
+    ticker = Loop("tick", tick)
+    publisher = Loop(
+        "publish",
+        Publisher(controller.uow, lambda t, p, retain: gateway.publish(t, p, retain=retain)).turn,
+    )
+    ingest = Ingest(
+        gateway.incoming,
+        controller.topics,
+        controller.observe,
+        controller.blobs,
+        answer=lambda topic, payload: _answer(controller, topic, payload),
+        changed=wake,
+    )
+    loops = [ticker, publisher, Loop("ingest", ingest.turn), Loop("releases", refresh)]
+    for loop in loops:
+        loop.start()
+    try:
+        yield wake
+    finally:
+        for loop in loops:
+            loop.stop()
+
+
+def _answer(controller: Controller, topic: str, payload: bytes) -> None:
+    """Answers are not retained and not kept: the device asks or sends again."""
+    controller.gateway.send(topic, payload, retain=False)
+
+
+def _services(controller: Controller, wake: Callable[[], None]) -> Services:
+    return Services(
+        enrolling=controller.enrolling,
+        inventory=controller.inventory,
+        registry=controller.registry,
+        blobs=controller.blobs,
+        rollouts=controller.rollouts,
+        readings=controller.readings,
+        overview=controller.overview,
+        releases=controller.settings.data_dir / "trust",
+        api_token=controller.settings.api_token,
+        wake=wake,
+        broker=lambda: controller.gateway.status,
+    )
+
+
+def _addresses(settings: Settings, controller: Controller, listener: socket.socket) -> Addresses:
+    host, port = listener.getsockname()[:2]
+    broker = controller.enrolling.site.broker
+    return Addresses(
+        api=f"http://{host}:{port}",
+        broker=f"mqtt://{broker.host}:{broker.port}" + ("" if settings.broker else " (embedded)"),
+        database=mask_url(settings.database_url),
+        blobs=settings.blobs or str(settings.data_dir / "blobs"),
+    )
