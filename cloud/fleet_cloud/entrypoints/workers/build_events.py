@@ -1,0 +1,46 @@
+"""What the build process says, one JSON document a line. Imports no TensorFlow."""
+
+import msgspec
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    name: str
+    detail: str = ""
+
+
+class Epoch(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """``accuracy`` is on the validation split."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    accuracy: float
+    seconds_left: float
+
+
+class VariantBuilt(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    name: str
+    size_bytes: int
+    accuracy: float | None
+    validation_accuracy: float | None
+    latency_p50_us: float | None
+
+
+class Registered(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    model: str
+    version: str
+    created: bool
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    code: str
+    message: str
+    hint: str = ""
+
+
+BuildEvent = Stage | Epoch | VariantBuilt | Registered | Failed
+
+
+def parse_event(line: bytes) -> BuildEvent:
+    event: BuildEvent = msgspec.json.decode(line, type=BuildEvent)
+    return event

@@ -1,0 +1,64 @@
+"""A variant as it is registered: contract and blobs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fleet_cloud.errors import Invalid
+from fleet_cloud.factory.golden import make_golden
+from fleet_cloud.factory.inspect import inspect_file
+from fleet_shared.manifest import BlobRef, Contract, Golden, Metrics, Preprocessing, Role
+from fleet_shared.names import Digest, digest_of
+
+
+@dataclass(frozen=True)
+class Package:
+    """``blobs`` by role, with their bytes."""
+
+    name: str
+    contract: Contract
+    blobs: dict[Role, bytes]
+
+    @property
+    def refs(self) -> dict[Role, BlobRef]:
+        return {
+            role: BlobRef(sha256=digest_of(content), size_bytes=len(content))
+            for role, content in self.blobs.items()
+        }
+
+    @property
+    def contents(self) -> dict[Digest, bytes]:
+        return {digest_of(content): content for content in self.blobs.values()}
+
+
+def package(
+    name: str,
+    model: bytes,
+    *,
+    labels: Sequence[str],
+    preprocessing: Preprocessing,
+    metrics: Metrics,
+    candidates: Sequence[Sequence[NDArray[Any]]],
+    golden: tuple[Golden, bytes] | None = None,
+) -> Package:
+    """Return the variant; golden vectors are made from ``candidates`` unless they are given."""
+    facts = inspect_file(model)
+    if not facts.runtimes:
+        raise Invalid("no runtime that Fleet knows can run this file", code="model.file.unloadable")
+    rule, vectors = golden or make_golden(model, candidates)
+    contract = Contract(
+        inputs=facts.inputs,
+        outputs=facts.outputs,
+        ops=facts.ops,
+        runtimes=facts.runtimes,
+        memory_bytes=facts.memory_bytes,
+        golden=rule,
+        preprocessing=preprocessing,
+        metrics=metrics,
+    )
+    blobs = {Role.MODEL: model, Role.GOLDEN: vectors}
+    if labels:
+        blobs[Role.LABELS] = "".join(f"{label}\n" for label in labels).encode()
+    return Package(name, contract, blobs)
