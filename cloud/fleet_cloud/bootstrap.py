@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -21,7 +22,7 @@ from fleet_cloud.services.enrolment import Enrolling, Site
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.observe import Observe
 from fleet_cloud.services.overview import Overview
-from fleet_cloud.services.ports import BlobStore
+from fleet_cloud.services.ports import BlobStore, Trust
 from fleet_cloud.services.rollouts import Rollouts
 from fleet_cloud.services.signing import UrlSigner
 from fleet_cloud.services.telemetry import Readings
@@ -112,6 +113,11 @@ def _wire(
         readings=Readings(uow),
         overview=Overview(uow),
     )
+
+
+def open_trust(folder: Path) -> Trust:
+    """Return the trust of a lab of its own, made in ``folder``: the demo plays a stranger with it."""
+    return LabTrust(folder)
 
 
 def _make_data(settings: Settings) -> None:

@@ -31,11 +31,14 @@ class DevicePage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VariantView(msgspec.Struct, frozen=True, kw_only=True):
+    """``blobs``: digests by role."""
+
     name: str
     manifest: str
     size_bytes: int
     accuracy: float | None
     contract: Contract
+    blobs: dict[str, str]
 
 
 class VersionView(msgspec.Struct, frozen=True, kw_only=True):

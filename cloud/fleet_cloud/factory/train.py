@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import keras
 
 from fleet_cloud.factory.data import Splits, to_real
 from fleet_cloud.factory.recipe import Architecture, Training
+
+BATCH_NORM_MOMENTUM: Final = 0.8
+"""Small data sets have few steps an epoch: Keras' default of 0.99 would lag behind the weights."""
 
 OnEpoch = Callable[[int, int, float, float, float], None]
 """(epoch, epochs, loss, validation accuracy, seconds left)"""
@@ -54,7 +57,7 @@ def build_model(architecture: Architecture, shape: tuple[int, ...], classes: int
         x = inputs
         for factor in (1, 2):
             x = layers.Conv2D(factor * width, 3, padding="same", use_bias=False)(x)
-            x = layers.BatchNormalization()(x)
+            x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x)
             x = layers.ReLU()(x)
             x = layers.MaxPooling2D()(x)
         x = layers.Flatten()(x) if min(shape[:2]) <= 16 else layers.GlobalAveragePooling2D()(x)

@@ -48,6 +48,7 @@ def show_version(version: ModelVersion, *, created: bool = False) -> VersionView
                 size_bytes=variant.manifest.size_bytes,
                 accuracy=variant.manifest.contract.metrics.accuracy,
                 contract=variant.manifest.contract,
+                blobs={role.value: blob.sha256 for role, blob in variant.manifest.blobs.items()},
             )
             for variant in version.variants
         ],

@@ -5,23 +5,23 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from fleet_cloud.entrypoints.cli.connection import Connection
 from fleet_cloud.entrypoints.workers.build_events import BuildEvent, Failed, Registered, parse_event
 from fleet_cloud.errors import BuildError
 
-STDERR_TAIL_LINES = 5
 
-
-def follow_build(arguments: Sequence[str], connection: Connection) -> Iterator[BuildEvent]:
+def follow_build(
+    arguments: Sequence[str], connection: Connection, log: Path | None = None
+) -> Iterator[BuildEvent]:
     """Run the build worker with ``arguments`` and yield its events up to `Registered`.
 
-    Raises `BuildError` with the worker's own code, message and hint, or with the last lines of
-    its log when it ended without a word.
+    Its log goes to ``log``, or to standard error. Raises `BuildError` with the worker's own code,
+    message and hint.
     """
-    with _worker([*arguments, "--server", connection.server], connection.token) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
+    with _worker([*arguments, "--server", connection.server], connection.token, log) as process:
+        for line in process.stdout or ():
             event = parse_event(line)
             if isinstance(event, Failed):
                 raise BuildError(event.message, code=event.code, hint=event.hint)
@@ -37,10 +37,14 @@ def follow_build(arguments: Sequence[str], connection: Connection) -> Iterator[B
 
 
 @contextmanager
-def _worker(arguments: Sequence[str], token: str | None) -> Iterator[subprocess.Popen[bytes]]:
+def _worker(
+    arguments: Sequence[str], token: str | None, log: Path | None
+) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "fleet_cloud.entrypoints.workers.build", *arguments]
     environment = dict(os.environ) if token is None else {**os.environ, "FLEET_TOKEN": token}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+    with open(os.devnull, "ab") if log is None else log.open("ab") as errors:
+        stderr = None if log is None else errors
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment)
     try:
         yield process
     finally:

@@ -1,0 +1,1 @@
+"""The demo: the whole line on one machine, with real processes, and two attacks that fail."""
