@@ -36,7 +36,7 @@ from fleet_agent.workers import Workers
 from fleet_shared.errors import MessageError
 from fleet_shared.manifest import parse_manifest
 from fleet_shared.messages.fetch import Chunk, Fetch
-from fleet_shared.messages.reported import Facts, Failure, Reported
+from fleet_shared.messages.reported import Facts, Failure, Order, Reported
 from fleet_shared.messages.telemetry import Ack, AnyRow, Sample
 from fleet_shared.names import digest_of
 from fleet_shared.topics import Channel
@@ -157,20 +157,14 @@ class Supervisor:
 
     def _handle(self, message: Message) -> None:
         match message:
-            case Connected():
-                self._on_connected()
-            case Disconnected(reason):
-                self._on_disconnected(reason)
-            case MessageReceived(channel, payload):
-                self._on_message(channel, payload)
+            case Connected() | Disconnected() | MessageReceived():
+                self._on_link(message)
             case TrustAnswered(envelope, answer):
                 self._on_trust(envelope, answer)
             case Fetch():
                 self.connection.publish(Channel.FETCH, encode(message))
             case Downloaded(count, total):
-                if total is not None:
-                    self.updates.bytes_done, self.updates.bytes_total = 0, total
-                self.updates.on_progress(count)
+                self.updates.on_progress(count, total)
             case JobDone():
                 self.updates.on_job(message)
             case WorkerSaid(worker, said):
@@ -198,6 +192,15 @@ class Supervisor:
         self._send(now_s)
 
     # -- link
+
+    def _on_link(self, event: Connected | Disconnected | MessageReceived) -> None:
+        match event:
+            case Connected():
+                self._on_connected()
+            case Disconnected(reason):
+                self._on_disconnected(reason)
+            case MessageReceived(channel, payload):
+                self._on_message(channel, payload)
 
     def _on_connected(self) -> None:
         log.info("connected to the broker")
@@ -382,11 +385,12 @@ class Supervisor:
             active=pointers.active,
             previous=pointers.previous,
             update=self.updates.progress,
-            **({} if record is None else {"accepted": record.accepted}),
+            accepted=Order() if record is None else record.accepted,
         )
-        if document != self.reported and self._online:
-            if self.connection.publish(Channel.REPORTED, encode(document), retain=True):
-                self.reported = document
+        if document == self.reported or not self._online:
+            return
+        if self.connection.publish(Channel.REPORTED, encode(document), retain=True):
+            self.reported = document
 
     def _event(
         self,

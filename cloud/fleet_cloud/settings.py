@@ -7,13 +7,14 @@ the default.
 import dataclasses
 import ipaddress
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
+
+import tomllib
 
 from fleet_cloud.errors import SettingsError
 
@@ -79,7 +80,7 @@ def load_settings(
     flags: Mapping[str, Any], environment: Mapping[str, str], config: Path | None
 ) -> tuple[Settings, list[Origin]]:
     """Merge all origins; raise `SettingsError` naming origin, key and what was expected."""
-    fields = {field.name: field.default for field in dataclasses.fields(Settings)}
+    fields: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Settings)}
     fields["data"] = default_data()
     named = environment.get(f"{PREFIX}CONFIG")
     path = config or (Path(named) if named else None)

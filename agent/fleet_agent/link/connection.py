@@ -102,7 +102,7 @@ class Connection:
             client_id=self._device,
             protocol=self._protocol,
             reconnect_on_failure=False,
-            **({} if self._protocol is MQTTProtocolVersion.MQTTv5 else {"clean_session": True}),
+            clean_session=None if self._protocol is MQTTProtocolVersion.MQTTv5 else True,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_queued_messages_set(QUEUED_MESSAGES_MAX)
@@ -154,4 +154,4 @@ class Connection:
         except InvalidTopic:
             return
         if topic.device == self._device and topic.channel in TO_DEVICE:
-            self._notify(MessageReceived(topic.channel, message.payload))
+            self._notify(MessageReceived(topic.channel, bytes(message.payload)))

@@ -26,7 +26,7 @@ def open_envelope(raw: bytes, key: AssignmentKey) -> bytes:
     try:
         envelope = Envelope.from_dict(json.loads(raw))
         public = SSlibKey.from_crypto(load_pem_public_key(key.public_pem.encode()), keyid=key.keyid)
-    except Exception as exc:  # noqa: BLE001 - whatever hostile bytes cause, they are refused
+    except Exception as exc:
         raise TrustError(f"the envelope does not parse: {exc}", code="trust.envelope.malformed") from exc
     if envelope.payload_type != DESIRED_PAYLOAD_TYPE:
         raise TrustError(

@@ -140,7 +140,10 @@ class UpdateRunner:
         if done.job == self._job:
             self.feed(done.event, evidence=done.evidence, failure=done.failure)
 
-    def on_progress(self, count: int) -> None:
+    def on_progress(self, count: int, total: int | None) -> None:
+        """``count`` bytes came in; a ``total`` starts the count anew."""
+        if total is not None:
+            self.bytes_done, self.bytes_total = 0, total
         self.bytes_done += count
         self.changed()
 

@@ -60,7 +60,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s worker: %(message)s")
     control = Control(socket.socket(fileno=parser.parse_args().control))
     spec = msgspec.json.decode(control.read(), type=WorkerSpec)
-    statistics = Statistics(Random())  # noqa: S311 - a sample of latencies, no secret
+    statistics = Statistics(Random())
     try:
         engine = Engine(load_slot(Path(spec.slot)), load_runtime(spec.runtime), spec.threads, statistics)
         control.say(_prove(engine))

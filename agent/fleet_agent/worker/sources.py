@@ -48,7 +48,7 @@ def read_samples(
 def _read_npz(path: Path, labels: tuple[str, ...]) -> Iterator[LabelledSample]:
     with np.load(path, allow_pickle=False) as archive:
         samples = archive["x"]
-        numbers = archive["y"] if "y" in archive else None
+        numbers = archive.get("y")
     for index, sample in enumerate(samples):
         number = None if numbers is None else int(numbers[index])
         known = number is not None and number < len(labels)

@@ -24,7 +24,8 @@ def quantize(real: NDArray[np.float32], info: TensorInfo) -> Array:
         return real.astype(info.dtype)
     steps = np.rint(real / np.float32(info.quantization.scale)) + info.quantization.zero_point
     limits = np.iinfo(info.dtype)
-    return np.clip(steps, limits.min, limits.max).astype(info.dtype)
+    quantized: Array = np.clip(steps, limits.min, limits.max).astype(info.dtype)
+    return quantized
 
 
 def preprocess(sample: Array, preprocessing: Preprocessing, info: TensorInfo) -> Array:

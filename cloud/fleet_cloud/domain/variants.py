@@ -30,7 +30,7 @@ def choose_variant(
         why = "; ".join(f"{name}: {', '.join(found)}" for name, found in reasons.items())
         return Failure(
             code="variant.none_fits",
-            message=f"no variant of {version.model}:{version.version} fits the device: {why or 'none wanted'}",
+            message=f"no variant of {version.model}:{version.version} fits the device: {why}",
             hint="build a variant for this runtime, or install another runtime on the device",
         )
     return min(_most_accurate(fitting), key=lambda variant: (variant.manifest.size_bytes, variant.name))

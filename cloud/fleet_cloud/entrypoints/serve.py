@@ -35,14 +35,15 @@ def serve(settings: Settings, ready: Callable[[Addresses], None]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("alembic", "httpx", "botocore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    with _listen(settings) as listener, build_controller(settings) as controller:
-        with _running_loops(controller) as wake:
-            app = create_app(_services(controller, wake))
-            config = uvicorn.Config(
-                app, log_level="warning", server_header=False, timeout_graceful_shutdown=5
-            )
-            server = _Server(config, partial(ready, _addresses(settings, controller, listener)))
-            server.run(sockets=[listener])
+    with (
+        _listen(settings) as listener,
+        build_controller(settings) as controller,
+        _running_loops(controller) as wake,
+    ):
+        app = create_app(_services(controller, wake))
+        config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=5)
+        server = _Server(config, partial(ready, _addresses(settings, controller, listener)))
+        server.run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):

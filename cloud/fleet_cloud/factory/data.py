@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from fleet_cloud.errors import RecipeError
+from fleet_cloud.errors import BuildError, RecipeError
 from fleet_cloud.factory.recipe import Dataset
 from fleet_shared.manifest import Preprocessing
 
@@ -59,6 +59,14 @@ def load_splits(dataset: Dataset, seed: int) -> Splits:
 def to_real(x: Array, preprocessing: Preprocessing) -> NDArray[np.float32]:
     """Return samples as the model's real-valued input."""
     return x.astype(np.float32) * np.float32(preprocessing.scale) + np.float32(preprocessing.offset)
+
+
+def write_source(split: Split, path: Path) -> None:
+    """Write a split as a source for devices; raise `BuildError` (``build.output``)."""
+    try:
+        np.savez_compressed(path, x=split.x, y=split.y)
+    except OSError as exc:
+        raise BuildError(f"{path} cannot be written: {exc}", code="build.output") from exc
 
 
 def _split(y: NDArray[np.int64], fractions: tuple[float, float], seed: int) -> tuple[Array, Array, Array]:

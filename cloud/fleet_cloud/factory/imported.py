@@ -78,9 +78,11 @@ def _random_samples(model: LiteModel) -> list[list[Array]]:
     def draw(detail: dict[str, Any]) -> Array:
         kind = np.dtype(detail["dtype"])
         if kind.kind == "f":
-            return random.random(detail["shape"], dtype=np.float32).astype(kind)
+            drawn: Array = random.random(detail["shape"], dtype=np.float32).astype(kind)
+            return drawn
         limits = np.iinfo(kind)
-        return random.integers(limits.min, limits.max, detail["shape"], dtype=kind, endpoint=True)
+        whole: Array = random.integers(limits.min, limits.max, detail["shape"], dtype=kind, endpoint=True)
+        return whole
 
     return [[draw(detail) for detail in model.inputs] for _ in range(4 * RANDOM_SAMPLES)]
 

@@ -105,7 +105,8 @@ def _resolve(recipe: Recipe, path: Path) -> Recipe:
 
 
 def _suggest(message: str) -> str:
-    known = [name for part in (Recipe, *_Part.__subclasses__()) for name in part.__struct_fields__]
+    parts = (Recipe, Dataset, Architecture, Training, VariantRecipe, Gates)
+    known = [name for part in parts for name in part.__struct_fields__]
     words = [word.strip("`'\"") for word in message.split()]
     for word in words:
         if word not in known and (close := get_close_matches(word, known, 1)):

@@ -1,7 +1,8 @@
 """Zstandard (RFC 8878), one frame, level 19. Models are packed once and carried often."""
 
+import io
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import IO, Final, cast
 
 from fleet_shared.errors import CodecError
 
@@ -21,7 +22,7 @@ def decode(parts: Iterable[bytes]) -> Iterator[bytes]:
     import zstandard
 
     decompressor = zstandard.ZstdDecompressor(max_window_size=1 << WINDOW_LOG_MAX)
-    source = _Parts(parts)
+    source = cast("IO[bytes]", _Parts(parts))
     try:
         with decompressor.stream_reader(source, read_size=OUTPUT_PART_BYTES) as reader:
             while part := reader.read(OUTPUT_PART_BYTES):
@@ -30,18 +31,20 @@ def decode(parts: Iterable[bytes]) -> Iterator[bytes]:
         raise CodecError(f"zstd data is damaged: {exc}") from exc
 
 
-class _Parts:
+class _Parts(io.RawIOBase):
     """Iterable of bytes as the ``read(size)`` that a stream reader asks for."""
 
     def __init__(self, parts: Iterable[bytes]) -> None:
+        super().__init__()
         self._parts = iter(parts)
         self._left = b""
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         while not self._left:
             try:
                 self._left = next(self._parts)
             except StopIteration:
                 return b""
+        size = len(self._left) if size < 0 else size
         taken, self._left = self._left[:size], self._left[size:]
         return taken

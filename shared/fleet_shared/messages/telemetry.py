@@ -142,6 +142,7 @@ def encode_row(row: AnyRow) -> bytes:
 def decode_row(raw: bytes | msgspec.Raw) -> AnyRow:
     """Return the row in ``raw``, or raise `MessageError` (code ``telemetry.row.invalid``)."""
     try:
-        return _ROW_DECODER.decode(bytes(raw))
+        row: AnyRow = _ROW_DECODER.decode(bytes(raw))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise MessageError(f"row does not parse: {exc}", code="telemetry.row.invalid") from exc
+    return row

@@ -25,7 +25,6 @@ from fleet_shared.messages.reported import Failure, Order, Reported
 from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName
 from fleet_shared.version import Version
 
-
 T = TypeVar("T")
 
 

@@ -73,7 +73,7 @@ class TelemetryTable:
         counted = self._connection.execute(
             select(self._t.c.kind, func.count()).where(self._t.c.device == device).group_by(self._t.c.kind)
         )
-        kinds: dict[str, int] = {kind: count for kind, count in counted}
+        kinds: dict[str, int] = {row[0]: row[1] for row in counted}
         t = tables.stream
         sums = self._connection.execute(
             select(

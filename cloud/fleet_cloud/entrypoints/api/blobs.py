@@ -4,7 +4,7 @@ import asyncio
 import queue
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
@@ -15,6 +15,7 @@ from fleet_cloud.services.blobs import Blobs
 from fleet_shared.names import Digest, parse_digest
 
 QUEUED_PARTS: Final = 16
+FULL_WAIT_S: Final = 0.005
 _RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
 
 
@@ -25,25 +26,7 @@ def blob_routes(blobs: Blobs, api_token: str) -> APIRouter:
     async def put_blob(sha256: str, request: Request) -> Response:
         check_token(request, api_token)
         digest = parse_digest(sha256)
-        parts: queue.Queue[bytes | None] = queue.Queue(QUEUED_PARTS)
-        writer = asyncio.create_task(run_in_threadpool(blobs.put, digest, _drain(parts)))
-        async for part in request.stream():
-            while not writer.done():
-                try:
-                    parts.put_nowait(part)
-                    break
-                except queue.Full:
-                    await asyncio.sleep(0.005)
-            if writer.done():
-                break
-        while not writer.done():
-            try:
-                parts.put_nowait(None)
-                break
-            except queue.Full:
-                await asyncio.sleep(0.005)
-        _, created = await writer
-        return Response(status_code=201 if created else 200)
+        return Response(status_code=201 if await _store(blobs, digest, request) else 200)
 
     @router.head("/{sha256}")
     def head_blob(sha256: str, request: Request) -> Response:
@@ -67,6 +50,35 @@ def blob_routes(blobs: Blobs, api_token: str) -> APIRouter:
         return _serve(blobs, digest, request)
 
     return router
+
+
+async def _store(blobs: Blobs, digest: Digest, request: Request) -> bool:
+    """Stream the body into the store, which works in a thread; tell whether the blob is new."""
+    parts: queue.Queue[bytes | None] = queue.Queue(QUEUED_PARTS)
+    writer = asyncio.create_task(run_in_threadpool(blobs.put, digest, _drain(parts)))
+    try:
+        async for part in request.stream():
+            if not await _hand_over(parts, part, writer):
+                break
+    finally:
+        # Without its end the writer would wait for ever; a body cut short fails by its digest.
+        await _hand_over(parts, None, writer)
+    _, created = await writer
+    return created
+
+
+async def _hand_over(
+    parts: "queue.Queue[bytes | None]", part: bytes | None, writer: "asyncio.Task[Any]"
+) -> bool:
+    """Queue one part, waiting for room; false when the writer has ended."""
+    while not writer.done():
+        try:
+            parts.put_nowait(part)
+        except queue.Full:
+            await asyncio.sleep(FULL_WAIT_S)
+        else:
+            return True
+    return False
 
 
 def check_token(request: Request, api_token: str) -> None:

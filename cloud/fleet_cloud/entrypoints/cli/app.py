@@ -53,7 +53,7 @@ def connect(
     token: Annotated[
         str | None, typer.Option(envvar="FLEET_TOKEN", help="Operator token, if the controller asks for one.")
     ] = None,
-    version: Annotated[
+    _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:

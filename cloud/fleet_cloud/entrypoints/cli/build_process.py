@@ -42,7 +42,7 @@ def _worker(
 ) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "fleet_cloud.entrypoints.workers.build", *arguments]
     environment = dict(os.environ) if token is None else {**os.environ, "FLEET_TOKEN": token}
-    with open(os.devnull, "ab") if log is None else log.open("ab") as errors:
+    with (log or Path(os.devnull)).open("ab") as errors:
         stderr = None if log is None else errors
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment)
     try:

@@ -62,7 +62,7 @@ def publish_foreign_desired(client: Client, device: str, broker: str, folder: Pa
         issued_ms=now_ms,
         expires_ms=now_ms + 3_600_000,
     )
-    address = urlsplit(broker.split(" ")[0])
+    address = urlsplit(broker.split(" ", maxsplit=1)[0])
     paho.mqtt.publish.single(
         Topics().device(DeviceId(device), Channel.DESIRED),
         open_trust(folder).sign_desired(desired),

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,7 @@ from fleet_cloud.entrypoints.demo.report import (
 )
 from fleet_cloud.entrypoints.demo.waiting import wait_for
 from fleet_cloud.entrypoints.workers.build_events import BuildEvent, Registered
+from fleet_shared.messages.reported import Reported
 
 RECIPE: Final = """\
 model: digits
@@ -80,7 +82,7 @@ class Story:
             devices = self._start_devices(folder, addresses.api, source, client, processes)
             model = report_model(client, registered.model, registered.version)
             begin = time.monotonic()
-            states = self._push(client, f"{registered.model}:{registered.version}", devices)
+            states = self._push(client, f"{registered.model}:{registered.version}")
             push_s = time.monotonic() - begin
             self._watch(client, registered, devices, states)
             refused = self._attack(client, model, devices, addresses, folder)
@@ -118,14 +120,16 @@ class Story:
         for device in devices:
             start_device(device, api, source, client, processes)
         for device in devices:
-            wait_for(f"{device.id} to report itself", lambda: client.device(device.id).reported, timeout_s=60)
+            wait_for(
+                f"{device.id} to report itself", partial(_load_reported, client, device.id), timeout_s=60
+            )
             view = client.device(device.id)
             runtimes = view.reported.facts.runtimes if view.reported else ()
             names = ", ".join(f"{r.name} {r.version}" for r in runtimes)
             self.tell(f"   {device.id}  site={device.site}  {names}")
         return devices
 
-    def _push(self, client: Client, model: str, devices: list[DemoDevice]) -> dict[str, str]:
+    def _push(self, client: Client, model: str) -> dict[str, str]:
         self.tell(f"4. fleet push {model} --to all")
         rollout = client.create_rollout(model, "all", variant=None, soak_s=1, deadline_s=120)
         ended = wait_for(
@@ -149,7 +153,7 @@ class Story:
         for device in devices:
             wait_for(
                 f"{device.id} to go through the held-out digits",
-                lambda: True if count_labelled(client, device.id) >= held_out else None,
+                partial(_has_seen, client, device.id, held_out),
             )
         self.tell("   device  version  variant  runtime         accuracy  p50       memory")
         for device in devices:
@@ -194,3 +198,11 @@ class Story:
                 time.sleep(3600)
         except KeyboardInterrupt:
             self.tell("ending")
+
+
+def _load_reported(client: Client, device: str) -> Reported | None:
+    return client.device(device).reported
+
+
+def _has_seen(client: Client, device: str, samples: int) -> bool | None:
+    return True if count_labelled(client, device) >= samples else None

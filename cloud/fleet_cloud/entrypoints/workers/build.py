@@ -14,7 +14,6 @@ import msgspec
 
 from fleet_cloud.client import Client
 from fleet_cloud.entrypoints.workers.build_events import BuildEvent, Failed, Registered, Stage, VariantBuilt
-from fleet_cloud.errors import BuildError
 from fleet_shared.errors import FleetError
 from fleet_shared.manifest import Preprocessing
 
@@ -102,17 +101,12 @@ def _import_model(options: argparse.Namespace) -> None:
 
 def _write_test_split(options: argparse.Namespace) -> None:
     """Write the held-out samples of a recipe as a source for devices."""
-    import numpy as np
-
-    from fleet_cloud.factory.data import load_splits
+    from fleet_cloud.factory.data import load_splits, write_source
     from fleet_cloud.factory.recipe import load_recipe
 
     recipe = load_recipe(options.file)
     splits = load_splits(recipe.dataset, recipe.training.seed)
-    try:
-        np.savez_compressed(options.out, x=splits.test.x, y=splits.test.y)
-    except OSError as exc:
-        raise BuildError(f"{options.out} cannot be written: {exc}", code="build.output") from exc
+    write_source(splits.test, options.out)
 
 
 def _register(options: argparse.Namespace, model: str, packages: list[Any], lineage: dict[str, Any]) -> None:
