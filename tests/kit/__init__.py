@@ -1,0 +1,1 @@
+"""Real parts and simulators for the tests."""

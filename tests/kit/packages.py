@@ -1,0 +1,30 @@
+"""Versions to register without training: the tiny model as a draft with its blobs."""
+
+import numpy as np
+
+from fleet_cloud.client import Client, VersionView
+from fleet_cloud.factory.package import Package, package
+from fleet_shared.manifest import Metrics, Preprocessing
+from tests.kit.tiny_model import make_tiny_model
+
+LABELS = ("a", "b", "c", "d")
+
+
+def make_package(*, padding_bytes: int = 0, seed: int = 1) -> Package:
+    random = np.random.default_rng(0)
+    return package(
+        "fp32",
+        make_tiny_model(padding_bytes=padding_bytes, seed=seed),
+        labels=LABELS,
+        preprocessing=Preprocessing(),
+        metrics=Metrics(accuracy=0.9),
+        candidates=[[random.normal(size=(1, 8)).astype(np.float32)] for _ in range(32)],
+    )
+
+
+def register(client: Client, name: str, *packages: Package) -> VersionView:
+    for one in packages:
+        for digest, content in one.contents.items():
+            client.put_blob(digest, content)
+    variants = [{"name": p.name, "contract": p.contract, "blobs": p.refs} for p in packages]
+    return client.create_version(name, {"variants": variants})
