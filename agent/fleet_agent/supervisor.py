@@ -13,7 +13,7 @@ import msgspec
 from fleet_agent.errors import AgentError, SlotError
 from fleet_agent.identity import Identity
 from fleet_agent.link.backoff import Backoff
-from fleet_agent.link.connection import Connection
+from fleet_agent.link.connection import ANSWER_TIMEOUT_S, Connection
 from fleet_agent.link.events import Connected, Disconnected, MessageReceived
 from fleet_agent.link.outbox import Outbox
 from fleet_agent.link.sender import Sender
@@ -105,6 +105,7 @@ class Supervisor:
     reported: Reported | None = None
     _online: bool = False
     _reconnect_at_s: float | None = 0.0
+    _give_up_at_s: float | None = None
     _sample_at_s: float = 0.0
     _report_at_s: float | None = None
     _verifying: bytes | None = None
@@ -177,7 +178,11 @@ class Supervisor:
     def _tick(self, now_s: float) -> None:
         if self._reconnect_at_s is not None and now_s >= self._reconnect_at_s:
             self._reconnect_at_s = None
+            self._give_up_at_s = now_s + ANSWER_TIMEOUT_S
             self.connection.connect()
+        if self._give_up_at_s is not None and now_s >= self._give_up_at_s:
+            self._give_up_at_s = None
+            self.connection.give_up()
         if now_s >= self._sample_at_s:
             self._sample_at_s = now_s + self.settings.sample_interval_s
             self._store(host_row(self.clock.now(), read_host(self.paths.root)))
@@ -205,6 +210,7 @@ class Supervisor:
     def _on_connected(self) -> None:
         log.info("connected to the broker")
         self._online = True
+        self._give_up_at_s = None
         self.reconnect.reset()
         self.sender.reset()
         self._report()

@@ -153,7 +153,7 @@ def _open_broker(settings: Settings, stack: ExitStack) -> BrokerEndpoint:
     if not settings.broker:
         broker = EmbeddedBroker(settings.broker_port)
         stack.callback(broker.close)
-        return BrokerEndpoint(HOST, broker.port)
+        return BrokerEndpoint(HOST, broker.port, mqtt5=False)
     parts = urlsplit(settings.broker)
     if not parts.hostname:
         raise SettingsError(
@@ -168,4 +168,10 @@ def _advertise(settings: Settings, endpoint: BrokerEndpoint) -> BrokerAddress:
     if settings.broker_advertise:
         host, _, number = settings.broker_advertise.partition(":")
         port = int(number) if number.isdigit() else 1883
-    return BrokerAddress(port=port, host=host, username=endpoint.username, password=endpoint.password)
+    return BrokerAddress(
+        port=port,
+        host=host,
+        mqtt5=endpoint.mqtt5,
+        username=endpoint.username,
+        password=endpoint.password,
+    )

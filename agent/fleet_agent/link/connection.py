@@ -26,6 +26,7 @@ from fleet_shared.wire import encode
 log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 30
+ANSWER_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 10.0
 QUEUED_MESSAGES_MAX = 64
 
@@ -46,7 +47,7 @@ class Connection:
         self._device, self._topics, self._broker = device, topics, broker
         self._host = broker.host
         self._notify, self._new_session = notify, new_session
-        self._protocol = MQTTProtocolVersion.MQTTv5
+        self._protocol = MQTTProtocolVersion.MQTTv5 if broker.mqtt5 else MQTTProtocolVersion.MQTTv311
         self._session = ""
         self._answered = False
         self._client: mqtt.Client | None = None
@@ -87,6 +88,18 @@ class Connection:
             except (RuntimeError, ValueError):
                 log.info("the broker did not take the last presence")
         self._drop()
+
+    def give_up(self) -> None:
+        """End an attempt that the broker does not answer: some say nothing to a version of MQTT
+        that they do not know."""
+        if self._client is not None and not self._answered:
+            self._try_other_protocol()
+            self._drop()
+            self._notify(Disconnected("the broker does not answer"))
+
+    def _try_other_protocol(self) -> None:
+        older, newer = MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
+        self._protocol = older if self._protocol is newer else newer
 
     def _drop(self) -> None:
         client, self._client = self._client, None
@@ -141,11 +154,8 @@ class Connection:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        if not self._answered and self._protocol is MQTTProtocolVersion.MQTTv5:
-            # A broker without MQTT 5 refuses the CONNECT or just closes: try the older one.
-            self._protocol = MQTTProtocolVersion.MQTTv311
-        elif not self._answered:
-            self._protocol = MQTTProtocolVersion.MQTTv5
+        if not self._answered:
+            self._try_other_protocol()
         self._notify(Disconnected(str(reason)))
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:

@@ -33,7 +33,7 @@ class Addresses:
 def serve(settings: Settings, ready: Callable[[Addresses], None]) -> None:
     """Run until a signal ends it; ``ready`` is called once everything answers."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("alembic", "httpx", "botocore"):
+    for chatty in ("alembic", "httpx", "botocore", "tuf"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     with (
         _listen(settings) as listener,

@@ -23,11 +23,13 @@ class EnrolRequest(Document, frozen=True, kw_only=True):
 
 
 class BrokerAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """Where devices reach the broker. No host: the host of the controller's URL."""
+    """Where devices reach the broker. No host: the host of the controller's URL. ``mqtt5`` is only
+    where to begin: a device tries the other version when the broker does not answer."""
 
     port: int
     host: str | None = None
     tls: bool = False
+    mqtt5: bool = True
     username: str | None = None
     password: str | None = None
 

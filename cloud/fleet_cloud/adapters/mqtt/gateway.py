@@ -32,6 +32,7 @@ class BrokerEndpoint:
     port: int
     username: str | None = None
     password: str | None = None
+    mqtt5: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class Gateway:
 
     def start(self, timeout_s: float) -> None:
         """Connect; raise `Unavailable` (``broker.unreachable``) if the broker does not answer."""
-        for protocol in (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311):
+        newest = (MQTTProtocolVersion.MQTTv5,) if self._endpoint.mqtt5 else ()
+        for protocol in (*newest, MQTTProtocolVersion.MQTTv311):
             self._protocol = protocol
             if self._try(timeout_s / 2):
                 return
