@@ -1,0 +1,124 @@
+"""Kill -9 and outages: the update ends, its outcome is reported once, nothing is lost."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from fleet_cloud.client import Client
+from fleet_cloud.client.views import EventView
+from tests.kit.mosquitto import Mosquitto
+from tests.kit.packages import make_package, register
+from tests.kit.slow_proxy import slow_proxy
+from tests.kit.waiting import wait_for
+from tests.kit.world import Agent, World, running_world, wait_for_rollout
+
+pytestmark = pytest.mark.system
+
+BIG = 3_000_000
+SLOW = 700_000.0
+
+
+def outcomes(client: Client, device: str) -> list[EventView]:
+    return [event for event in client.events(device) if event.name.startswith("update.")]
+
+
+def part_bytes(agent: Agent) -> int:
+    return sum(file.stat().st_size for file in (agent.state / "downloads").glob("*.part"))
+
+
+def test_kill_in_the_middle_of_a_download_resumes_it(world: World) -> None:
+    with slow_proxy(world.controller.port, SLOW) as proxy, world.client() as client:
+        agent = world.add_agent("pi-1", controller_url=f"http://127.0.0.1:{proxy.port}")
+        register(client, "big", make_package(padding_bytes=BIG))
+        rollout = client.create_rollout("big", "all", variant=None, soak_s=0.2, deadline_s=120)
+        wait_for("a third of the download", lambda: part_bytes(agent) > BIG // 3)
+        agent.end(signal.SIGKILL)
+        before = part_bytes(agent)
+        agent.start()
+        ended = wait_for_rollout(client, rollout.id)
+        assert ended.state == "succeeded", ended
+        (outcome,) = outcomes(client, "pi-1")
+        assert outcome.detail["bytes_resumed"] >= before
+        assert outcome.detail["bytes_fetched"] + outcome.detail["bytes_resumed"] < 1.1 * BIG
+        assert outcome.detail["resumes"] == 1
+
+
+def crash_at(world: World, state: str) -> None:
+    with world.client() as client:
+        agent = world.add_agent("pi-1")
+        first = register(client, "tiny", make_package(seed=1))
+        rollout = client.create_rollout("tiny", "all", variant=None, soak_s=0.2, deadline_s=60)
+        assert wait_for_rollout(client, rollout.id).state == "succeeded"
+        agent.end()
+        agent.start(crash_at=state)
+        second = register(client, "tiny", make_package(seed=2))
+        assert second.version != first.version
+        rollout = client.create_rollout("tiny", "all", variant=None, soak_s=0.2, deadline_s=60)
+        assert agent.wait_for_end() == -signal.SIGKILL
+        assert agent.read_record()["state"] == state
+        active = json.loads((agent.state / "slots.json").read_text())["active"]
+        slot = agent.state / "slots" / active["manifest"]
+        assert (slot / "model.tflite").stat().st_size > 0, "no whole model is installed"
+        agent.start()
+        assert wait_for_rollout(client, rollout.id).state == "succeeded"
+        names = [event.name for event in outcomes(client, "pi-1")]
+        assert names == ["update.succeeded", "update.succeeded"]
+        running = client.device("pi-1").reported
+        assert running is not None
+        assert running.active is not None
+        assert running.active.version == second.version
+
+
+def test_kill_in_the_middle_of_a_switch(world: World) -> None:
+    crash_at(world, "switching")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "state", ["downloading", "verifying", "self-testing", "switching", "soaking", "succeeded"]
+)
+def test_kill_at_every_saved_state(world: World, state: str) -> None:
+    crash_at(world, state)
+
+
+def test_kill_of_the_controller_during_a_push(world: World) -> None:
+    with slow_proxy(world.controller.port, SLOW) as proxy:
+        agent = world.add_agent("pi-1", controller_url=f"http://127.0.0.1:{proxy.port}")
+        with world.client() as client:
+            register(client, "big", make_package(padding_bytes=BIG))
+            rollout = client.create_rollout("big", "all", variant=None, soak_s=0.2, deadline_s=120)
+            wait_for("the download to begin", lambda: part_bytes(agent) > 0)
+        world.controller.end(signal.SIGKILL)
+        world.controller.start()
+        with world.client() as client:
+            assert wait_for_rollout(client, rollout.id).state == "succeeded"
+            wait_for("the outcome", lambda: outcomes(client, "pi-1"))
+            assert [event.name for event in outcomes(client, "pi-1")] == ["update.succeeded"]
+            assert client.totals("pi-1").lost == 0
+
+
+def outage(tmp_path: Path, mosquitto: Mosquitto, seconds: float) -> None:
+    with running_world(tmp_path, {"broker": mosquitto.url}) as world, world.client() as client:
+        world.add_agent("pi-1")
+        wait_for("telemetry", lambda: client.totals("pi-1").samples >= 5)
+        mosquitto.kill()
+        time.sleep(seconds)  # the outage itself, not a wait for something
+        during = client.totals("pi-1").samples
+        mosquitto.start()
+        made = int(seconds / 0.2 * 0.7)  # the agent samples every 0.2 s; a loaded machine is slower
+        wait_for("what was measured meanwhile", lambda: client.totals("pi-1").samples >= during + made)
+        totals = client.totals("pi-1")
+        assert totals.lost == 0
+        assert totals.thinned == 0
+
+
+def test_a_broker_that_is_gone_for_ten_seconds_loses_nothing(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    outage(tmp_path, mosquitto, 10)
+
+
+@pytest.mark.long
+def test_a_broker_that_is_gone_for_a_minute_loses_nothing(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    outage(tmp_path, mosquitto, 60)
