@@ -14,7 +14,7 @@ from tests.kit.waiting import wait_for
 @contextmanager
 def postgres(folder: Path) -> Iterator[str]:
     """Yield the URL of an empty database."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
+    binaries = max(Path("/usr/lib/postgresql").glob("*/bin"))
     data, port = folder / "data", free_port()
     data.mkdir(parents=True)
     as_user = [] if os.geteuid() else ["runuser", "-u", "postgres", "--"]

@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 PART_BYTES = 4096
@@ -54,8 +54,6 @@ def _pipe(source: socket.socket, sink: socket.socket, proxy: SlowProxy | None) -
         pass
     finally:
         for sock in (source, sink):
-            try:
+            with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
         source.close()

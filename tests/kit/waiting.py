@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_for(what: str, look: Callable[[], T | None | bool], timeout_s: float = 60.0) -> T:
+def wait_for(what: str, look: Callable[[], T | bool | None], timeout_s: float = 60.0) -> T:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         found = look()

@@ -109,7 +109,7 @@ class Downloader:
     ) -> None:
         with part.open("wb" if restart else "ab") as file:
             size = file.tell()
-            for content in response.stream(PART_BYTES):
+            while content := response.read1(PART_BYTES, decode_content=False):
                 if self.aborted.is_set():
                     raise TransferError("the download was ended", code="transfer.aborted")
                 size += len(content)

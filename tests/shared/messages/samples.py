@@ -1,0 +1,82 @@
+"""One message of each kind, as the golden files hold it."""
+
+import msgspec
+
+from fleet_shared.codec import Encoding
+from fleet_shared.envelope import AssignmentKey
+from fleet_shared.messages.desired import Desired, EncodedBlob, Policy, RunEntry
+from fleet_shared.messages.enrolment import BrokerAddress, EnrolReply, EnrolRequest
+from fleet_shared.messages.fetch import Chunk, Fetch
+from fleet_shared.messages.presence import Presence
+from fleet_shared.messages.reported import Facts, Failure, Order, Progress, Reported, Running, RuntimeFact
+from fleet_shared.messages.telemetry import (
+    Ack,
+    Clock,
+    Event,
+    Rejection,
+    Sample,
+    Source,
+    TelemetryBatch,
+    Tombstone,
+    encode_row,
+)
+from fleet_shared.messages.update import UpdateState
+from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName, VariantName
+from fleet_shared.wire import Document
+
+DEVICE = DeviceId("pi-1")
+DIGEST = Digest("ab" * 32)
+ASSIGNMENT = AssignmentId("0123456789abcdef")
+FAILURE = Failure(code="transfer.digest", message="other bytes", hint="look at the store")
+RUNNING = Running(
+    model=ModelName("digits"),
+    version="1.4.0",
+    variant=VariantName("int8"),
+    manifest=DIGEST,
+    assignment=ASSIGNMENT,
+    runtime="litert",
+)
+ROWS = (
+    Sample(seq=7, boot_id="b", boot_ms=10, wall_ms=1_790_000_000_000, clock=Clock.SYNCED,
+           source=Source.HOST, values={"cpu_percent": 3.5}),
+    Event(seq=8, boot_id="b", boot_ms=11, name="update.failed", assignment=ASSIGNMENT, failure=FAILURE,
+          detail={"bytes_fetched": 12}),
+    Tombstone(seq=9, last=20, boot_id="b", boot_ms=12),
+)  # fmt: skip
+
+SAMPLES: dict[str, Document] = {
+    "presence": Presence(session="s", online=True),
+    "reported": Reported(
+        session="s",
+        facts=Facts(
+            agent_version="0.1.0", hostname="pi", machine="aarch64", os="Debian", python="3.11.2",
+            cpu_count=4, memory_bytes=1 << 30, disk_bytes=1 << 34, hardware="Raspberry Pi 5",
+            runtimes=(RuntimeFact(name="litert", version="2.3.0"),), encodings=("identity", "zstd"),
+        ),
+        accepted=Order(key_epoch=1, generation=2, serial=0),
+        active=RUNNING,
+        update=Progress(assignment=ASSIGNMENT, state=UpdateState.FAILED, bytes_done=1, bytes_total=2,
+                        failure=FAILURE),
+    ),
+    "desired": Desired(
+        device=DEVICE, key_epoch=1, generation=2, serial=0, issued_ms=1, expires_ms=2, policy=Policy(),
+        run=(RunEntry(
+            model=ModelName("digits"), version="1.4.0", manifest=DIGEST, assignment=ASSIGNMENT,
+            encodings=(EncodedBlob(blob=DIGEST, encoding=Encoding.ZSTD, sha256=DIGEST,
+                                   encoded_bytes=5, size_bytes=9),)),),
+        critical=("run",),
+    ),
+    "telemetry": TelemetryBatch(
+        stream="st", start=1, oldest=7, head=20, first=7, last=20,
+        rows=tuple(msgspec.Raw(encode_row(row)) for row in ROWS),
+    ),
+    "ack": Ack(stream="st", upto=20, rejected=(Rejection(seq=8, code="telemetry.row.invalid"),)),
+    "fetch": Fetch(request="r", assignment=ASSIGNMENT, sha256=DIGEST),
+    "chunk": Chunk(request="r", sha256=DIGEST, url="/api/v1/blobs/x", life_s=300),
+    "enrol-request": EnrolRequest(secret="secret", device=DEVICE, csr_pem="pem"),
+    "enrol-reply": EnrolReply(
+        device=DEVICE, certificate_pem="c", ca_pem="ca", root_json="{}", metadata_path="/m",
+        targets_path="/t", topic_root="fleet/v1", broker=BrokerAddress(port=1883, host="h"),
+    ),
+    "assignment-key": AssignmentKey(key_epoch=1, keyid="k", public_pem="pem"),
+}  # fmt: skip

@@ -1,0 +1,124 @@
+"""Bad input gives one clear error with a code and a hint, and loses nothing. A person's commands."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.kit.packages import make_package, register
+from tests.kit.ports import free_port
+from tests.kit.world import BIN, World
+
+pytestmark = pytest.mark.system
+
+
+def fleet(world: World | None, *words: str) -> subprocess.CompletedProcess[str]:
+    server = world.controller.url if world else f"http://127.0.0.1:{free_port()}"
+    return subprocess.run(
+        [str(BIN / "fleet"), "--server", server, *words], capture_output=True, text=True, check=False
+    )
+
+
+def expect(done: subprocess.CompletedProcess[str], code: str) -> None:
+    assert done.returncode == 1, done
+    assert f"error[{code}]" in done.stderr
+    assert "hint:" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_unknown_and_malformed_names(world: World) -> None:
+    with world.client() as client:
+        register(client, "tiny", make_package())
+    expect(fleet(world, "device", "show", "nobody"), "device.unknown")
+    expect(fleet(world, "device", "show", "No Body"), "name.invalid")
+    unknown = fleet(world, "model", "show", "tinny")
+    expect(unknown, "model.unknown")
+    assert "did you mean tiny" in unknown.stderr
+    expect(fleet(world, "model", "show", "tiny:9.9.9"), "model.version.unknown")
+    expect(fleet(world, "model", "show", "tiny:9.9"), "name.invalid")
+    expect(fleet(world, "push", "tiny", "--to", "site=nowhere"), "rollout.empty")
+    expect(fleet(world, "push", "tiny", "--to", "site in"), "selector.invalid")
+    expect(fleet(world, "push", "tiny", "--to", "all", "--variant", "int4"), "model.variant.unknown")
+    expect(fleet(world, "rollout", "show", "nothing"), "rollout.unknown")
+
+
+def test_recipes_and_model_files(world: World, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    expect(fleet(world, "build", str(recipe)), "recipe.missing")
+    recipe.write_text("model: digits\ntraining: {epocs: 3}\n")
+    wrong = fleet(world, "build", str(recipe))
+    expect(wrong, "recipe.invalid")
+    assert "epochs" in wrong.stderr
+    recipe.write_text("model: digits\ndataset: {kind: npz, path: missing.npz}\n")
+    expect(fleet(world, "build", str(recipe)), "recipe.file.missing")
+    fake = tmp_path / "fake.tflite"
+    fake.write_bytes(b"this is no model at all")
+    expect(fleet(world, "model", "import", str(fake), "--name", "fake"), "model.file.invalid")
+    fake.write_bytes(b"\0\0\0\0TFL3" + b"\xff" * 200)
+    done = fleet(world, "model", "import", str(fake), "--name", "fake")
+    assert done.returncode == 1
+    assert "error[model.file." in done.stderr
+    with world.client() as client:
+        assert client.models() == []
+
+
+def test_parts_that_are_away(tmp_path: Path) -> None:
+    expect(fleet(None, "status"), "controller.unreachable")
+    data = ["serve", "--data", str(tmp_path / "data"), "--port", "0", "--broker-port", "0"]
+    away = f"127.0.0.1:{free_port()}"
+    expect(fleet(None, *data, "--broker", f"mqtt://{away}"), "broker.unreachable")
+    expect(fleet(None, *data, "--database", f"postgresql://u:secret@{away}/x"), "database.unreachable")
+    assert "secret" not in fleet(None, *data, "--database", f"postgresql://u:secret@{away}/x").stderr
+    expect(fleet(None, *data, "--host", "0.0.0.0"), "settings.insecure")
+
+
+def test_a_port_in_use(world: World, tmp_path: Path) -> None:
+    data = ["serve", "--data", str(tmp_path / "other"), "--broker-port", "0"]
+    expect(fleet(None, *data, "--port", str(world.controller.port)), "port.in_use")
+
+
+def test_a_token_is_for_one_device(world: World, tmp_path: Path) -> None:
+    with world.client() as client:
+        token = client.create_token({}, life_s=60)
+
+    def enrol(name: str, given: str = token) -> subprocess.CompletedProcess[str]:
+        command = [str(BIN / "fleet-agent"), "enrol", world.controller.url, "--token", given, "--id", name]
+        return subprocess.run(
+            [*command, "--state", str(tmp_path / name)], capture_output=True, text=True, check=False
+        )
+
+    assert enrol("pi-1").returncode == 0
+    expect(enrol("pi-2"), "enrol.token.used")
+    expect(enrol("pi-1"), "agent.enrolled")
+    expect(enrol("pi-3", "nonsense"), "enrol.token.invalid")
+    (tmp_path / "pi-1" / "identity" / "device.json").unlink()
+    assert enrol("pi-1").returncode == 0, "the same token and key must be good again after a lost answer"
+
+
+def test_the_configuration_says_where_each_value_came_from(tmp_path: Path) -> None:
+    config = tmp_path / "fleet.toml"
+    config.write_text('port = 9999\ndatabase = "postgresql://u:secret@h/x"\n')
+    done = subprocess.run(
+        [str(BIN / "fleet"), "config", "show", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"FLEET_S3_SECRET_KEY": "hush", "PATH": str(Path(sys.executable).parent)},
+    )
+    rows = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert "9999" in rows["port"]
+    assert str(config) in rows["port"]
+    assert "FLEET_S3_SECRET_KEY" in rows["s3_secret_key"]
+    assert "default" in rows["topic_root"]
+    assert "secret@" not in done.stdout
+    assert "hush" not in done.stdout
+    config.write_text("prot = 9999\n")
+    wrong = subprocess.run(
+        [str(BIN / "fleet"), "config", "show", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    expect(wrong, "settings.invalid")
+    assert "port" in wrong.stderr
