@@ -68,6 +68,7 @@ class Agent:
     controller_url: str
     binary: Path = BIN / "fleet-agent"
     source: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
     http_port: int = field(default_factory=free_port)
     _process: subprocess.Popen[bytes] | None = None
 
@@ -100,7 +101,7 @@ class Agent:
             command += ["--source", str(self.source), "--source-rate-hz", "50"]
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, env={**os.environ, **FAST_AGENT}
+                command, stdout=log, stderr=log, env={**os.environ, **FAST_AGENT, **self.environment}
             )
 
     def wait_for_end(self, timeout_s: float = 60) -> int:

@@ -100,6 +100,28 @@ def test_kill_of_the_controller_during_a_push(world: World) -> None:
             assert client.totals("pi-1").lost == 0
 
 
+def test_a_full_disk_is_said_before_the_download_and_the_old_model_goes_on(world: World) -> None:
+    agent = world.add_agent("pi-1")
+    with world.client() as client:
+        register(client, "tiny", make_package(seed=1))
+        first = client.create_rollout("tiny", "all", variant=None, soak_s=0.2, deadline_s=60)
+        assert wait_for_rollout(client, first.id).state == "succeeded"
+        agent.end()
+        agent.environment = {"FLEET_AGENT_DISK_MARGIN_BYTES": str(10**15)}
+        agent.start()
+        register(client, "tiny", make_package(seed=2))
+        second = client.create_rollout("tiny", "all", variant=None, soak_s=0.2, deadline_s=60)
+        ended = wait_for_rollout(client, second.id)
+        (assignment,) = ended.assignments
+        assert assignment.failure is not None
+        assert (assignment.state, assignment.failure.code) == ("failed", "disk.full")
+        assert assignment.bytes_done == 0
+        reported = client.device("pi-1").reported
+        assert reported is not None
+        assert reported.active is not None
+        assert reported.active.version == "1.0.0"
+
+
 def outage(tmp_path: Path, mosquitto: Mosquitto, seconds: float) -> None:
     with running_world(tmp_path, {"broker": mosquitto.url}) as world, world.client() as client:
         world.add_agent("pi-1")

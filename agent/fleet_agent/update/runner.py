@@ -170,8 +170,15 @@ class UpdateRunner:
         if record is None:
             return
         self.record = record = record.saved_at(self._now_ms())
-        self.file.save(record)
+        try:
+            self.file.save(record)
+        except OSError as exc:
+            if self._give_up_unsaved(record, exc):
+                return
         self.changed()
+        self._act(record)
+
+    def _act(self, record: UpdateRecord) -> None:
         match record.state:
             case S.DOWNLOADING:
                 aborted = self._aborted = threading.Event()
@@ -190,6 +197,24 @@ class UpdateRunner:
                 self._finish(record)
             case S.IDLE | S.UNKNOWN:
                 raise ValueError(f"no update is {record.state.value}")
+
+    def _give_up_unsaved(self, record: UpdateRecord, exc: OSError) -> bool:
+        """The record cannot be written (a full disk). Before the switch the update ends, with the
+        running model untouched; from there on it goes through: the pointer on disk tells a later
+        start what is true."""
+        log.error("the update record cannot be written: %s", exc)
+        if record.state not in UNTOUCHED | {S.SWITCHING}:
+            return False
+        failure = Failure(
+            code="disk.full",
+            message=f"the update record cannot be written: {exc.strerror}",
+            hint="free space on the device and push again; the running model goes on",
+        )
+        self.workers.dismiss_candidate()
+        self.record = record.at(S.FAILED, failure=failure)
+        self._report_outcome(self.record)
+        self.changed()
+        return True
 
     def _start(self, effect: Callable[[], Evidence], event: UpdateEvent) -> None:
         self._job += 1
@@ -239,11 +264,11 @@ class UpdateRunner:
             return
         try:
             self.outcome(record)
-        except AgentError as exc:
-            log.error("the outcome waits for the next start: %s", exc.message)
+            self.record = msgspec.structs.replace(record, outcome_reported=True)
+            self.file.save(self.record)
+        except (AgentError, OSError) as exc:
+            log.error("the outcome waits for the next start: %s", exc)
             return
-        self.record = msgspec.structs.replace(record, outcome_reported=True)
-        self.file.save(self.record)
         self.changed()
 
     def _now_ms(self) -> int:

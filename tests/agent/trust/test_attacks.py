@@ -1,0 +1,229 @@
+"""What the trust child refuses: a real repository over real HTTP, tampered with; a real child."""
+
+import functools
+import http.server
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fleet_agent.trust.protocol import (
+    AcceptEnrolment,
+    DesiredVerified,
+    EnrolmentAccepted,
+    KeyMade,
+    MakeKey,
+    Refused,
+    TrustAnswer,
+    VerifyDesired,
+)
+from fleet_agent.trust_process import TrustProcess
+from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_shared.manifest import encode_manifest
+from fleet_shared.messages.desired import Desired, RunEntry
+from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName, digest_of
+from tests.cloud.domain.test_rules import variant
+
+PI = DeviceId("pi-1")
+YEAR_MS = 365 * 24 * 3600 * 1000
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_args: object) -> None:
+        return
+
+
+@dataclass
+class Lab:
+    trust: LabTrust
+    folder: Path
+    device: Path
+    url: str
+    manifest: Digest
+
+    def desired(self, **changes: object) -> Desired:
+        now_ms = int(time.time() * 1000)
+        entry = RunEntry(
+            model=ModelName("m"), version="1.0.0", manifest=self.manifest, assignment=AssignmentId("a")
+        )
+        desired = Desired(
+            device=PI, key_epoch=1, generation=1, serial=0, issued_ms=now_ms, expires_ms=now_ms + YEAR_MS,
+            run=(entry,),
+        )  # fmt: skip
+        return msgspec.structs.replace(desired, **changes)
+
+    def ask(self, envelope: bytes, wall_ms: int | None = None) -> TrustAnswer:
+        return TrustProcess().ask(
+            VerifyDesired(
+                trust_dir=str(self.device / "trust"),
+                device=PI,
+                metadata_url=f"{self.url}/metadata",
+                targets_url=f"{self.url}/targets",
+                envelope=envelope,
+                wall_ms=int(time.time() * 1000) if wall_ms is None else wall_ms,
+            )
+        )
+
+
+def accept(lab: LabTrust, device: Path, **changes: str) -> TrustAnswer:
+    key = TrustProcess().ask(MakeKey(identity_dir=str(device / "identity"), device=PI))
+    assert isinstance(key, KeyMade), key
+    request = AcceptEnrolment(
+        identity_dir=str(device / "identity"),
+        trust_dir=str(device / "trust"),
+        device=PI,
+        ca_sha256=digest_of(lab.authority.ca_pem.encode()),
+        root_sha256=digest_of(lab.authority.root_json.encode()),
+        certificate_pem=lab.authority.sign_csr(key.csr_pem, PI),
+        ca_pem=lab.authority.ca_pem,
+        root_json=lab.authority.root_json,
+    )
+    return TrustProcess().ask(msgspec.structs.replace(request, **changes))
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    folder = tmp_path / "controller"
+    trust = LabTrust(folder)
+    released = variant("int8", 1)
+    raw = encode_manifest_with_golden(released.manifest)
+    trust.release({digest_of(raw): raw})
+    handler = functools.partial(Quiet, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    assert isinstance(accept(trust, tmp_path / "device"), EnrolmentAccepted)
+    url = f"http://127.0.0.1:{server.server_port}"
+    yield Lab(trust, folder, tmp_path / "device", url, digest_of(raw))
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def encode_manifest_with_golden(manifest: object) -> bytes:
+    from fleet_shared.manifest import BlobRef, Manifest, Role
+
+    assert isinstance(manifest, Manifest)
+    golden = {Role.GOLDEN: BlobRef(sha256=Digest("d" * 64), size_bytes=1)}
+    return encode_manifest(msgspec.structs.replace(manifest, blobs={**manifest.blobs, **golden}))
+
+
+def refused(answer: TrustAnswer, code: str) -> Refused:
+    assert isinstance(answer, Refused), answer
+    assert answer.code == code, answer
+    return answer
+
+
+def test_a_released_and_assigned_model_is_accepted(lab: Lab) -> None:
+    answer = lab.ask(lab.trust.sign_desired(lab.desired()))
+    assert isinstance(answer, DesiredVerified), answer
+    assert not answer.expired
+    assert set(answer.manifests) == {lab.manifest}
+
+
+def test_a_foreign_key_is_refused(lab: Lab, tmp_path: Path) -> None:
+    stranger = LabTrust(tmp_path / "stranger")
+    refused(lab.ask(stranger.sign_desired(lab.desired())), "trust.desired.signature")
+
+
+def test_a_changed_payload_is_refused(lab: Lab) -> None:
+    envelope = json.loads(lab.trust.sign_desired(lab.desired()))
+    other = json.loads(lab.trust.sign_desired(lab.desired(generation=99)))
+    forged = json.dumps({**envelope, "payload": other["payload"]}).encode()
+    refused(lab.ask(forged), "trust.desired.signature")
+    retyped = json.dumps({**envelope, "payloadType": "application/other"}).encode()
+    refused(lab.ask(retyped), "trust.desired.type")
+    for garbage in (b"", b"{}", b"[]", b"\xff", b'{"payload":1,"payloadType":2,"signatures":3}'):
+        refused(lab.ask(garbage), "trust.envelope.malformed")
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"device": "pi-2"}, "trust.desired.device"),
+        ({"key_epoch": 2}, "trust.desired.epoch"),
+        ({"critical": ("run", "teleport")}, "trust.desired.critical"),
+    ],
+)
+def test_a_desired_state_for_somebody_else_is_refused(
+    lab: Lab, changes: dict[str, object], code: str
+) -> None:
+    refused(lab.ask(lab.trust.sign_desired(lab.desired(**changes))), code)
+
+
+def test_an_assigned_but_not_released_model_is_refused(lab: Lab) -> None:
+    entry = RunEntry(
+        model=ModelName("m"), version="1.0.0", manifest=Digest("e" * 64), assignment=AssignmentId("a")
+    )
+    refused(lab.ask(lab.trust.sign_desired(lab.desired(run=(entry,)))), "trust.manifest.unreleased")
+
+
+def test_a_manifest_of_another_version_is_refused(lab: Lab) -> None:
+    entry = msgspec.structs.replace(lab.desired().run[0], version="2.0.0")
+    refused(lab.ask(lab.trust.sign_desired(lab.desired(run=(entry,)))), "trust.manifest.mismatch")
+
+
+def test_a_manifest_changed_on_the_server_is_refused(lab: Lab) -> None:
+    for file in (lab.folder / "targets" / "manifests").iterdir():
+        file.write_bytes(file.read_bytes().replace(b'"m"', b'"n"'))
+    refused(lab.ask(lab.trust.sign_desired(lab.desired())), "trust.manifest.digest")
+
+
+def test_metadata_that_is_tampered_with_or_rolled_back_is_refused(lab: Lab) -> None:
+    envelope = lab.trust.sign_desired(lab.desired())
+    timestamp = lab.folder / "metadata" / "timestamp.json"
+    old = timestamp.read_bytes()
+    lab.trust.release({Digest("f" * 64): b"{}"})
+    assert isinstance(lab.ask(envelope), DesiredVerified)
+    timestamp.write_bytes(old)
+    refused(lab.ask(envelope), "trust.metadata.invalid")
+    timestamp.write_bytes(old.replace(b'"version": 3', b'"version": 9'))
+    refused(lab.ask(envelope), "trust.metadata.invalid")
+
+
+def test_an_expired_desired_state_is_verified_but_said_to_be_expired(lab: Lab) -> None:
+    answer = lab.ask(lab.trust.sign_desired(lab.desired(expires_ms=1)))
+    assert isinstance(answer, DesiredVerified)
+    assert answer.expired
+    assert answer.manifests == {}
+
+
+def test_a_device_that_boots_in_1970_judges_by_what_it_has_seen_signed(lab: Lab) -> None:
+    seen = lab.ask(lab.trust.sign_desired(lab.desired()))
+    assert isinstance(seen, DesiredVerified)
+    answer = lab.ask(lab.trust.sign_desired(lab.desired(expires_ms=seen.now_ms - 1)), wall_ms=0)
+    assert isinstance(answer, DesiredVerified)
+    assert answer.expired, "the floor was forgotten"
+
+
+def test_metadata_that_ended_long_ago_is_refused(lab: Lab) -> None:
+    far_ms = int(time.time() * 1000) + 400 * 24 * 3600 * 1000
+    refused(lab.ask(lab.trust.sign_desired(lab.desired()), wall_ms=far_ms), "trust.metadata.invalid")
+
+
+def test_a_controller_that_is_away_is_a_passing_trouble(lab: Lab) -> None:
+    lab.url = "http://127.0.0.1:9"
+    assert refused(lab.ask(lab.trust.sign_desired(lab.desired())), "trust.metadata.unreachable").retry
+
+
+def test_an_impostor_is_refused_at_enrolment_and_nothing_is_stored(tmp_path: Path) -> None:
+    lab, stranger = LabTrust(tmp_path / "lab"), LabTrust(tmp_path / "stranger")
+    device = tmp_path / "device"
+    refused(accept(lab, device, ca_sha256="0" * 64), "enrol.ca.mismatch")
+    refused(accept(lab, device, root_sha256="0" * 64), "enrol.root.mismatch")
+    key = TrustProcess().ask(MakeKey(identity_dir=str(device / "identity"), device=PI))
+    assert isinstance(key, KeyMade)
+    foreign = stranger.authority.sign_csr(key.csr_pem, PI)
+    refused(accept(lab, device, certificate_pem=foreign), "enrol.certificate.issuer")
+    other = TrustProcess().ask(MakeKey(identity_dir=str(tmp_path / "other"), device=PI))
+    assert isinstance(other, KeyMade)
+    wrong = lab.authority.sign_csr(other.csr_pem, PI)
+    refused(accept(lab, device, certificate_pem=wrong), "enrol.certificate.subject")
+    assert not (device / "trust" / "root.json").exists()
+    assert [file.name for file in (device / "identity").iterdir()] == ["key.pem"]
+    assert (device / "identity" / "key.pem").stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,265 @@
+"""The unit of work and the services over it, on SQLite and PostgreSQL alike."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from fleet_cloud.adapters.db.engine import migrate, open_engine
+from fleet_cloud.adapters.db.tables import metadata
+from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
+from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
+from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.domain.device import Device
+from fleet_cloud.domain.rollout import Assignment, AssignmentState, RolloutState
+from fleet_cloud.errors import Conflict, Invalid, NotFound
+from fleet_cloud.services.blobs import Blobs
+from fleet_cloud.services.drafts import VariantDraft, VersionDraft
+from fleet_cloud.services.models import Registry
+from fleet_cloud.services.observe import Observe
+from fleet_cloud.services.rollouts import Rollouts
+from fleet_cloud.services.signing import UrlSigner
+from fleet_cloud.services.tick import Tick
+from fleet_shared.manifest import BlobRef, Role
+from fleet_shared.messages.desired import Policy
+from fleet_shared.messages.fetch import Fetch
+from fleet_shared.messages.reported import Reported
+from fleet_shared.messages.telemetry import Event, Sample, Source, TelemetryBatch, encode_row
+from fleet_shared.names import AssignmentId, DeviceId, Digest, digest_of
+from fleet_shared.topics import Topics
+from fleet_shared.version import ModelRef
+from tests.cloud.domain.test_rules import FACTS, variant
+
+PI = DeviceId("pi-1")
+
+
+@dataclass
+class Moving:
+    """A clock that tests move."""
+
+    at_ms: int = 1_000
+
+    def now_ms(self) -> int:
+        return self.at_ms
+
+
+class Counting:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def new_id(self) -> str:
+        self.count += 1
+        return f"id{self.count}"
+
+
+@dataclass
+class Parts:
+    uow: DatabaseUnitOfWork
+    clock: Moving
+    registry: Registry
+    rollouts: Rollouts
+    tick: Tick
+    observe: Observe
+    blobs: Blobs
+
+    def put(self, content: bytes) -> BlobRef:
+        sha256 = digest_of(content)
+        self.blobs.put(sha256, iter([content]))
+        return BlobRef(sha256=sha256, size_bytes=len(content))
+
+    def draft(self, content: bytes, version: str | None = None) -> VersionDraft:
+        blobs = {Role.MODEL: self.put(content), Role.GOLDEN: self.put(b"golden")}
+        contract = variant("int8", 1).manifest.contract
+        variants = (VariantDraft(name="int8", contract=contract, blobs=blobs),)
+        return VersionDraft(variants=variants, version=version)
+
+    def add_device(self) -> None:
+        device = Device(
+            id=PI, enrolled_ms=1, public_key_sha256=Digest("a" * 64), labels={"site": "berlin"},
+            reported=Reported(session="s", facts=msgspec.structs.replace(FACTS, memory_bytes=10**9)),
+        )  # fmt: skip
+        with self.uow.begin() as transaction:
+            transaction.devices.put(device)
+
+    def push(self, model: str = "m") -> Assignment:
+        status = self.rollouts.create(ModelRef.parse(model), "site=berlin", None, Policy(deadline_s=10))
+        self.tick.run()
+        (assignment,) = self.rollouts.get(status.rollout.id).assignments
+        return assignment
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'fleet.db'}"
+    found: str = request.getfixturevalue("postgres_url")
+    engine = open_engine(found)
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+    return found
+
+
+@pytest.fixture
+def parts(url: str, tmp_path: Path) -> Iterator[Parts]:
+    engine = open_engine(url)
+    migrate(engine)
+    uow, clock, ids, topics = DatabaseUnitOfWork(engine), Moving(), Counting(), Topics()
+    trust, store = LabTrust(tmp_path / "trust"), FilesystemBlobs(tmp_path / "blobs")
+    yield Parts(
+        uow, clock, Registry(uow, trust, store, clock), Rollouts(uow, clock, ids),
+        Tick(uow, trust, clock, ids, topics), Observe(uow, clock, topics),
+        Blobs(store, uow, UrlSigner(b"k" * 32, clock), 10**6),
+    )  # fmt: skip
+    engine.dispose()
+
+
+def test_the_migrations_give_the_tables_of_the_code(url: str) -> None:
+    engine = open_engine(url)
+    migrate(engine)
+    migrate(engine)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_a_failed_transaction_leaves_nothing(parts: Parts) -> None:
+    def fail_half_way() -> None:
+        with parts.uow.begin() as transaction:
+            transaction.devices.put(Device(id=PI, enrolled_ms=1, public_key_sha256=Digest("a" * 64)))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    with parts.uow.begin() as transaction:
+        assert transaction.devices.get(PI) is None
+
+
+def test_versions_count_up_and_the_same_content_is_the_same_version(parts: Parts) -> None:
+    first = parts.registry.register("m", parts.draft(b"one"))
+    assert (str(first.version.version), first.created) == ("1.0.0", True)
+    again = parts.registry.register("m", parts.draft(b"one"))
+    assert (str(again.version.version), again.created) == ("1.0.0", False)
+    assert str(parts.registry.register("m", parts.draft(b"two")).version.version) == "1.1.0"
+    with pytest.raises(Conflict) as caught:
+        parts.registry.register("m", parts.draft(b"three", "1.1.0"))
+    assert caught.value.code == "model.version.exists"
+    assert str(parts.registry.get(ModelRef.parse("m")).version) == "1.1.0"
+
+
+def test_a_version_needs_all_its_blobs(parts: Parts) -> None:
+    draft = parts.draft(b"one")
+    missing = BlobRef(sha256=Digest("0" * 64), size_bytes=3)
+    broken = msgspec.structs.replace(
+        draft.variants[0], blobs={**draft.variants[0].blobs, Role.MODEL: missing}
+    )
+    with pytest.raises(Invalid) as caught:
+        parts.registry.register("m", msgspec.structs.replace(draft, variants=(broken,)))
+    assert caught.value.code == "model.blob.missing"
+    with pytest.raises(NotFound):
+        parts.registry.get(ModelRef.parse("m"))
+
+
+def test_two_registrations_at_once_give_one_version(parts: Parts) -> None:
+    draft = parts.draft(b"one")
+    results: list[str] = []
+
+    def register() -> None:
+        try:
+            results.append(str(parts.registry.register("m", draft).version.version))
+        except Conflict as exc:
+            results.append(exc.code)
+
+    threads = [threading.Thread(target=register) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert "1.0.0" in results
+    assert len(parts.registry.versions(ModelRef.parse("m").model)) == 1
+
+
+def test_a_push_ends_when_the_outcome_comes_and_a_late_duplicate_changes_nothing(parts: Parts) -> None:
+    parts.add_device()
+    parts.registry.register("m", parts.draft(b"one"))
+    assignment = parts.push()
+    assert assignment.state is AssignmentState.PENDING
+    with parts.uow.begin() as transaction:
+        (message,) = transaction.outbox.pending(10)
+    assert message.topic == "fleet/v1/devices/pi-1/desired"
+    assert message.retain
+    assert parts.tick.run() == 0
+    ack = parts.observe.telemetry(PI, outcome_batch(assignment.id, "update.succeeded", 1))
+    assert ack is not None
+    assert ack.upto == 1
+    parts.observe.telemetry(PI, outcome_batch(assignment.id, "update.failed", 2))
+    parts.tick.run()
+    status = parts.rollouts.get(assignment.rollout)
+    assert status.rollout.state is RolloutState.SUCCEEDED
+    assert [a.state for a in status.assignments] == [AssignmentState.SUCCEEDED]
+
+
+def test_a_newer_push_supersedes_and_the_generation_goes_up(parts: Parts) -> None:
+    parts.add_device()
+    parts.registry.register("m", parts.draft(b"one"))
+    first = parts.push()
+    second = parts.push()
+    assert first.order is not None
+    assert second.order is not None
+    assert second.order.generation == first.order.generation + 1
+    old = parts.rollouts.get(first.rollout)
+    assert old.assignments[0].state is AssignmentState.SUPERSEDED
+    parts.clock.at_ms += 60_000
+    parts.tick.run()
+    assert parts.rollouts.get(second.rollout).assignments[0].state is AssignmentState.TIMED_OUT
+
+
+def test_only_blobs_of_an_open_assignment_of_its_own_get_an_address(parts: Parts) -> None:
+    parts.add_device()
+    version = parts.registry.register("m", parts.draft(b"one")).version
+    foreign = parts.put(b"foreign")
+    assignment = parts.push()
+    blob = version.variants[0].manifest.blobs[Role.MODEL].sha256
+
+    def ask(device: DeviceId, name: AssignmentId, sha256: Digest) -> str:
+        chunk = parts.blobs.url_for(device, Fetch(request="r", assignment=name, sha256=sha256))
+        return chunk.url or (chunk.failure.code if chunk.failure else "")
+
+    assert ask(PI, assignment.id, blob).startswith(f"/api/v1/blobs/{blob}?")
+    assert ask(DeviceId("pi-2"), assignment.id, blob) == "fetch.forbidden"
+    assert ask(PI, AssignmentId("other"), blob) == "fetch.forbidden"
+    assert ask(PI, assignment.id, foreign.sha256) == "fetch.forbidden"
+    with parts.uow.begin() as transaction:
+        transaction.assignments.put(replace(assignment, state=AssignmentState.FAILED))
+    assert ask(PI, assignment.id, blob) == "fetch.forbidden"
+
+
+def outcome_batch(assignment: AssignmentId, name: str, seq: int) -> TelemetryBatch:
+    row = Event(seq=seq, boot_id="b", boot_ms=1, name=name, assignment=assignment)
+    return TelemetryBatch(
+        stream="s", start=1, oldest=seq, head=seq, first=seq, last=seq, rows=(msgspec.Raw(encode_row(row)),)
+    )
+
+
+def test_duplicates_are_suppressed_and_counted(parts: Parts) -> None:
+    parts.add_device()
+    rows = [
+        Sample(seq=seq, boot_id="b", boot_ms=1, source=Source.HOST, values={"n": 1.0}) for seq in (1, 2, 3)
+    ]
+    raw = tuple(msgspec.Raw(encode_row(row)) for row in rows)
+    batch = TelemetryBatch(stream="s", start=1, oldest=1, head=9, first=1, last=3, rows=raw)
+    for _ in range(2):
+        ack = parts.observe.telemetry(PI, batch)
+        assert ack is not None
+        assert ack.upto == 3
+    with parts.uow.begin() as transaction:
+        totals = transaction.telemetry.totals(PI)
+    assert (totals.samples, totals.duplicates, totals.lost, totals.pending) == (3, 3, 0, 6)
+    assert parts.observe.telemetry(DeviceId("nobody"), batch) is None
