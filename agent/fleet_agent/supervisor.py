@@ -104,6 +104,7 @@ class Supervisor:
     verify_again: Backoff
     reported: Reported | None = None
     _online: bool = False
+    _away: bool = False
     _reconnect_at_s: float | None = 0.0
     _give_up_at_s: float | None = None
     _sample_at_s: float = 0.0
@@ -209,7 +210,7 @@ class Supervisor:
 
     def _on_connected(self) -> None:
         log.info("connected to the broker")
-        self._online = True
+        self._online, self._away = True, False
         self._give_up_at_s = None
         self.reconnect.reset()
         self.sender.reset()
@@ -217,9 +218,9 @@ class Supervisor:
 
     def _on_disconnected(self, reason: str) -> None:
         delay_s = self.reconnect.next_delay_s()
-        if self._online:
-            log.warning("the broker is away: %s", reason)
-        self._online = False
+        if not self._away:
+            log.warning("the broker is away, and is tried again: %s", reason)
+        self._online, self._away = False, True
         self._reconnect_at_s = self.clock.boot_s() + delay_s
 
     def _on_message(self, channel: Channel, payload: bytes) -> None:

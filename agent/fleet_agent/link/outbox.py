@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS row (
     kind TEXT NOT NULL,
     payload BLOB NOT NULL
 );
+CREATE INDEX IF NOT EXISTS row_by_stream ON row (stream, seq);
 CREATE TABLE IF NOT EXISTS stream (name TEXT PRIMARY KEY, start INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS once (key TEXT PRIMARY KEY);
 """
@@ -113,17 +114,20 @@ class Outbox:
 
     def streams(self) -> list[str]:
         """Streams that have rows, oldest first."""
-        query = "SELECT stream FROM row GROUP BY stream ORDER BY min(seq)"
+        query = (
+            "SELECT name FROM stream WHERE EXISTS (SELECT 1 FROM row WHERE row.stream = stream.name)"
+            " ORDER BY start"
+        )
         return [stream for (stream,) in self._db.execute(query)]
 
     def load_batch(self, stream: str, after: int = 0) -> TelemetryBatch | None:
         """Return the next rows of ``stream`` with a seq above ``after``, as many as one message
         holds; none when there are none."""
-        oldest, head = self._db.execute(
-            "SELECT min(seq), max(last) FROM row WHERE stream = ?", (stream,)
-        ).fetchone()
+        (oldest,) = self._db.execute("SELECT min(seq) FROM row WHERE stream = ?", (stream,)).fetchone()
         if oldest is None:
             return None
+        newest = "SELECT last FROM row WHERE stream = ? ORDER BY seq DESC LIMIT 1"
+        (head,) = self._db.execute(newest, (stream,)).fetchone()
         rows: list[msgspec.Raw] = []
         room = TELEMETRY_BYTES - _ENVELOPE_BYTES
         first = last = 0
@@ -144,11 +148,14 @@ class Outbox:
 
     def apply_ack(self, ack: Ack) -> int:
         """Forget the rows that ``ack`` covers; return how many they were."""
+        covered = "FROM row WHERE stream = ? AND seq <= ? AND last <= ?"
+        key = (ack.stream, ack.upto, ack.upto)
         try:
             with self._db:
-                removed = self._db.execute(
-                    "DELETE FROM row WHERE stream = ? AND last <= ?", (ack.stream, ack.upto)
-                ).rowcount
+                self._db.execute("BEGIN IMMEDIATE")
+                sizes = f"SELECT count(*), coalesce(sum(length(payload)), 0) {covered}"
+                removed, size = self._db.execute(sizes, key).fetchone()
+                self._db.execute(f"DELETE {covered}", key)
                 if ack.stream != self.stream:
                     self._db.execute(
                         "DELETE FROM stream WHERE name = ? AND NOT EXISTS"
@@ -157,8 +164,9 @@ class Outbox:
                     )
         except sqlite3.Error as exc:
             raise _map(exc) from exc
-        self._rows, self._bytes = self._count()
-        return removed
+        self._rows -= removed
+        self._bytes -= size
+        return int(removed)
 
     def _count(self) -> tuple[int, int]:
         rows, size = self._db.execute(
