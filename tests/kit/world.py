@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet_cloud.client import Client
-from fleet_cloud.client.views import RolloutView
+from fleet_cloud.client.views import EventView, RolloutView
 from tests.kit.ports import free_port
 from tests.kit.waiting import wait_for
 
@@ -148,6 +148,17 @@ def wait_for_rollout(client: Client, rollout: str, timeout_s: float = 90) -> Rol
         return view if view.state != "running" else None
 
     return wait_for("the rollout to end", look, timeout_s)
+
+
+def wait_for_outcomes(client: Client, device: str, count: int) -> list[EventView]:
+    """Return the outcomes of a device, once there are ``count``. A rollout may end a moment before
+    the outcome itself arrives: the device's report is enough to close an assignment."""
+
+    def look() -> list[EventView] | None:
+        found = [event for event in client.events(device) if event.name.startswith("update.")]
+        return found if len(found) >= count else None
+
+    return wait_for(f"{count} outcomes of {device}", look)
 
 
 @contextmanager

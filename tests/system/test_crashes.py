@@ -7,22 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from fleet_cloud.client import Client
-from fleet_cloud.client.views import EventView
 from tests.kit.mosquitto import Mosquitto
 from tests.kit.packages import make_package, register
 from tests.kit.slow_proxy import slow_proxy
 from tests.kit.waiting import wait_for
-from tests.kit.world import Agent, World, running_world, wait_for_rollout
+from tests.kit.world import Agent, World, running_world, wait_for_outcomes, wait_for_rollout
 
 pytestmark = pytest.mark.system
 
 BIG = 3_000_000
 SLOW = 700_000.0
-
-
-def outcomes(client: Client, device: str) -> list[EventView]:
-    return [event for event in client.events(device) if event.name.startswith("update.")]
 
 
 def part_bytes(agent: Agent) -> int:
@@ -40,7 +34,7 @@ def test_kill_in_the_middle_of_a_download_resumes_it(world: World) -> None:
         agent.start()
         ended = wait_for_rollout(client, rollout.id)
         assert ended.state == "succeeded", ended
-        (outcome,) = outcomes(client, "pi-1")
+        (outcome,) = wait_for_outcomes(client, "pi-1", 1)
         assert outcome.detail["bytes_resumed"] >= before
         assert outcome.detail["bytes_fetched"] + outcome.detail["bytes_resumed"] < 1.1 * BIG
         assert outcome.detail["resumes"] == 1
@@ -64,7 +58,7 @@ def crash_at(world: World, state: str) -> None:
         assert (slot / "model.tflite").stat().st_size > 0, "no whole model is installed"
         agent.start()
         assert wait_for_rollout(client, rollout.id).state == "succeeded"
-        names = [event.name for event in outcomes(client, "pi-1")]
+        names = [event.name for event in wait_for_outcomes(client, "pi-1", 2)]
         assert names == ["update.succeeded", "update.succeeded"]
         running = client.device("pi-1").reported
         assert running is not None
@@ -95,8 +89,8 @@ def test_kill_of_the_controller_during_a_push(world: World) -> None:
         world.controller.start()
         with world.client() as client:
             assert wait_for_rollout(client, rollout.id).state == "succeeded"
-            wait_for("the outcome", lambda: outcomes(client, "pi-1"))
-            assert [event.name for event in outcomes(client, "pi-1")] == ["update.succeeded"]
+            names = [event.name for event in wait_for_outcomes(client, "pi-1", 1)]
+            assert names == ["update.succeeded"]
             assert client.totals("pi-1").lost == 0
 
 

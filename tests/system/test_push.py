@@ -11,7 +11,7 @@ from tests.kit.mosquitto import Mosquitto
 from tests.kit.object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from tests.kit.packages import make_package, register
 from tests.kit.waiting import wait_for
-from tests.kit.world import Agent, World, running_world, wait_for_rollout
+from tests.kit.world import Agent, World, running_world, wait_for_outcomes, wait_for_rollout
 
 pytestmark = pytest.mark.system
 
@@ -52,8 +52,8 @@ def push_and_watch(world: World, tmp_path: Path) -> None:
         for agent in (first, second):
             answer = infer(agent, "tiny")
             assert answer["model_version"] == version.version
-            outcomes = [e.name for e in client.events(agent.name) if e.name.startswith("update.")]
-            assert outcomes == ["update.succeeded"]
+            outcomes = wait_for_outcomes(client, agent.name, 1)
+            assert [outcome.name for outcome in outcomes] == ["update.succeeded"]
         wait_for("accuracy to come back", lambda: client.series(
             "pi-1", metric="accuracy", source="model", since_ms=0, limit=100) or None)  # fmt: skip
         for agent in (first, second):
