@@ -8,8 +8,6 @@ counted as lost, and the mark moves on.
 
 from dataclasses import dataclass, replace
 
-import msgspec
-
 from fleet_shared.errors import MessageError
 from fleet_shared.messages.telemetry import (
     AnyRow,
@@ -121,7 +119,7 @@ def _tile(batch: TelemetryBatch) -> list[tuple[int, int, AnyRow | None, bytes]]:
     tiles: list[tuple[int, int, AnyRow | None, bytes]] = []
     expected = batch.first
     for raw in batch.rows:
-        row = _parse(raw)
+        row = _parse(bytes(raw))
         first, last = (expected, expected) if row is None else (row.seq, row.last_seq)
         if first != expected or last < first or last > batch.last:
             raise MessageError(
@@ -138,7 +136,7 @@ def _tile(batch: TelemetryBatch) -> list[tuple[int, int, AnyRow | None, bytes]]:
     return tiles
 
 
-def _parse(raw: msgspec.Raw) -> AnyRow | None:
+def _parse(raw: bytes) -> AnyRow | None:
     try:
         return decode_row(raw)
     except MessageError:
