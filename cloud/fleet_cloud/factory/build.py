@@ -67,10 +67,10 @@ def _check_gates(recipe: Recipe, scores: dict[str, Evaluation]) -> None:
 
 
 def find_gate_failure(gates: Gates, accuracy: float, best: float) -> str | None:
-    """Return why a variant fails, or none. At the boundary a gate holds."""
-    if gates.accuracy_min is not None and accuracy < gates.accuracy_min:
+    """Return why a variant fails, or none. At the boundary a gate holds; NaN fails."""
+    if gates.accuracy_min is not None and not accuracy >= gates.accuracy_min:
         return f"validation accuracy {accuracy:.4f} is below accuracy_min {gates.accuracy_min}"
-    if gates.accuracy_drop_max is not None and best - accuracy > gates.accuracy_drop_max:
+    if gates.accuracy_drop_max is not None and not best - accuracy <= gates.accuracy_drop_max:
         return f"validation accuracy drops by {best - accuracy:.4f}, at most {gates.accuracy_drop_max}"
     return None
 
