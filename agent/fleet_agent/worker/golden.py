@@ -6,24 +6,27 @@ from zipfile import BadZipFile
 import numpy as np
 
 from fleet_agent.errors import WorkerError
-from fleet_agent.runtimes.port import Array, Model
+from fleet_agent.runtimes.port import Array, Model, TensorInfo
 from fleet_agent.worker.protocol import SelfTest
 from fleet_agent.worker.tensors import dequantize
 from fleet_shared.manifest import Golden
 
 
 def run_golden(model: Model, golden: Golden, file: Path) -> SelfTest:
-    """Run the golden vectors in ``file`` (``input_0`` .. and ``output_0`` .., samples first,
-    each without the batch) and return how they came out."""
+    """Run the golden vectors in ``file`` and return how they came out.
+
+    ``input_0`` .. and ``output_0`` .. hold samples first, each without a batch of one. Raises
+    `WorkerError` (``worker.golden.file``) when the file does not fit the model.
+    """
     arrays = _load(file)
-    inputs = [arrays[f"input_{i}"] for i in range(len(model.inputs))]
-    outputs = [arrays[f"output_{i}"] for i in range(len(model.outputs))]
+    inputs = [_take(arrays, f"input_{i}", golden, info, file) for i, info in enumerate(model.inputs)]
+    outputs = [_take(arrays, f"output_{i}", golden, info, file) for i, info in enumerate(model.outputs)]
     worst, flips = 0.0, 0
     for sample in range(golden.samples):
-        got = model.invoke([array[sample][np.newaxis] for array in inputs])
+        got = model.invoke([array[sample] for array in inputs])
         for info, recorded, array in zip(model.outputs, outputs, got, strict=True):
             wanted = dequantize(recorded[sample], info)
-            real = dequantize(array[0], info)
+            real = dequantize(array, info)
             worst = max(worst, _difference(real, wanted))
             flips += int(golden.same_class and real.argmax() != wanted.argmax())
     return SelfTest(
@@ -39,6 +42,19 @@ def has_passed(test: SelfTest) -> bool:
 def _difference(real: Array, wanted: Array) -> float:
     worst = float(np.max(np.abs(real - wanted), initial=0.0))
     return worst if np.isfinite(worst) else float("inf")
+
+
+def _take(arrays: dict[str, Array], name: str, golden: Golden, info: TensorInfo, file: Path) -> Array:
+    """Return the samples of one tensor, each in the tensor's own shape."""
+    array = arrays.get(name)
+    size = golden.samples * int(np.prod(info.shape))
+    if array is None or array.dtype != info.dtype or array.size != size or not size:
+        raise WorkerError(
+            f"golden vectors {file} have no {name} of {golden.samples} samples of {info.dtype} {info.shape}",
+            hint="the golden vectors do not belong to this model file",
+            code="worker.golden.file",
+        )
+    return array.reshape((golden.samples, *info.shape))
 
 
 def _load(file: Path) -> dict[str, Array]:

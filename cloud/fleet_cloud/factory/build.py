@@ -3,19 +3,22 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
-from fleet_cloud.entrypoints.workers.build_events import BuildEvent, Epoch, Stage, VariantBuilt
-from fleet_cloud.errors import BuildError
+import numpy as np
+from numpy.typing import NDArray
+
 from fleet_cloud.factory.convert import convert
 from fleet_cloud.factory.data import Splits, load_splits, to_real
 from fleet_cloud.factory.evaluate import Evaluation, LiteModel, evaluate
+from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt
+from fleet_cloud.factory.gates import check_gates
 from fleet_cloud.factory.package import Package, package
-from fleet_cloud.factory.recipe import Gates, Recipe, VariantRecipe, describe_recipe
+from fleet_cloud.factory.recipe import Recipe, VariantRecipe, describe_recipe
 from fleet_cloud.factory.train import train, with_softmax
 from fleet_shared.manifest import Metrics
 
-GOLDEN_CANDIDATES = 64
+GOLDEN_CANDIDATES: Final = 64
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ def build(recipe: Recipe, say: Callable[[BuildEvent], None]) -> Built:
     say(Stage(name="variants", detail="convert, evaluate, golden vectors"))
     converted = {variant.name: _convert(model, variant, splits) for variant in recipe.variants}
     scores = {name: _evaluate(content, splits) for name, content in converted.items()}
-    _check_gates(recipe, scores)
+    check_gates(recipe.gates, {name: score.accuracy for name, score in scores.items()})
     packages = [_package(name, content, scores[name], splits, say) for name, content in converted.items()]
     return Built(packages, _lineage(recipe, splits, history))
 
@@ -55,32 +58,12 @@ def _evaluate(content: bytes, splits: Splits) -> Evaluation:
     return evaluate(LiteModel(content), real, splits.validation.y)
 
 
-def _check_gates(recipe: Recipe, scores: dict[str, Evaluation]) -> None:
-    best = max(score.accuracy for score in scores.values())
-    for name, score in scores.items():
-        if (why := find_gate_failure(recipe.gates, score.accuracy, best)) is not None:
-            raise BuildError(
-                f"variant {name!r} does not hold its gate: {why}",
-                hint="train longer, or change the gate in the recipe; nothing was registered",
-                code="build.gate",
-            )
-
-
-def find_gate_failure(gates: Gates, accuracy: float, best: float) -> str | None:
-    """Return why a variant fails, or none. At the boundary a gate holds; NaN fails."""
-    if gates.accuracy_min is not None and not accuracy >= gates.accuracy_min:
-        return f"validation accuracy {accuracy:.4f} is below accuracy_min {gates.accuracy_min}"
-    if gates.accuracy_drop_max is not None and not best - accuracy <= gates.accuracy_drop_max:
-        return f"validation accuracy drops by {best - accuracy:.4f}, at most {gates.accuracy_drop_max}"
-    return None
-
-
 def _package(
     name: str, content: bytes, score: Evaluation, splits: Splits, say: Callable[[BuildEvent], None]
 ) -> Package:
     model = LiteModel(content)
     test = evaluate(model, to_real(splits.test.x, splits.preprocessing), splits.test.y)
-    real = to_real(splits.validation.x[:GOLDEN_CANDIDATES], splits.preprocessing)
+    real = to_real(splits.validation.x[pick_in_turns(splits.validation.y)], splits.preprocessing)
     built = package(
         name,
         content,
@@ -104,6 +87,14 @@ def _package(
         )
     )
     return built
+
+
+def pick_in_turns(y: NDArray[np.int64], count: int = GOLDEN_CANDIDATES) -> list[int]:
+    """Return the indices of the first ``count`` samples, classes taking turns."""
+    turn = np.zeros(len(y), dtype=np.int64)
+    for number in np.unique(y):
+        turn[y == number] = np.arange(np.sum(y == number))
+    return [int(i) for i in np.argsort(turn, kind="stable")[:count]]
 
 
 def _lineage(recipe: Recipe, splits: Splits, history: list[dict[str, float]]) -> dict[str, Any]:

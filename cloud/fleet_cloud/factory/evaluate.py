@@ -47,10 +47,18 @@ class LiteModel:
         self.outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """Run one sample: arrays with a batch of one, in the tensors' own types."""
-        for detail, array in zip(self.inputs, inputs, strict=True):
-            self._interpreter.set_tensor(detail["index"], array)
-        self._interpreter.invoke()
+        """Run one sample: arrays of the tensors' own shapes and types. Raises `Invalid`
+        (``model.run``) when the model cannot compute them."""
+        try:
+            for detail, array in zip(self.inputs, inputs, strict=True):
+                self._interpreter.set_tensor(detail["index"], array)
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as exc:
+            raise Invalid(
+                f"LiteRT cannot run the model: {str(exc).strip()}",
+                hint="do the samples fit its inputs?",
+                code="model.run",
+            ) from exc
         return [self._interpreter.get_tensor(detail["index"]) for detail in self.outputs]
 
     def quantize(self, real: NDArray[np.float32], index: int = 0) -> Array:

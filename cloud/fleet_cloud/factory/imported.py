@@ -2,23 +2,27 @@
 
 import io
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from fleet_cloud.errors import Invalid
-from fleet_cloud.factory.data import IMAGE_SUFFIXES, to_real
+from fleet_cloud.errors import Invalid, RecipeError
+from fleet_cloud.factory.data import to_real
 from fleet_cloud.factory.evaluate import LiteModel
-from fleet_cloud.factory.golden import make_golden, pack_golden
+from fleet_cloud.factory.golden import find_difference, get_item_shape, make_golden, pack_golden
+from fleet_cloud.factory.inspect import FileFacts, inspect_file
 from fleet_cloud.factory.package import Package, package
+from fleet_cloud.factory.reading import read_files
 from fleet_shared.manifest import Golden, Metrics, Preprocessing
 
 Array = NDArray[Any]
-RANDOM_SAMPLES = 16
+CANDIDATES: Final = 64
+PIXEL_MAX: Final = 255
 
 
 @dataclass(frozen=True)
@@ -31,117 +35,182 @@ class ImportRequest:
 
 
 def import_model(request: ImportRequest) -> Package:
-    """Return the model as one variant with unknown accuracy; raise `Invalid` for what LiteRT cannot
-    load, with nothing registered."""
+    """Return the model as one variant with unknown accuracy; raise `Invalid` for what is no model,
+    for what LiteRT cannot load, and for labels or samples that do not fit it."""
     content = _read(request.file)
-    model = LiteModel(content) if content[4:8] == b"TFL3" else None
-    golden = None
-    candidates: list[list[Array]] = []
-    if model is not None:
-        if request.golden is not None:
-            golden = _given_golden(content, model, request.golden)
-        else:
-            candidates = _samples(model, request)
-    labels = _read(request.labels).decode().splitlines() if request.labels else []
-    name = "int8" if model is not None and model.inputs[0]["dtype"] == np.int8 else "fp32"
+    facts = inspect_file(content)
+    model = LiteModel(content)
+    labels = _read_labels(request.labels, facts) if request.labels else []
+    golden = _given_golden(content, model, request.golden) if request.golden else None
     return package(
-        name,
+        "int8" if facts.inputs and facts.inputs[0].dtype == "int8" else "fp32",
         content,
         labels=labels,
         preprocessing=request.preprocessing,
         metrics=Metrics(),
-        candidates=candidates,
+        candidates=[] if golden else _candidates(model, request),
         golden=golden,
     )
 
 
-def _samples(model: LiteModel, request: ImportRequest) -> list[list[Array]]:
+def _read_labels(path: Path, facts: FileFacts) -> list[str]:
+    """One label a line; as many as classes, where the output shows how many there are."""
+    try:
+        labels = _read(path).decode().splitlines()
+    except UnicodeDecodeError as exc:
+        raise Invalid(f"{path} is no text", hint="one label a line, in UTF-8", code="model.labels") from exc
+    shape = facts.outputs[0].shape if len(facts.outputs) == 1 else ()
+    if not labels or (len(shape) == 2 and len(labels) != shape[1]):
+        raise Invalid(
+            f"{path} has {len(labels)} labels, and the model's output {list(shape)} has "
+            f"{shape[1] if len(shape) == 2 else 'some'} classes",
+            hint="one label a line, in the order of the output's classes",
+            code="model.labels",
+        )
+    return labels
+
+
+def _candidates(model: LiteModel, request: ImportRequest) -> list[list[Array]]:
     if request.samples is None:
-        return _random_samples(model)
+        return _random_samples(model, request.preprocessing)
     if request.samples.suffix == ".npz":
-        x = _load_arrays(request.samples).get("x")
+        x = _load_arrays(request.samples, "model.samples").get("x")
         if x is None:
-            raise Invalid(f"{request.samples} has no array 'x'", code="model.samples")
+            raise Invalid(
+                f"{request.samples} has no array 'x'", hint="x: raw samples first", code="model.samples"
+            )
     else:
         x = _load_images(request.samples, model, request.preprocessing)
-    shape = tuple(model.inputs[0]["shape"][1:])
-    if x.shape[1:] != shape:
-        raise Invalid(f"samples have shape {x.shape[1:]}, the model wants {shape}", code="model.samples")
-    real = to_real(x, request.preprocessing)
-    return [[model.quantize(real[i : i + 1])] for i in range(min(len(real), 4 * RANDOM_SAMPLES))]
+    shape = tuple(int(size) for size in model.inputs[0]["shape"])
+    item = get_item_shape(shape)
+    if len(model.inputs) != 1 or x.dtype.kind not in "iufb" or x.shape[1:] != item:
+        raise Invalid(
+            f"samples are {x.dtype} {x.shape[1:]}, and the model takes {len(model.inputs)} input(s), {item}",
+            hint="for a model of several inputs, give --golden",
+            code="model.samples",
+        )
+    real = to_real(x[:CANDIDATES], request.preprocessing)
+    return [[model.quantize(sample.reshape(shape))] for sample in real]
 
 
-def _random_samples(model: LiteModel) -> list[list[Array]]:
-    """Random inputs over the whole range of each input's type; floats from 0 to 1."""
+def _random_samples(model: LiteModel, preprocessing: Preprocessing) -> list[list[Array]]:
+    """Random inputs: pixels where the preprocessing names a colour; else the whole range of integer
+    types, and 0 to 1 for floats."""
     random = np.random.default_rng(0)
 
-    def draw(detail: dict[str, Any]) -> Array:
-        kind = np.dtype(detail["dtype"])
+    def draw(index: int, detail: dict[str, Any]) -> Array:
+        kind, shape = np.dtype(detail["dtype"]), tuple(detail["shape"])
+        if preprocessing.colour is not None:
+            pixels = random.integers(0, PIXEL_MAX, shape, endpoint=True)
+            return model.quantize(to_real(pixels, preprocessing), index)
         if kind.kind == "f":
-            drawn: Array = random.random(detail["shape"], dtype=np.float32).astype(kind)
-            return drawn
+            return random.random(shape, dtype=np.float32).astype(kind)
+        if kind.kind == "b":
+            return random.integers(0, 2, shape).astype(kind)
+        if kind.kind not in "iu":
+            raise Invalid(
+                f"no random inputs can be drawn for an input of {kind}",
+                hint="give golden vectors of your own with --golden",
+                code="model.samples",
+            )
         limits = np.iinfo(kind)
-        whole: Array = random.integers(limits.min, limits.max, detail["shape"], dtype=kind, endpoint=True)
+        whole: Array = random.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
         return whole
 
-    return [[draw(detail) for detail in model.inputs] for _ in range(4 * RANDOM_SAMPLES)]
+    return [[draw(i, detail) for i, detail in enumerate(model.inputs)] for _ in range(CANDIDATES)]
 
 
 def _given_golden(content: bytes, model: LiteModel, path: Path) -> tuple[Golden, bytes]:
     """Take the operator's own vectors; what LiteRT computes here must agree with them."""
-    arrays = _load_arrays(path)
-    try:
-        inputs = [arrays[f"input_{i}"] for i in range(len(model.inputs))]
-        outputs = [arrays[f"output_{i}"] for i in range(len(model.outputs))]
-    except KeyError as exc:
-        raise Invalid(
-            f"{path} has no array {exc}",
-            hint="input_0 .. and output_0 .., samples first",
-            code="model.golden",
-        ) from exc
-    count = len(inputs[0])
-    samples = [[array[i : i + 1] for array in inputs] for i in range(count)]
-    rule, _ = make_golden(content, samples)
-    for i, sample in enumerate(samples):
-        for index, got in enumerate(model.run(sample)):
-            wanted = model.dequantize(outputs[index][i : i + 1], index)
-            difference = float(np.max(np.abs(model.dequantize(got, index) - wanted)))
-            if not difference <= rule.tolerance:
-                raise Invalid(
-                    f"golden sample {i} differs by {difference:.4g} from what LiteRT computes here, "
-                    f"allowed {rule.tolerance:.4g}",
-                    hint="are these vectors of this model?",
-                    code="model.golden",
-                )
-    given = [[array[i : i + 1] for array in outputs] for i in range(count)]
-    return Golden(samples=count, tolerance=rule.tolerance, same_class=False), pack_golden(samples, given)
+    arrays = _load_arrays(path, "model.golden")
+    inputs = _given_samples(arrays, "input", model.inputs, path)
+    outputs = _given_samples(arrays, "output", model.outputs, path)
+    if len(inputs) != len(outputs):
+        raise _bad_golden(
+            f"{path} has different numbers of inputs and outputs: {len(inputs)}, {len(outputs)}"
+        )
+    rule, _ = make_golden(content, inputs)
+    for number, (sample, wanted) in enumerate(zip(inputs, outputs, strict=True)):
+        difference = find_difference(_to_real(model, model.run(sample)), _to_real(model, wanted))
+        if not difference <= rule.tolerance:
+            raise Invalid(
+                f"golden sample {number} differs by {difference:.4g} from what LiteRT computes here, "
+                f"allowed {rule.tolerance:.4g}",
+                hint="are these vectors of this model?",
+                code="model.golden",
+            )
+    rule = Golden(samples=len(inputs), tolerance=rule.tolerance, same_class=False)
+    return rule, pack_golden(inputs, outputs)
 
 
-def _load_images(folder: Path, model: LiteModel, preprocessing: Preprocessing) -> Array:
-    shape = model.inputs[0]["shape"]
+def _given_samples(
+    arrays: dict[str, Array], kind: str, details: Sequence[dict[str, Any]], path: Path
+) -> list[list[Array]]:
+    """Return samples as lists of tensors; refuse what does not fit the model."""
+    columns = []
+    for index, detail in enumerate(details):
+        name, shape, dtype = f"{kind}_{index}", tuple(detail["shape"]), np.dtype(detail["dtype"])
+        array = arrays.get(name)
+        if array is None:
+            raise _bad_golden(f"{name} is missing in {path}, which has {sorted(arrays)}")
+        if array.dtype != dtype or not len(array) or array.shape[1:] not in {get_item_shape(shape), shape}:
+            raise _bad_golden(
+                f"{name} in {path} is {array.dtype} {array.shape}, expected samples of {dtype} "
+                f"{get_item_shape(shape)}"
+            )
+        columns.append([sample.reshape(shape) for sample in array])
+    if len({len(column) for column in columns}) != 1:
+        raise _bad_golden(f"the {kind}s in {path} have different numbers of samples")
+    return [list(sample) for sample in zip(*columns, strict=True)]
+
+
+def _bad_golden(message: str) -> Invalid:
+    return Invalid(
+        message,
+        hint="input_0 .. and output_0 .., samples first, in the types of the model's tensors",
+        code="model.golden",
+    )
+
+
+def _to_real(model: LiteModel, outputs: Sequence[Array]) -> list[NDArray[np.float32]]:
+    return [model.dequantize(output, index) for index, output in enumerate(outputs)]
+
+
+def _load_images(path: Path, model: LiteModel, preprocessing: Preprocessing) -> Array:
+    shape = [int(size) for size in model.inputs[0]["shape"]]
     if len(shape) != 4:
-        raise Invalid(f"the model's input {list(shape)} is no image", code="model.samples")
+        raise Invalid(f"the model's input {shape} is no image", hint="give an .npz", code="model.samples")
     mode = "L" if preprocessing.colour == "grey" or shape[3] == 1 else "RGB"
     images = []
-    for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() in IMAGE_SUFFIXES:
-            try:
-                with Image.open(file) as image:
-                    array = np.asarray(image.convert(mode).resize((int(shape[2]), int(shape[1]))))
-            except UnidentifiedImageError as exc:
-                raise Invalid(f"{file} is no image", code="model.samples") from exc
-            images.append(array.reshape(tuple(shape[1:])))
+    for name, content in _read_image_files(path):
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                array = np.asarray(image.convert(mode).resize((shape[2], shape[1])))
+        except (OSError, SyntaxError, Image.DecompressionBombError) as exc:
+            raise Invalid(
+                f"{name} in {path} is no image that can be read", hint="remove it", code="model.samples"
+            ) from exc
+        images.append(array.reshape((shape[1], shape[2], -1)))
     if not images:
-        raise Invalid(f"{folder} has no images", hint="png, jpg or bmp", code="model.samples")
+        raise Invalid(f"{path} has no images", hint="png, jpg or bmp", code="model.samples")
     return np.stack(images)
 
 
-def _load_arrays(path: Path) -> dict[str, Array]:
+def _read_image_files(path: Path) -> list[tuple[str, bytes]]:
+    try:
+        return sorted(read_files(path))
+    except RecipeError as exc:
+        raise Invalid(exc.message, hint=exc.hint, code="model.samples") from exc
+
+
+def _load_arrays(path: Path, code: str) -> dict[str, Array]:
     try:
         with np.load(io.BytesIO(_read(path)), allow_pickle=False) as archive:
             return dict(archive)
-    except (ValueError, zipfile.BadZipFile) as exc:
-        raise Invalid(f"{path} is not an .npz file: {exc}", code="model.samples") from exc
+    except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as exc:
+        raise Invalid(
+            f"{path} is not an .npz file: {exc}", hint="write it with numpy.savez", code=code
+        ) from exc
 
 
 def _read(path: Path) -> bytes:

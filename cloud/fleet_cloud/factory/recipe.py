@@ -1,15 +1,21 @@
 """The recipe: one YAML file that says how to build a model."""
 
+import re
+from collections import Counter
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import yaml
+from msgspec import Meta
 
 from fleet_cloud.errors import RecipeError
 from fleet_shared.errors import InvalidName
 from fleet_shared.names import parse_model_name, parse_variant_name
+
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+SplitFraction = Annotated[float, Meta(gt=0, lt=1)]
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -22,24 +28,26 @@ class Dataset(_Part, frozen=True, kw_only=True):
 
     kind: Literal["digits", "images", "npz"] = "digits"
     path: str | None = None
-    image_size: int = 32
-    validation_fraction: float = 0.15
-    test_fraction: float = 0.2
+    image_size: Annotated[int, Meta(ge=4, le=1024)] = 32
+    validation_fraction: SplitFraction = 0.15
+    test_fraction: SplitFraction = 0.2
 
 
 class Architecture(_Part, frozen=True, kw_only=True):
     """``units``: width of the first layer; later ones are multiples."""
 
     kind: Literal["small-cnn", "mlp"] = "small-cnn"
-    units: int = 16
+    units: Annotated[int, Meta(ge=1, le=1024)] = 16
 
 
 class Training(_Part, frozen=True, kw_only=True):
-    epochs: int = 25
-    batch_size: int = 64
-    learning_rate: float = 0.002
-    seed: int = 1
-    patience: int = 6
+    """``patience``: epochs without a better validation accuracy before training stops."""
+
+    epochs: Annotated[int, Meta(ge=1, le=100_000)] = 25
+    batch_size: Annotated[int, Meta(ge=1, le=65_536)] = 64
+    learning_rate: Annotated[float, Meta(gt=0, le=10)] = 0.002
+    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 1
+    patience: Annotated[int, Meta(ge=1)] = 6
 
 
 class VariantRecipe(_Part, frozen=True, kw_only=True):
@@ -49,10 +57,10 @@ class VariantRecipe(_Part, frozen=True, kw_only=True):
 
 class Gates(_Part, frozen=True, kw_only=True):
     """Fractions on the validation split. ``accuracy_min``: at least;
-    ``accuracy_drop_max``: at most below the unquantized model."""
+    ``accuracy_drop_max``: at most below the best variant."""
 
-    accuracy_min: float | None = None
-    accuracy_drop_max: float | None = None
+    accuracy_min: Fraction | None = None
+    accuracy_drop_max: Fraction | None = None
 
 
 class Recipe(_Part, frozen=True, kw_only=True):
@@ -60,38 +68,76 @@ class Recipe(_Part, frozen=True, kw_only=True):
     dataset: Dataset = Dataset()
     architecture: Architecture = Architecture()
     training: Training = Training()
-    variants: tuple[VariantRecipe, ...] = (
+    variants: Annotated[tuple[VariantRecipe, ...], Meta(min_length=1)] = (
         VariantRecipe(name="fp32"),
         VariantRecipe(name="int8", quantize="int8"),
     )
     gates: Gates = Gates()
 
 
+_PARTS: Final[dict[str, type[_Part]]] = {
+    "dataset": Dataset,
+    "architecture": Architecture,
+    "training": Training,
+    "variants": VariantRecipe,
+    "gates": Gates,
+}
+
+
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe; raise `RecipeError` naming file, key and what was expected."""
     try:
-        document = yaml.safe_load(path.read_text())
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise RecipeError(
             f"the recipe {path} does not exist", hint="check the path", code="recipe.missing"
         ) from exc
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise RecipeError(f"the recipe {path} cannot be read: {exc}", hint="it must be YAML") from exc
+        raise RecipeError(f"the recipe {path} cannot be read: {exc}", hint="a recipe is a YAML file") from exc
     try:
         recipe = msgspec.convert(document, Recipe)
         parse_model_name(recipe.model)
         for variant in recipe.variants:
             parse_variant_name(variant.name)
-    except (msgspec.ValidationError, InvalidName) as exc:
+    except InvalidName as exc:
+        raise RecipeError(f"{path}: {exc.message}", hint=exc.hint) from exc
+    except msgspec.ValidationError as exc:
         raise RecipeError(f"{path}: {exc}", hint=_suggest(str(exc))) from exc
+    _check(recipe, path)
     return _resolve(recipe, path)
+
+
+def describe_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe as it is kept in a version's lineage."""
+    described: dict[str, Any] = msgspec.to_builtins(recipe)
+    return described
+
+
+def _check(recipe: Recipe, path: Path) -> None:
+    """Refuse what types and bounds alone do not catch. (A NaN passes no bound.)"""
+    for name, count in Counter(variant.name for variant in recipe.variants).items():
+        if count > 1:
+            raise RecipeError(
+                f"{path}: {count} variants called {name!r}", hint="give each variant a name of its own"
+            )
+    dataset = recipe.dataset
+    if dataset.validation_fraction + dataset.test_fraction >= 1:
+        raise RecipeError(
+            f"{path}: validation_fraction and test_fraction leave nothing to train on",
+            hint="their sum must be below 1",
+        )
 
 
 def _resolve(recipe: Recipe, path: Path) -> Recipe:
     """Make the data set's path absolute (it is relative to the recipe), and check it."""
     dataset = recipe.dataset
     if dataset.kind == "digits":
-        return recipe
+        if dataset.path is None:
+            return recipe
+        raise RecipeError(
+            f"{path}: dataset.path means nothing for the built-in digits",
+            hint="choose kind: images or kind: npz for data of your own",
+        )
     if dataset.path is None:
         raise RecipeError(f"{path}: dataset.path is needed for kind {dataset.kind!r}", hint="path: FILE")
     found = (path.parent / dataset.path).resolve()
@@ -105,16 +151,24 @@ def _resolve(recipe: Recipe, path: Path) -> Recipe:
 
 
 def _suggest(message: str) -> str:
-    parts = (Recipe, Dataset, Architecture, Training, VariantRecipe, Gates)
-    known = [name for part in parts for name in part.__struct_fields__]
-    words = [word.strip("`'\"") for word in message.split()]
-    for word in words:
-        if word not in known and (close := get_close_matches(word, known, 1)):
-            return f"did you mean {close[0]!r}?"
-    return f"known keys: {', '.join(Recipe.__struct_fields__)}"
+    """Return what may help: the value or key that was meant, or the keys that may stand there."""
+    where = re.search(r"at `\$\.?(\w*)(?:\[\.\.\.\])?(?:\.(\w+))?`", message)
+    section, key = (where.group(1), where.group(2)) if where else ("", None)
+    if "learning_rate" in message and "`str`" in message:
+        return "YAML reads 2e-3 as text: write 0.002 or 2.0e-3"
+    if (quoted := re.search(r"Invalid enum value '([^']*)'", message)) is not None:
+        choices = _choices(section, key)
+        close = get_close_matches(quoted.group(1), choices, 1)
+        return f"did you mean {close[0]!r}?" if close else f"expected {' or '.join(choices)}"
+    keys = _PARTS.get(section, Recipe).__struct_fields__
+    if (unknown := re.search(r"unknown field `([^`]*)`", message)) is not None:
+        close = get_close_matches(unknown.group(1), keys, 1)
+        return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(keys)}"
+    return f"the keys are {', '.join(keys)}; docs/recipes.md explains them"
 
 
-def describe_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe as it is kept in a version's lineage."""
-    described: dict[str, Any] = msgspec.to_builtins(recipe)
-    return described
+def _choices(section: str, key: str | None) -> list[str]:
+    for field in msgspec.structs.fields(_PARTS.get(section, Recipe)):
+        if field.name == key:
+            return [str(choice) for choice in getattr(field.type, "__args__", ())]
+    return []

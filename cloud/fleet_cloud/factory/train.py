@@ -5,12 +5,20 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import keras
+import tensorflow as tf
 
+from fleet_cloud.errors import BuildError, RecipeError
 from fleet_cloud.factory.data import Splits, to_real
 from fleet_cloud.factory.recipe import Architecture, Training
 
 BATCH_NORM_MOMENTUM: Final = 0.8
 """Small data sets have few steps an epoch: Keras' default of 0.99 would lag behind the weights."""
+
+THREADS: Final = 4
+"""Sums are split over this many threads on every machine, so that they round alike."""
+
+CNN_SIZE_MIN: Final = 4
+"""Two poolings halve a side twice."""
 
 OnEpoch = Callable[[int, int, float, float, float], None]
 """(epoch, epochs, loss, validation accuracy, seconds left)"""
@@ -18,16 +26,20 @@ OnEpoch = Callable[[int, int, float, float, float], None]
 
 def train(splits: Splits, architecture: Architecture, training: Training, on_epoch: OnEpoch) -> Any:
     """Return the trained model (logits out); the weights of the best validation accuracy are kept.
-    The same seed, data and machine give the same weights."""
-    keras.utils.set_random_seed(training.seed)
-    shape = splits.train.x.shape[1:]
-    model = build_model(architecture, shape, len(splits.labels))
+
+    The same seed, data, libraries and kind of processor give the same weights. Raises `RecipeError`
+    (``recipe.architecture``) when the architecture does not fit the samples, `BuildError`
+    (``build.diverged``) when the loss is no number any more.
+    """
+    check_architecture(architecture, splits.train.x.shape[1:])
+    _make_repeatable(training.seed)
+    model = build_model(architecture, splits.train.x.shape[1:], len(splits.labels))
     model.compile(
         optimizer=keras.optimizers.Adam(training.learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    model.fit(
+    history = model.fit(
         to_real(splits.train.x, splits.preprocessing),
         splits.train.y,
         validation_data=(to_real(splits.validation.x, splits.preprocessing), splits.validation.y),
@@ -35,13 +47,32 @@ def train(splits: Splits, architecture: Architecture, training: Training, on_epo
         batch_size=training.batch_size,
         verbose=0,
         callbacks=[
+            keras.callbacks.TerminateOnNaN(),
             keras.callbacks.EarlyStopping(
                 "val_accuracy", mode="max", patience=training.patience, restore_best_weights=True
             ),
             _progress(training.epochs, on_epoch),
         ],
     )
+    losses = history.history["loss"]
+    if not all(loss == loss for loss in losses):  # NaN differs from itself  # noqa: PLR0124
+        raise BuildError(
+            f"the training diverged: the loss of epoch {len(losses)} is no number",
+            hint="a smaller learning_rate helps; check the data for values that are no numbers",
+            code="build.diverged",
+        )
     return model
+
+
+def check_architecture(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    """Raise `RecipeError` (``recipe.architecture``) when samples of ``shape`` do not fit."""
+    if architecture.kind == "small-cnn" and (len(shape) != 3 or min(shape[:2]) < CNN_SIZE_MIN):
+        raise RecipeError(
+            f"architecture small-cnn takes images of at least {CNN_SIZE_MIN}x{CNN_SIZE_MIN}, "
+            f"and the samples are {shape}",
+            hint="choose kind: mlp",
+            code="recipe.architecture",
+        )
 
 
 def build_model(architecture: Architecture, shape: tuple[int, ...], classes: int) -> Any:
@@ -49,7 +80,7 @@ def build_model(architecture: Architecture, shape: tuple[int, ...], classes: int
     layers = keras.layers
     width = architecture.units
     inputs = keras.Input(shape)
-    if architecture.kind == "mlp" or len(shape) == 1:
+    if architecture.kind == "mlp":
         x = layers.Flatten()(inputs) if len(shape) > 1 else inputs
         x = layers.Dense(4 * width, activation="relu")(x)
         x = layers.Dense(2 * width, activation="relu")(x)
@@ -68,6 +99,15 @@ def build_model(architecture: Architecture, shape: tuple[int, ...], classes: int
 def with_softmax(model: Any) -> Any:
     """Return the model as it is released: probabilities out."""
     return keras.Model(model.input, keras.layers.Softmax()(model.output))
+
+
+def _make_repeatable(seed: int) -> None:
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    if tf.config.threading.get_intra_op_parallelism_threads() != THREADS:
+        tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+        tf.config.threading.set_inter_op_parallelism_threads(THREADS)
 
 
 def _progress(epochs: int, on_epoch: OnEpoch) -> Any:

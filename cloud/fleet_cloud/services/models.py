@@ -12,7 +12,7 @@ from fleet_cloud.errors import Conflict, Invalid, NotFound
 from fleet_cloud.services.drafts import VersionDraft
 from fleet_cloud.services.ports import BlobStore, Clock, Transaction, Trust, UnitOfWork
 from fleet_shared.codec import Encoding, encode_blob
-from fleet_shared.manifest import BlobRef, Manifest, Role, digest_of_manifest, encode_manifest
+from fleet_shared.manifest import BlobRef, Manifest, Metrics, Role, digest_of_manifest, encode_manifest
 from fleet_shared.messages.desired import EncodedBlob
 from fleet_shared.names import Digest, ModelName, digest_of, parse_model_name, parse_variant_name
 from fleet_shared.version import FIRST, ModelRef, Version
@@ -160,12 +160,20 @@ def _same_number(known: ModelVersion, draft: VersionDraft) -> ModelVersion:
 
 
 def _content(draft: VersionDraft) -> Digest:
-    """Name what the version consists of: the blobs of each variant (measured metrics may vary)."""
-    blobs = {
-        variant.name: {role.value: blob.sha256 for role, blob in variant.blobs.items()}
+    """Name what the version consists of: the blobs of each variant and what its contract promises,
+    without what is measured anew at each build (metrics, the golden tolerance)."""
+    contents = {
+        variant.name: {
+            "blobs": {role.value: blob.sha256 for role, blob in variant.blobs.items()},
+            "contract": msgspec.structs.replace(
+                variant.contract,
+                metrics=Metrics(),
+                golden=msgspec.structs.replace(variant.contract.golden, tolerance=0.0),
+            ),
+        }
         for variant in draft.variants
     }
-    return digest_of(msgspec.json.encode(blobs, order="sorted"))
+    return digest_of(msgspec.json.encode(contents, order="sorted"))
 
 
 def _model_blobs(draft: VersionDraft) -> list[BlobRef]:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fleet_cloud.factory.build import find_gate_failure
+from fleet_cloud.factory.gates import find_gate_failure
 from fleet_cloud.factory.recipe import Gates
 
 

@@ -11,7 +11,7 @@ from fleet_cloud.entrypoints.cli.connection import Connection, get_connection
 from fleet_cloud.entrypoints.cli.output import Format, Output, print_json
 
 if TYPE_CHECKING:
-    from fleet_cloud.entrypoints.workers.build_events import BuildEvent, Registered
+    from fleet_cloud.factory.events import BuildEvent, Registered
 
 
 def build(
@@ -42,8 +42,8 @@ def run_build(connection: Connection, recipe: Path, version: str | None) -> "Reg
 def show_build(events: "Iterable[BuildEvent]") -> "Registered":
     """Follow ``events`` to the registered version, live on a terminal, else in plain lines."""
     from fleet_cloud.entrypoints.cli.build_display import LiveDisplay, PlainDisplay
-    from fleet_cloud.entrypoints.workers.build_events import Registered
     from fleet_cloud.errors import BuildError
+    from fleet_cloud.factory.events import Registered
 
     with LiveDisplay() if sys.stderr.isatty() else PlainDisplay() as display:
         for event in events:

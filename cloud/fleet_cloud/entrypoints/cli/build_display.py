@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from fleet_cloud.entrypoints.cli.output import describe_bytes, describe_fraction
-from fleet_cloud.entrypoints.workers.build_events import BuildEvent, Epoch, Stage, VariantBuilt
+from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt
 
 
 class Display(Protocol):

@@ -1,15 +1,21 @@
 """The factory as a process of its own: start it, follow its events, end it with the command."""
 
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from fleet_cloud.entrypoints.cli.connection import Connection
-from fleet_cloud.entrypoints.workers.build_events import BuildEvent, Failed, Registered, parse_event
 from fleet_cloud.errors import BuildError
+from fleet_cloud.factory.events import BuildEvent, Failed, Registered, parse_event
+
+UNEXPLAINED: Final = frozenset({"build.failed", "build.process"})
+"""What only the worker's log can explain."""
 
 
 def follow_build(
@@ -17,34 +23,57 @@ def follow_build(
 ) -> Iterator[BuildEvent]:
     """Run the build worker with ``arguments`` and yield its events up to `Registered`.
 
-    Its log goes to ``log``, or to standard error. Raises `BuildError` with the worker's own code,
-    message and hint.
+    Its log goes to ``log``; without one, to a temporary file that is kept only when it explains a
+    failure. Raises `BuildError` with the worker's own code, message and hint.
     """
+    if log is not None:
+        yield from _follow(arguments, connection, log)
+        return
+    handle, name = tempfile.mkstemp(prefix="fleet-build-", suffix=".log")
+    os.close(handle)
+    keep = False
+    try:
+        yield from _follow(arguments, connection, Path(name))
+    except BuildError as exc:
+        keep = exc.code in UNEXPLAINED
+        raise
+    finally:
+        if not keep:
+            Path(name).unlink(missing_ok=True)
+
+
+def _follow(arguments: Sequence[str], connection: Connection, log: Path) -> Iterator[BuildEvent]:
     with _worker([*arguments, "--server", connection.server], connection.token, log) as process:
         for line in process.stdout or ():
             event = parse_event(line)
             if isinstance(event, Failed):
-                raise BuildError(event.message, code=event.code, hint=event.hint)
+                hint = f"its log is {log}" if event.code in UNEXPLAINED else event.hint
+                raise BuildError(event.message, code=event.code, hint=hint)
             yield event
             if isinstance(event, Registered):
                 return
         process.wait()
         raise BuildError(
-            f"the build process ended with exit code {process.returncode} and no result",
-            hint="its log is above; is the extra installed? pip install 'fleet-cloud[factory]'",
+            f"the build process ended {_describe_end(process.returncode)} and gave no result",
+            hint=f"its log is {log}",
             code="build.process",
         )
 
 
+def _describe_end(returncode: int) -> str:
+    if returncode == -signal.SIGKILL:
+        return "by SIGKILL (is there enough memory?)"
+    if returncode < 0:
+        return f"by {signal.Signals(-returncode).name}"
+    return f"with exit code {returncode}"
+
+
 @contextmanager
-def _worker(
-    arguments: Sequence[str], token: str | None, log: Path | None
-) -> Iterator[subprocess.Popen[bytes]]:
+def _worker(arguments: Sequence[str], token: str | None, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "fleet_cloud.entrypoints.workers.build", *arguments]
     environment = dict(os.environ) if token is None else {**os.environ, "FLEET_TOKEN": token}
-    with (log or Path(os.devnull)).open("ab") as errors:
-        stderr = None if log is None else errors
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment)
+    with log.open("ab") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment)
     try:
         yield process
     finally:

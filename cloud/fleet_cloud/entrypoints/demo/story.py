@@ -28,7 +28,7 @@ from fleet_cloud.entrypoints.demo.report import (
     report_telemetry,
 )
 from fleet_cloud.entrypoints.demo.waiting import wait_for
-from fleet_cloud.entrypoints.workers.build_events import BuildEvent, Registered
+from fleet_cloud.factory.events import BuildEvent, Registered
 from fleet_shared.messages.reported import Reported
 
 RECIPE: Final = """\

@@ -5,43 +5,75 @@ standard output, everything else to standard error.
 """
 
 import argparse
+import contextlib
 import os
 import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from fleet_cloud.client import Client
-from fleet_cloud.entrypoints.workers.build_events import BuildEvent, Failed, Registered, Stage, VariantBuilt
+from fleet_cloud.factory.events import BuildEvent, Failed, Registered, Stage, VariantBuilt
 from fleet_shared.errors import FleetError
-from fleet_shared.manifest import Preprocessing
+from fleet_shared.manifest import Preprocessing, Role
+from fleet_shared.names import parse_model_name
+from fleet_shared.version import Version
+
+if TYPE_CHECKING:
+    from fleet_cloud.factory.package import Package
 
 
-def main() -> int:
+Say = Callable[[BuildEvent], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-    options = _parser().parse_args()
-    try:
-        options.run(options)
-    except FleetError as exc:
-        say(Failed(code=exc.code, message=exc.message, hint=exc.hint))
-        return 1
-    except ImportError as exc:
-        say(
-            Failed(
-                code="build.factory.missing",
-                message=f"the factory cannot be loaded: {exc}",
-                hint="install it: pip install 'fleet-cloud[factory]'",
+    options = _parser().parse_args(arguments)
+    with _reserve_output() as say:
+        try:
+            options.run(options, say)
+        except FleetError as exc:
+            say(Failed(code=exc.code, message=exc.message, hint=exc.hint))
+            return 1
+        except ImportError as exc:
+            say(
+                Failed(
+                    code="build.factory.missing",
+                    message=f"the factory cannot be loaded: {exc}",
+                    hint="install it: pip install 'fleet-cloud[factory]'",
+                )
             )
-        )
-        return 1
+            return 1
+        except Exception as exc:  # noqa: BLE001  the last event tells what nobody thought of
+            traceback.print_exc()
+            say(Failed(code="build.failed", message=f"the build failed: {type(exc).__name__}: {exc}"))
+            return 1
     return 0
 
 
-def say(event: BuildEvent) -> None:
-    sys.stdout.write(msgspec.json.encode(event).decode() + "\n")
+@contextlib.contextmanager
+def _reserve_output() -> Iterator[Say]:
+    """Yield what writes events to standard output; whatever else is written there by Python or by
+    native code goes to standard error."""
     sys.stdout.flush()
+    events = os.dup(1)
+    os.dup2(2, 1)
+
+    def say(event: BuildEvent) -> None:
+        line = msgspec.json.encode(event) + b"\n"
+        while line:
+            line = line[os.write(events, line) :]
+
+    try:
+        yield say
+    finally:
+        sys.stdout.flush()
+        os.dup2(events, 1)
+        os.close(events)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,18 +101,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _build_recipe(options: argparse.Namespace) -> None:
+def _build_recipe(options: argparse.Namespace, say: Say) -> None:
     from fleet_cloud.factory.recipe import load_recipe
 
     recipe = load_recipe(options.file)
+    _check_version(options)
+    with Client(options.server, os.environ.get("FLEET_TOKEN")) as client:
+        client.health()  # away? then say so before hours of training
     say(Stage(name="starting", detail=f"model {recipe.model}"))
     from fleet_cloud.factory.build import build
 
     built = build(recipe, say)
-    _register(options, recipe.model, built.packages, built.lineage)
+    _register(options, recipe.model, built.packages, built.lineage, say)
 
 
-def _import_model(options: argparse.Namespace) -> None:
+def _import_model(options: argparse.Namespace, say: Say) -> None:
+    parse_model_name(options.name)
+    _check_version(options)
     from fleet_cloud.factory.imported import ImportRequest, import_model
 
     preprocessing = Preprocessing(colour=options.colour, scale=options.scale, offset=options.offset)
@@ -90,16 +127,16 @@ def _import_model(options: argparse.Namespace) -> None:
     say(
         VariantBuilt(
             name=package.name,
-            size_bytes=options.file.stat().st_size,
+            size_bytes=package.refs[Role.MODEL].size_bytes,
             accuracy=None,
             validation_accuracy=None,
             latency_p50_us=None,
         )
     )
-    _register(options, options.name, [package], {"imported": options.file.name})
+    _register(options, options.name, [package], {"imported": options.file.name}, say)
 
 
-def _write_test_split(options: argparse.Namespace) -> None:
+def _write_test_split(options: argparse.Namespace, _say: Say) -> None:
     """Write the held-out samples of a recipe as a source for devices."""
     from fleet_cloud.factory.data import load_splits, write_source
     from fleet_cloud.factory.recipe import load_recipe
@@ -109,7 +146,14 @@ def _write_test_split(options: argparse.Namespace) -> None:
     write_source(splits.test, options.out)
 
 
-def _register(options: argparse.Namespace, model: str, packages: list[Any], lineage: dict[str, Any]) -> None:
+def _check_version(options: argparse.Namespace) -> None:
+    if options.version is not None:
+        Version.parse(options.version)
+
+
+def _register(
+    options: argparse.Namespace, model: str, packages: list["Package"], lineage: dict[str, Any], say: Say
+) -> None:
     with Client(options.server, os.environ.get("FLEET_TOKEN")) as client:
         for package in packages:
             for digest, content in package.contents.items():

@@ -1,4 +1,4 @@
-"""What the build process says, one JSON document a line. Imports no TensorFlow."""
+"""What a build says while it runs: one JSON document a line. Imports no TensorFlow."""
 
 import msgspec
 

@@ -1,0 +1,141 @@
+"""The build process as a process: its events, its exit codes, its standard output."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from fleet_cloud.entrypoints.cli.build_process import follow_build
+from fleet_cloud.entrypoints.cli.connection import Connection
+from fleet_cloud.errors import BuildError
+from fleet_cloud.factory.events import (
+    BuildEvent,
+    Epoch,
+    Failed,
+    Registered,
+    Stage,
+    VariantBuilt,
+    parse_event,
+)
+from tests.kit.ports import free_port
+from tests.kit.tiny_model import make_tiny_model
+
+
+def run(*words: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "fleet_cloud.entrypoints.workers.build", *words]
+    return subprocess.run(command, capture_output=True, check=False)
+
+
+def fail(*words: str) -> Failed:
+    """Run, and return the last event; assert that every line is an event and no traceback is shown."""
+    done = run(*words, "--server", f"http://127.0.0.1:{free_port()}")
+    events = [parse_event(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert isinstance(events[-1], Failed)
+    assert events[-1].hint
+    return events[-1]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Stage(name="data", detail="digits"),
+        Epoch(epoch=1, epochs=3, loss=0.5, accuracy=0.25, seconds_left=2.0),
+        VariantBuilt(name="int8", size_bytes=9, accuracy=None, validation_accuracy=None, latency_p50_us=None),
+        Registered(model="digits", version="1.0.0", created=True),
+        Failed(code="build.gate", message="too bad"),
+    ],
+)
+def test_events_survive_the_line(event: BuildEvent) -> None:
+    assert parse_event(msgspec.json.encode(event)) == event
+
+
+def test_a_wrong_recipe_fails_before_anything_is_loaded(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("{model: digits, training: {epocs: 3}}")
+    failed = fail("recipe", str(recipe))
+    assert failed.code == "recipe.invalid"
+    assert "epochs" in failed.hint
+
+
+def test_a_controller_that_is_away_is_noticed_before_the_training() -> None:
+    assert fail("recipe", "docs/examples/digits.yaml").code == "controller.unreachable"
+
+
+def test_a_wrong_version_number_is_noticed_before_the_training() -> None:
+    assert fail("recipe", "docs/examples/digits.yaml", "--version", "1.0").code == "name.invalid"
+
+
+def test_an_import_of_what_is_no_model_fails(tmp_path: Path) -> None:
+    (tmp_path / "fake.tflite").write_bytes(b"this is no model")
+    assert fail("import", str(tmp_path / "fake.tflite"), "--name", "fake").code == "model.file.invalid"
+    (tmp_path / "real.tflite").write_bytes(make_tiny_model())
+    assert fail("import", str(tmp_path / "real.tflite"), "--name", "Not A Name").code == "name.invalid"
+
+
+def test_the_test_split_is_written_as_a_source_and_nothing_is_said(tmp_path: Path) -> None:
+    done = run("split", "docs/examples/digits.yaml", "--out", str(tmp_path / "held-out.npz"))
+    assert (done.returncode, done.stdout) == (0, b"")
+    with np.load(tmp_path / "held-out.npz") as archive:
+        assert archive["x"].shape[1:] == (8, 8, 1)
+        assert len(archive["x"]) == len(archive["y"])
+        assert set(archive["y"].tolist()) == set(range(10))
+
+
+NOISY = """
+import os, sys
+from fleet_cloud.entrypoints.workers import build
+
+def run(options, say):
+    os.write(1, b"native chatter")
+    print("library chatter", flush=True)
+    say(build.Stage(name="data"))
+    raise ZeroDivisionError("nobody thought of this")
+
+build._build_recipe = run
+sys.exit(build.main(["recipe", "any.yaml", "--server", "http://127.0.0.1:1"]))
+"""
+
+
+def test_chatter_stays_off_standard_output_and_a_defect_becomes_an_event() -> None:
+    done = subprocess.run([sys.executable, "-c", NOISY], capture_output=True, check=False)
+    stage, failed = (parse_event(line) for line in done.stdout.splitlines())
+    assert stage == Stage(name="data")
+    assert isinstance(failed, Failed)
+    assert failed.code == "build.failed"
+    assert "nobody thought of this" in failed.message
+    assert done.returncode == 1
+    assert b"native chatter" in done.stderr
+    assert b"library chatter" in done.stderr
+    assert b"nobody thought of this" in done.stderr
+
+
+def test_a_defect_leaves_a_log_behind_that_the_hint_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/nowhere")
+    monkeypatch.setenv("PYTHONHOME", "/nowhere")  # the worker cannot even start
+    with pytest.raises(BuildError) as caught:
+        list(follow_build(["recipe", "any.yaml"], Connection("http://127.0.0.1:1", None)))
+    assert caught.value.code == "build.process"
+    log = Path(caught.value.hint.rpartition(" ")[2])
+    assert "encodings" in log.read_text()
+    log.unlink()
+
+
+def test_an_expected_error_leaves_no_log_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(BuildError) as caught:
+        list(follow_build(["recipe", "none.yaml"], Connection("http://127.0.0.1:1", None)))
+    assert caught.value.code == "recipe.missing"
+    assert not list(tmp_path.iterdir())
+
+
+def test_events_and_the_process_itself_load_no_tensorflow() -> None:
+    script = (
+        "import sys; import fleet_cloud.entrypoints.workers.build; "
+        "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras', 'numpy', 'ai_edge_litert')))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

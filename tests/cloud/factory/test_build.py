@@ -1,0 +1,130 @@
+"""A recipe carried out: real training, real conversion, real measurements."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from fleet_cloud.errors import BuildError, RecipeError
+from fleet_cloud.factory.data import load_splits, to_real
+from fleet_cloud.factory.evaluate import LiteModel, evaluate
+from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt
+from fleet_cloud.factory.recipe import Architecture, Dataset, Gates, Recipe, Training
+from fleet_shared.manifest import Contract, Role
+from tests.cloud.factory.conftest import EPOCHS, DigitsBuild
+
+
+def ignore(event: BuildEvent) -> None:
+    """Say nothing."""
+
+
+def contract(digits: DigitsBuild, name: str) -> Contract:
+    return next(package.contract for package in digits.built.packages if package.name == name)
+
+
+def test_int8_is_as_good_as_fp32_and_a_fraction_of_its_size(digits: DigitsBuild) -> None:
+    fp32, int8 = (contract(digits, name).metrics.accuracy for name in ("fp32", "int8"))
+    assert fp32 is not None
+    assert int8 is not None
+    assert int8 >= 0.96
+    assert fp32 - int8 <= 0.01
+    sizes = {package.name: len(package.blobs[Role.MODEL]) for package in digits.built.packages}
+    assert sizes["int8"] < sizes["fp32"] / 2
+
+
+def test_int8_is_integer_from_input_to_output(digits: DigitsBuild) -> None:
+    (taken,), (given,) = contract(digits, "int8").inputs, contract(digits, "int8").outputs
+    assert (taken.dtype, taken.shape) == ("int8", (1, 8, 8, 1))
+    assert (given.dtype, given.shape) == ("int8", (1, 10))
+    assert taken.quantization is not None
+    ops = contract(digits, "int8").ops
+    assert {op.name for op in ops} == {"CONV_2D", "FULLY_CONNECTED", "MAX_POOL_2D", "RESHAPE", "SOFTMAX"}
+    assert all(op.dtypes[0] == "int8" for op in ops)
+    assert any(op.per_channel for op in ops if op.name == "CONV_2D")
+
+
+def test_every_variant_runs_on_both_runtimes_and_brings_golden_vectors(digits: DigitsBuild) -> None:
+    for package in digits.built.packages:
+        assert set(package.contract.runtimes) == {"litert", "tflite_runtime"}
+        assert package.contract.golden.samples == 16
+        assert package.contract.golden.same_class
+        assert package.blobs[Role.LABELS] == b"".join(b"%d\n" % number for number in range(10))
+    scale = contract(digits, "int8").outputs[0].quantization
+    assert scale is not None
+    assert contract(digits, "int8").golden.tolerance >= 4 * scale.scale
+
+
+def test_the_promised_accuracy_is_that_of_the_registered_bytes_on_the_test_split(
+    digits: DigitsBuild,
+) -> None:
+    splits = load_splits(digits.recipe.dataset, digits.recipe.training.seed)
+    real = to_real(splits.test.x, splits.preprocessing)
+    for package in digits.built.packages:
+        found = evaluate(LiteModel(package.blobs[Role.MODEL]), real, splits.test.y)
+        assert found.accuracy == package.contract.metrics.accuracy
+        assert found.samples == package.contract.metrics.test_samples
+
+
+def test_events_tell_the_story_in_order(digits: DigitsBuild) -> None:
+    epochs = [event for event in digits.events if isinstance(event, Epoch)]
+    assert [event.epoch for event in epochs] == list(range(1, EPOCHS + 1))
+    assert epochs[-1].seconds_left == 0
+    assert epochs[-1].loss < epochs[0].loss
+    assert [event.name for event in digits.events if isinstance(event, Stage)] == [
+        "data",
+        "training",
+        "variants",
+    ]
+    assert [event.name for event in digits.events if isinstance(event, VariantBuilt)] == ["fp32", "int8"]
+
+
+def test_the_lineage_names_recipe_data_and_libraries(digits: DigitsBuild) -> None:
+    lineage = digits.built.lineage
+    assert lineage["recipe"]["model"] == "digits"
+    assert len(lineage["data_sha256"]) == 64
+    assert {"keras", "ai-edge-litert"} <= set(lineage["libraries"])
+    assert len(lineage["history"]) == EPOCHS
+
+
+def test_the_same_recipe_gives_the_same_blobs(digits: DigitsBuild) -> None:
+    from fleet_cloud.factory.build import build
+
+    again = build(digits.recipe, ignore)
+    assert [package.refs for package in again.packages] == [package.refs for package in digits.built.packages]
+
+
+def test_a_gate_that_does_not_hold_ends_the_build(digits_recipe: Recipe) -> None:
+    from fleet_cloud.factory.build import build
+
+    hurried = msgspec.structs.replace(
+        digits_recipe,
+        architecture=Architecture(kind="mlp", units=1),
+        training=Training(epochs=1),
+        gates=Gates(accuracy_min=0.999),
+    )
+    events: list[BuildEvent] = []
+    with pytest.raises(BuildError, match="accuracy_min") as caught:
+        build(hurried, events.append)
+    assert caught.value.code == "build.gate"
+    assert not any(isinstance(event, VariantBuilt) for event in events), "the test split was not read"
+
+
+def test_an_mlp_learns_features(tmp_path: Path) -> None:
+    from fleet_cloud.factory.build import build
+
+    random = np.random.default_rng(1)
+    y = np.arange(200) % 2
+    x = (random.normal(size=(200, 6)) + 3 * y[:, np.newaxis]).astype(np.float32)
+    np.savez(tmp_path / "features.npz", x=x, y=y)
+    recipe = Recipe(
+        model="features",
+        dataset=Dataset(kind="npz", path=str(tmp_path / "features.npz")),
+        architecture=Architecture(kind="mlp", units=4),
+        training=Training(epochs=10, batch_size=16),
+    )
+    accuracies = [p.contract.metrics.accuracy for p in build(recipe, ignore).packages]
+    assert all(accuracy is not None and accuracy > 0.9 for accuracy in accuracies)
+    with pytest.raises(RecipeError, match="small-cnn") as caught:
+        build(msgspec.structs.replace(recipe, architecture=Architecture()), ignore)
+    assert caught.value.code == "recipe.architecture"

@@ -1,0 +1,197 @@
+"""Data sets and splits: what is read, how it is divided, what is refused."""
+
+import io
+import tarfile
+import zipfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fleet_cloud.errors import BuildError, RecipeError
+from fleet_cloud.factory.data import Split, load_splits, plan_splits, to_real, write_source
+from fleet_cloud.factory.reading import Samples
+from fleet_cloud.factory.recipe import Dataset
+from fleet_shared.manifest import Preprocessing
+
+FLAT = {f"{label}/{n}.png": colour for label, colour in (("cat", 10), ("dog", 200)) for n in range(10)}
+
+
+def png(value: int, size: int = 6) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (size, size), (value, value, value)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_images(folder: Path, images: Mapping[str, int]) -> Path:
+    for name, value in images.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png(value))
+    return folder
+
+
+def samples(y: list[int], given: list[int] | None = None) -> Samples:
+    return Samples(
+        x=np.arange(len(y))[:, np.newaxis],
+        y=np.array(y),
+        labels=tuple(map(str, range(max(y) + 1))),
+        preprocessing=Preprocessing(),
+        given=None if given is None else np.array(given),
+    )
+
+
+def test_splits_are_stratified_complete_and_disjoint() -> None:
+    everything = samples([0] * 100 + [1] * 20)
+    parts = plan_splits(everything, 0.15, 0.2, seed=1)
+    assert [Counter(everything.y[part].tolist()) for part in parts] == [
+        {0: 65, 1: 13},
+        {0: 15, 1: 3},
+        {0: 20, 1: 4},
+    ]
+    assert sorted(np.concatenate(parts).tolist()) == list(range(120))
+
+
+def test_the_seed_decides_the_split() -> None:
+    everything = samples([0, 1] * 30)
+    first, again, other = (plan_splits(everything, 0.2, 0.2, seed)[2].tolist() for seed in (1, 1, 2))
+    assert first == again
+    assert sorted(first) != sorted(other)
+
+
+def test_splits_that_the_data_set_names_are_kept() -> None:
+    everything = samples([0, 1] * 12, given=[0] * 16 + [1] * 2 + [2] * 6)
+    train, validation, test = plan_splits(everything, 0.25, 0.25, seed=1)
+    assert sorted(validation.tolist()) == [16, 17]
+    assert sorted(test.tolist()) == list(range(18, 24))
+    assert sorted(train.tolist()) == list(range(16))
+
+
+def test_validation_comes_out_of_train_never_out_of_test() -> None:
+    everything = samples([0, 1] * 12, given=[0] * 16 + [2] * 8)
+    train, validation, test = plan_splits(everything, 0.25, 0.25, seed=1)
+    assert sorted(test.tolist()) == list(range(16, 24))
+    assert len(validation) == 4
+    assert sorted([*train, *validation]) == list(range(16))
+
+
+@pytest.mark.parametrize("y", [[0] * 100 + [1] * 2, [0] * 100 + [2] * 100])
+def test_a_class_without_enough_samples_is_refused(y: list[int]) -> None:
+    with pytest.raises(RecipeError, match="class '1'") as caught:
+        plan_splits(samples(y), 0.15, 0.2, seed=1)
+    assert caught.value.code == "recipe.data.small"
+
+
+def test_digits_are_raw_pixels_that_preprocessing_brings_to_one() -> None:
+    splits = load_splits(Dataset(kind="digits"), seed=1)
+    assert splits.test.x.dtype == np.uint8
+    assert splits.test.x.shape[1:] == (8, 8, 1)
+    assert splits.test.x.max() == 16
+    assert to_real(splits.train.x, splits.preprocessing).max() == 1.0
+    assert splits.labels == tuple("0123456789")
+    assert len(splits.train.y) + len(splits.validation.y) + len(splits.test.y) == 1797
+
+
+def test_a_folder_and_its_archives_hold_the_same_data(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "folder", FLAT)
+    with (
+        zipfile.ZipFile(tmp_path / "a.zip", "w") as archive,
+        tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar,
+    ):
+        for file in sorted(folder.rglob("*.png")):
+            archive.write(file, file.relative_to(folder))
+            tar.add(file, file.relative_to(folder))
+    found = [
+        load_splits(Dataset(kind="images", path=str(path), image_size=4), seed=1)
+        for path in (folder, tmp_path / "a.zip", tmp_path / "a.tar.gz")
+    ]
+    assert found[0].labels == ("cat", "dog")
+    assert found[0].train.x.shape[1:] == (4, 4, 3)
+    assert set(found[0].train.x[found[0].train.y == 1].ravel().tolist()) == {200}
+    assert len({splits.digest for splits in found}) == 1
+
+
+def test_folders_of_splits_are_kept(tmp_path: Path) -> None:
+    images = {
+        f"set/{part}/{name}": value + add for name, value in FLAT.items() for part, add in PARTS.items()
+    }
+    splits = load_splits(
+        Dataset(kind="images", path=str(write_images(tmp_path, images)), image_size=4), seed=1
+    )
+    assert set(splits.test.x.ravel().tolist()) == {11, 201}
+    assert set(splits.train.x.ravel().tolist()) == {10, 200}
+    assert len(splits.test.y) == 20
+    assert len(splits.train.y) + len(splits.validation.y) == 20
+
+
+PARTS = {"train": 0, "test": 1}
+
+
+def test_an_image_outside_of_the_folders_of_splits_is_refused(tmp_path: Path) -> None:
+    write_images(tmp_path, {"train/cat/1.png": 1, "train/dog/1.png": 1, "cat/2.png": 2})
+    with pytest.raises(RecipeError, match=r"cat/2\.png") as caught:
+        load_splits(Dataset(kind="images", path=str(tmp_path)), seed=1)
+    assert caught.value.code == "recipe.data.invalid"
+
+
+def test_a_damaged_image_and_a_damaged_archive_are_named(tmp_path: Path) -> None:
+    write_images(tmp_path, FLAT)
+    (tmp_path / "cat" / "3.png").write_bytes(png(3)[:45])
+    with pytest.raises(RecipeError, match=r"cat/3\.png"):
+        load_splits(Dataset(kind="images", path=str(tmp_path)), seed=1)
+    for name in ("broken.zip", "broken.tar", "broken.npz"):
+        (tmp_path / name).write_bytes(b"nothing of that kind")
+        path = str(tmp_path / name)
+        dataset = Dataset(kind="npz", path=path) if "npz" in name else Dataset(kind="images", path=path)
+        with pytest.raises(RecipeError, match=name):
+            load_splits(dataset, seed=1)
+
+
+def test_arrays_with_and_without_splits(tmp_path: Path) -> None:
+    x, y = np.arange(60, dtype=np.uint8).reshape(20, 3), np.array([0, 1] * 10)
+    np.savez(tmp_path / "flat.npz", x=x, y=y, labels=["no", "yes"])
+    flat = load_splits(Dataset(kind="npz", path=str(tmp_path / "flat.npz")), seed=1)
+    assert flat.labels == ("no", "yes")
+    assert flat.preprocessing.scale == 1 / 255
+    np.savez(tmp_path / "parts.npz", x_train=x, y_train=y, x_test=x[:4] + 100, y_test=y[:4])
+    parts = load_splits(Dataset(kind="npz", path=str(tmp_path / "parts.npz")), seed=1)
+    assert sorted(parts.test.x[:, 0].tolist()) == [100, 103, 106, 109]
+    assert parts.train.x.max() < 100
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"x": np.zeros((20, 3))},
+        {"x": np.zeros((20, 3)), "y": np.zeros(19, int)},
+        {"x": np.zeros((20, 3)), "y": np.zeros(20)},
+        {"x": np.zeros((20, 3)), "y": np.full(20, -1)},
+        {"x": np.zeros(20), "y": np.zeros(20, int)},
+        {"x": np.zeros((2, 3)), "y": np.arange(2), "labels": np.array(["one"])},
+        {"inputs": np.zeros((20, 3))},
+    ],
+)
+def test_arrays_that_make_no_data_set_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with (tmp_path / "a.npz").open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    with pytest.raises(RecipeError) as caught:
+        load_splits(Dataset(kind="npz", path=str(tmp_path / "a.npz")), seed=1)
+    assert caught.value.code == "recipe.data.invalid"
+
+
+def test_a_split_is_written_as_a_source_for_devices(tmp_path: Path) -> None:
+    split = Split(np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1), np.array([1, 0]))
+    write_source(split, tmp_path / "held-out.npz")
+    with np.load(tmp_path / "held-out.npz") as archive:
+        assert np.array_equal(archive["x"], split.x)
+        assert archive["y"].tolist() == [1, 0]
+
+
+def test_a_source_needs_the_name_of_one_and_a_place(tmp_path: Path) -> None:
+    split = Split(np.zeros((1, 1)), np.array([0]))
+    for path in (tmp_path / "held-out", tmp_path / "nowhere" / "held-out.npz"):
+        with pytest.raises(BuildError) as caught:
+            write_source(split, path)
+        assert caught.value.code == "build.output"

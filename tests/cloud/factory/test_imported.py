@@ -1,0 +1,178 @@
+"""Import of somebody else's model: what is made of it, and what is refused."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from fleet_cloud.errors import Invalid
+from fleet_cloud.factory.evaluate import LiteModel
+from fleet_cloud.factory.imported import ImportRequest, import_model
+from fleet_shared.manifest import Preprocessing, Role
+from tests.cloud.factory.edited_model import with_op_version
+from tests.kit.tiny_model import make_image_classifier, make_sum_and_product, make_tiny_model
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> ImportRequest:
+    file = tmp_path / "model.tflite"
+    file.write_bytes(make_tiny_model())
+    return ImportRequest(file, labels=None, samples=None, golden=None, preprocessing=Preprocessing())
+
+
+def save(path: Path, **arrays: NDArray[Any]) -> Path:
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    return path
+
+
+def golden_arrays(request: ImportRequest, count: int = 3) -> dict[str, NDArray[Any]]:
+    x = np.random.default_rng(5).normal(size=(count, 8)).astype(np.float32)
+    model = LiteModel(request.file.read_bytes())
+    return {"input_0": x, "output_0": np.concatenate([model.run([x[i : i + 1]])[0] for i in range(count)])}
+
+
+def test_random_inputs_make_golden_vectors_and_accuracy_stays_unknown(request_: ImportRequest) -> None:
+    package = import_model(request_)
+    assert package.name == "fp32"
+    assert package.contract.metrics.accuracy is None
+    assert package.contract.golden.samples == 16
+    assert set(package.blobs) == {Role.MODEL, Role.GOLDEN}
+    assert package.blobs[Role.MODEL] == request_.file.read_bytes()
+    assert import_model(request_).refs == package.refs
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (2, 3), (4,)])
+def test_models_of_several_tensors_with_and_without_a_batch(
+    request_: ImportRequest, shape: tuple[int, ...]
+) -> None:
+    request_.file.write_bytes(make_sum_and_product(shape))
+    package = import_model(request_)
+    item = shape[1:] if shape[0] == 1 else shape
+    with np.load(io.BytesIO(package.blobs[Role.GOLDEN])) as archive:
+        assert archive["input_1"].shape == (16, *item)
+        assert np.allclose(archive["output_0"], archive["input_0"] + archive["input_1"])
+        assert np.allclose(archive["output_1"], archive["input_0"] * archive["input_1"])
+
+
+def test_an_int8_model_is_called_so_and_gets_the_whole_range(request_: ImportRequest) -> None:
+    request_.file.write_bytes(make_tiny_model(int8=True))
+    package = import_model(request_)
+    assert package.name == "int8"
+    assert package.contract.golden.tolerance >= 4 / 256
+    with np.load(io.BytesIO(package.blobs[Role.GOLDEN])) as archive:
+        assert archive["input_0"].min() < -100
+        assert archive["input_0"].max() > 100
+
+
+def test_random_pixels_are_in_the_range_of_pixels(request_: ImportRequest) -> None:
+    request_.file.write_bytes(make_image_classifier(4, 4, 3))
+    package = import_model(replace(request_, preprocessing=Preprocessing(colour="rgb", offset=-128.0)))
+    with np.load(io.BytesIO(package.blobs[Role.GOLDEN])) as archive:
+        assert -128 <= archive["input_0"].min() < -100
+        assert 100 < archive["input_0"].max() <= 127
+
+
+def test_images_are_resized_and_coloured_as_on_a_device(request_: ImportRequest, tmp_path: Path) -> None:
+    request_.file.write_bytes(make_image_classifier(4, 6, 1))
+    for number in range(20):
+        Image.new("RGB", (12, 8), (number, number, number)).save(tmp_path / f"{number}.png")
+    package = import_model(replace(request_, samples=tmp_path))
+    with np.load(io.BytesIO(package.blobs[Role.GOLDEN])) as archive:
+        assert archive["input_0"].shape == (16, 4, 6, 1)
+        assert set(archive["input_0"].ravel().tolist()) <= set(range(20))
+
+
+def test_samples_are_preprocessed_into_the_golden_inputs(request_: ImportRequest, tmp_path: Path) -> None:
+    x = np.random.default_rng(3).integers(0, 255, (20, 8))
+    package = import_model(
+        replace(
+            request_,
+            samples=save(tmp_path / "samples.npz", x=x),
+            preprocessing=Preprocessing(scale=0.5, offset=-1.0),
+        )
+    )
+    with np.load(io.BytesIO(package.blobs[Role.GOLDEN])) as archive:
+        recorded = {tuple(row) for row in archive["input_0"].tolist()}
+    assert recorded <= {tuple(row) for row in (x * 0.5 - 1.0).tolist()}
+    assert package.contract.preprocessing.scale == 0.5
+
+
+def test_golden_vectors_of_ones_own_are_taken_as_they_are(request_: ImportRequest, tmp_path: Path) -> None:
+    arrays = golden_arrays(request_)
+    package = import_model(replace(request_, golden=save(tmp_path / "g.npz", **arrays)))
+    assert package.contract.golden.samples == 3
+    with np.load(io.BytesIO(package.blobs[Role.GOLDEN])) as archive:
+        assert np.array_equal(archive["input_0"], arrays["input_0"])
+        assert np.array_equal(archive["output_0"], arrays["output_0"])
+
+
+def test_golden_vectors_that_do_not_fit_the_model_are_refused(
+    request_: ImportRequest, tmp_path: Path
+) -> None:
+    right = golden_arrays(request_)
+    wrong: dict[str, dict[str, NDArray[Any]]] = {
+        "differs by": {**right, "output_0": 1 - right["output_0"]},
+        "different numbers": {**right, "output_0": right["output_0"][:2]},
+        "is missing": {"input_0": right["input_0"]},
+        "float64": {**right, "input_0": right["input_0"].astype(np.float64)},
+        "expected samples": {**right, "input_0": right["input_0"][:, :5]},
+    }
+    for message, arrays in wrong.items():
+        with pytest.raises(Invalid, match=message) as caught:
+            import_model(replace(request_, golden=save(tmp_path / "g.npz", **arrays)))
+        assert caught.value.code == "model.golden"
+
+
+def test_labels_are_as_many_as_classes(request_: ImportRequest, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("a\nb\nc\nd\n")
+    package = import_model(replace(request_, labels=labels))
+    assert package.blobs[Role.LABELS] == b"a\nb\nc\nd\n"
+    for content in (b"a\nb\n", b"\xff\xfe"):
+        labels.write_bytes(content)
+        with pytest.raises(Invalid) as caught:
+            import_model(replace(request_, labels=labels))
+        assert caught.value.code == "model.labels"
+
+
+def test_samples_that_do_not_fit_are_refused(request_: ImportRequest, tmp_path: Path) -> None:
+    (tmp_path / "text.npz").write_text("no arrays")
+    files = (
+        save(tmp_path / "shape.npz", x=np.zeros((4, 9))),
+        save(tmp_path / "text-array.npz", x=np.array([["a"] * 8])),
+        save(tmp_path / "empty.npz", x=np.zeros((0, 8))),
+        save(tmp_path / "name.npz", samples=np.zeros((4, 8))),
+        tmp_path / "text.npz",
+        tmp_path,
+    )
+    codes = []
+    for file in files:
+        with pytest.raises(Invalid) as caught:
+            import_model(replace(request_, samples=file))
+        codes.append(caught.value.code)
+    assert codes == ["model.samples", "model.samples", "model.golden", *["model.samples"] * 3]
+
+
+def test_a_file_that_is_no_model_or_not_there_is_refused(request_: ImportRequest, tmp_path: Path) -> None:
+    content = request_.file.read_bytes()
+    for broken in (b"text", content[:100], b"\0\0\0\0TFL3" + b"\xff" * 100):
+        request_.file.write_bytes(broken)
+        with pytest.raises(Invalid) as caught:
+            import_model(request_)
+        assert caught.value.code == "model.file.invalid"
+    with pytest.raises(Invalid) as caught:
+        import_model(replace(request_, file=tmp_path / "none.tflite"))
+    assert caught.value.code == "model.file.missing"
+
+
+def test_an_operator_that_litert_does_not_have_is_refused(request_: ImportRequest) -> None:
+    request_.file.write_bytes(with_op_version(make_tiny_model(), 1, 200))
+    with pytest.raises(Invalid) as caught:
+        import_model(request_)
+    assert caught.value.code == "model.file.unloadable"

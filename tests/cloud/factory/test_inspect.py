@@ -1,0 +1,45 @@
+"""What a file says of itself, without TensorFlow."""
+
+import pytest
+
+from fleet_cloud.errors import Invalid
+from fleet_cloud.factory.inspect import inspect_file
+from fleet_shared.manifest import OpUse, Quantization, Tensor
+from tests.cloud.factory.edited_model import with_op_version
+from tests.kit.tiny_model import make_tiny_model
+
+
+def test_tensors_ops_and_memory_of_a_file() -> None:
+    content = make_tiny_model(classes=4, features=8)
+    facts = inspect_file(content)
+    assert facts.inputs == (Tensor(name="x", dtype="float32", shape=(1, 8)),)
+    assert facts.outputs == (Tensor(name="y", dtype="float32", shape=(1, 4)),)
+    assert facts.ops == (
+        OpUse(name="FULLY_CONNECTED", version=1, dtypes=("float32", "float32", "")),
+        OpUse(name="SOFTMAX", version=1, dtypes=("float32",)),
+    )
+    assert facts.memory_bytes == len(content) + 4 * (8 + 32 + 4 + 4)
+    assert facts.runtimes == {"litert": ">=1.0", "tflite_runtime": ">=2.14"}
+
+
+def test_quantization_of_tensors() -> None:
+    (taken,), (given,) = (facts := inspect_file(make_tiny_model(int8=True))).inputs, facts.outputs
+    assert taken.dtype == given.dtype == "int8"
+    assert given.quantization == Quantization(scale=1 / 256, zero_point=-128)
+    assert facts.ops[0] == OpUse(name="FULLY_CONNECTED", version=4, dtypes=("int8", "int8", ""))
+
+
+def test_a_runtime_that_is_known_to_fail_is_not_promised() -> None:
+    facts = inspect_file(with_op_version(make_tiny_model(), 0, 12))
+    assert facts.ops[0].version == 12
+    assert list(facts.runtimes) == ["litert"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not a model", b"\0\0\0\0TFL3", b"\0\0\0\0TFL3" + b"\xff" * 200, make_tiny_model()[:300]],
+)
+def test_what_is_no_model_is_refused(content: bytes) -> None:
+    with pytest.raises(Invalid) as caught:
+        inspect_file(content)
+    assert caught.value.code == "model.file.invalid"

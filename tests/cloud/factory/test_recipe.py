@@ -1,0 +1,87 @@
+"""Recipes: what is accepted, and how a mistake is named."""
+
+from pathlib import Path
+
+import pytest
+
+from fleet_cloud.errors import RecipeError
+from fleet_cloud.factory.recipe import describe_recipe, load_recipe
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_shortest_recipe_builds_fp32_and_int8_of_digits(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, "model: digits"))
+    assert recipe.dataset.kind == "digits"
+    assert [(variant.name, variant.quantize) for variant in recipe.variants] == [
+        ("fp32", "none"),
+        ("int8", "int8"),
+    ]
+
+
+def test_the_example_is_a_recipe_with_gates() -> None:
+    recipe = load_recipe(Path("docs/examples/digits.yaml"))
+    assert recipe.model == "digits"
+    assert recipe.gates.accuracy_drop_max == 0.01
+
+
+def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "data.npz").touch()
+    recipe = load_recipe(write(tmp_path, "{model: m, dataset: {kind: npz, path: data.npz}}"))
+    assert recipe.dataset.path == str(tmp_path / "data.npz")
+    assert describe_recipe(recipe)["dataset"]["path"] == str(tmp_path / "data.npz")
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("{model: m, training: {epocs: 3}}", "`epocs` - at `$.training`", "did you mean 'epochs'"),
+        ("{model: m, dataset: {kind: image}}", "'image' - at `$.dataset.kind`", "did you mean 'images'"),
+        ("{model: m, zebra: 1}", "`zebra`", "known are model"),
+        (
+            "{model: m, training: {epochs: many}}",
+            "Expected `int`, got `str` - at `$.training.epochs`",
+            "keys",
+        ),
+        ("{model: m, training: {epochs: 0}}", ">= 1 - at `$.training.epochs`", "keys"),
+        ("{model: m, training: {learning_rate: 2e-3}}", "`$.training.learning_rate`", "write 0.002"),
+        ("{model: m, variants: []}", "`$.variants`", "keys"),
+        ("{model: m, variants: [{name: a}, {name: a}]}", "2 variants called 'a'", "name of its own"),
+        ("{model: m, variants: [{name: A b}]}", "variant name 'A b'", "use 1 to 64"),
+        ("{model: My Model}", "model name 'My Model'", "use 1 to 64"),
+        ("{dataset: {}}", "`model`", "keys"),
+        ("", "Expected `object`, got `null`", "keys"),
+        ("[1, 2]", "Expected `object`, got `array`", "keys"),
+        ("model: [unclosed", "cannot be read", "YAML"),
+        ("{model: m, dataset: {kind: npz}}", "dataset.path is needed", "path: FILE"),
+        ("{model: m, dataset: {kind: npz, path: no.npz}}", "no.npz does not exist", "relative"),
+    ],
+)
+def test_a_mistake_is_named_with_file_key_and_hint(
+    tmp_path: Path, text: str, message: str, hint: str
+) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert str(path) in caught.value.message
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("value", [".nan", "-0.1", "1.1", ".inf", "high"])
+@pytest.mark.parametrize("gate", ["accuracy_min", "accuracy_drop_max"])
+def test_a_gate_that_cannot_be_judged_is_refused(tmp_path: Path, gate: str, value: str) -> None:
+    with pytest.raises(RecipeError, match=gate):
+        load_recipe(write(tmp_path, f"{{model: m, gates: {{{gate}: {value}}}}}"))
+
+
+def test_a_missing_recipe_and_one_that_is_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(tmp_path / "none.yaml")
+    assert caught.value.code == "recipe.missing"
+    with pytest.raises(RecipeError, match="cannot be read"):
+        load_recipe(tmp_path)
