@@ -221,6 +221,7 @@ class Supervisor:
         if not self._away:
             log.warning("the broker is away, and is tried again: %s", reason)
         self._online, self._away = False, True
+        self._give_up_at_s = None
         self._reconnect_at_s = self.clock.boot_s() + delay_s
 
     def _on_message(self, channel: Channel, payload: bytes) -> None:

@@ -5,15 +5,44 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.kit.ports import free_port, is_open
+import psycopg
+
+from tests.kit.ports import free_port
 from tests.kit.waiting import wait_for
 
 
+@dataclass
+class Postgres:
+    """A server; each test takes an empty database of its own."""
+
+    port: int
+    _made: int = 0
+
+    def create_database(self) -> str:
+        """Return the URL of a new database."""
+        self._made += 1
+        name = f"fleet_{self._made}"
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return self._url(name)
+
+    def is_ready(self) -> bool:
+        """Tell whether it answers: a server listens before it is up."""
+        try:
+            psycopg.connect(self._url("postgres")).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _url(self, name: str) -> str:
+        return f"postgresql://fleet@127.0.0.1:{self.port}/{name}"
+
+
 @contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """Yield the URL of an empty database."""
+def postgres(folder: Path) -> Iterator[Postgres]:
     binaries = max(Path("/usr/lib/postgresql").glob("*/bin"))
     data, port = folder / "data", free_port()
     data.mkdir(parents=True)
@@ -32,9 +61,10 @@ def postgres(folder: Path) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
         cwd="/",
     )
+    running = Postgres(port)
     try:
-        wait_for("PostgreSQL to listen", lambda: is_open(port), timeout_s=30)
-        yield f"postgresql://fleet@127.0.0.1:{port}/postgres"
+        wait_for("PostgreSQL to answer", running.is_ready, timeout_s=30)
+        yield running
     finally:
         server.terminate()
         server.wait(30)

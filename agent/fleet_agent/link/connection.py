@@ -2,11 +2,13 @@
 
 MQTT 5 first; a broker that does not speak it gets 3.1.1 from then on. Sessions start clean:
 subscriptions are data and applied on each connect. The will carries the session id, so it is set
-anew before each connect. The supervisor's thread owns this object; paho's thread only calls
-``notify``.
+anew before each connect. The supervisor's thread owns this object and never waits for the network:
+each attempt resolves, connects and reads in a thread of its own, which only calls ``notify``. An
+attempt that was dropped says nothing any more.
 """
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +52,7 @@ class Connection:
         self._protocol = MQTTProtocolVersion.MQTTv5 if broker.mqtt5 else MQTTProtocolVersion.MQTTv311
         self._session = ""
         self._answered = False
+        self._reached = False
         self._client: mqtt.Client | None = None
 
     @property
@@ -60,15 +63,12 @@ class Connection:
         """Start one attempt; its end comes as `Connected` or `Disconnected`. Never raises for a
         broker that is away."""
         self._drop()
+        if self._reached and not self._answered:
+            self._try_other_protocol()
         self._session = self._new_session()
-        self._answered = False
+        self._answered = self._reached = False
         client = self._client = self._build_client()
-        try:
-            client.connect(self._host, self._broker.port, keepalive=KEEPALIVE_S)
-        except (OSError, ValueError) as exc:
-            self._notify(Disconnected(f"{self._host}:{self._broker.port}: {exc}"))
-            return
-        client.loop_start()
+        threading.Thread(target=self._run, args=[client], name="mqtt", daemon=True).start()
 
     def publish(self, channel: Channel, payload: bytes, *, retain: bool = False) -> bool:
         """Hand ``payload`` to the broker at QoS 1; tell whether it could be handed over."""
@@ -93,9 +93,19 @@ class Connection:
         """End an attempt that the broker does not answer: some say nothing to a version of MQTT
         that they do not know."""
         if self._client is not None and not self._answered:
-            self._try_other_protocol()
             self._drop()
             self._notify(Disconnected("the broker does not answer"))
+
+    def _run(self, client: mqtt.Client) -> None:
+        try:
+            client.connect(self._host, self._broker.port, keepalive=KEEPALIVE_S)
+        except (OSError, ValueError) as exc:
+            if client is self._client:
+                self._notify(Disconnected(f"{self._host}:{self._broker.port}: {exc}"))
+            return
+        if client is not self._client:
+            client.disconnect()
+        client.loop_start()
 
     def _try_other_protocol(self) -> None:
         older, newer = MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
@@ -104,10 +114,7 @@ class Connection:
     def _drop(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            client.on_disconnect = None
-            client.on_message = None
             client.disconnect()
-            client.loop_stop()
 
     def _build_client(self) -> mqtt.Client:
         client = mqtt.Client(
@@ -122,6 +129,7 @@ class Connection:
         client.username_pw_set(self._broker.username or self._device, self._broker.password)
         presence = self._topics.device(self._device, Channel.PRESENCE)
         client.will_set(presence, self._presence(online=False), qos=1, retain=True)
+        client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -129,6 +137,10 @@ class Connection:
 
     def _presence(self, *, online: bool) -> bytes:
         return encode(Presence(session=self._session, online=online))
+
+    def _on_socket_open(self, client: mqtt.Client, _data: Any, _socket: Any) -> None:
+        if client is self._client:
+            self._reached = True
 
     def _on_connect(
         self,
@@ -138,7 +150,7 @@ class Connection:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        if reason.is_failure:
+        if reason.is_failure or client is not self._client:
             return  # the disconnect that follows tells
         self._answered = True
         client.subscribe([(self._topics.device(self._device, channel), 1) for channel in TO_DEVICE])
@@ -148,17 +160,19 @@ class Connection:
 
     def _on_disconnect(
         self,
-        _client: mqtt.Client,
+        client: mqtt.Client,
         _data: Any,
         _flags: mqtt.DisconnectFlags,
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        if not self._answered:
-            self._try_other_protocol()
+        if client is not self._client:
+            return
         self._notify(Disconnected(str(reason)))
 
-    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+    def _on_message(self, client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        if client is not self._client:
+            return
         try:
             topic = self._topics.parse(message.topic)
         except InvalidTopic:

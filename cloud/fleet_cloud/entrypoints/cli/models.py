@@ -1,5 +1,6 @@
 """``fleet model list | show | import``."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,12 @@ from fleet_cloud.entrypoints.cli.output import (
 
 if TYPE_CHECKING:
     from fleet_cloud.client import VariantView, VersionView
+
+
+class Colour(StrEnum):
+    RGB = "rgb"
+    GREY = "grey"
+
 
 app = typer.Typer(help="Models, their versions and variants.", no_args_is_help=True)
 
@@ -93,7 +100,7 @@ def import_model(
     golden: Annotated[Path | None, typer.Option(help="Golden vectors of your own (.npz).")] = None,
     scale: Annotated[float | None, typer.Option(help="Preprocessing: real = value * scale + offset.")] = None,
     offset: Annotated[float | None, typer.Option(help="See --scale.")] = None,
-    colour: Annotated[str | None, typer.Option(help="Colour of image inputs: rgb or grey.")] = None,
+    colour: Annotated[Colour | None, typer.Option(help="Colour of image inputs.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Register somebody else's TFLite model; its accuracy stays unknown."""
