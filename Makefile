@@ -29,6 +29,7 @@ check: env ## format, lint, strict types, import rules, drift of generated docum
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
+	@.venv/bin/mypy --python-version 3.10 -p fleet_shared -p fleet_agent
 	@.venv/bin/lint-imports --no-cache
 	@$(PY) scripts/docs --check
 

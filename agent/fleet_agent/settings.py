@@ -76,11 +76,12 @@ def _load_file(path: Path) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        return tomllib.loads(path.read_text())
+        document: dict[str, Any] = tomllib.loads(path.read_text())
     except FileNotFoundError:
         return {}
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise SettingsError(f"{path} cannot be read: {exc}", hint="it must be TOML: key = value") from exc
+    return document
 
 
 def _convert(value: Any, default: Any, key: str, origin: str) -> Any:

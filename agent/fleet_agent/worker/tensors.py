@@ -15,7 +15,10 @@ def dequantize(array: Array, info: TensorInfo) -> NDArray[np.float32]:
     if info.quantization is None:
         return array.astype(np.float32)
     quantization = info.quantization
-    return (array.astype(np.float32) - quantization.zero_point) * np.float32(quantization.scale)
+    real: NDArray[np.float32] = (array.astype(np.float32) - quantization.zero_point) * np.float32(
+        quantization.scale
+    )
+    return real
 
 
 def quantize(real: NDArray[np.float32], info: TensorInfo) -> Array:

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from fleet_cloud.client.views import RolloutView
 from fleet_cloud.errors import CloudError
 
 END_TIMEOUT_S: Final = 20.0
@@ -69,6 +70,17 @@ class Processes:
         if not line:
             raise DemoError("the controller did not start", hint=f"see {self.logs / 'controller.log'}")
         return msgspec.json.decode(line, type=ControllerAddresses)
+
+    def push(self, api: str, *words: str) -> RolloutView:
+        """Run ``fleet push`` as an operator does, its progress on standard error, and return how the
+        rollout ended; raise `DemoError` when it gives no answer."""
+        fleet = str(Path(sys.executable).with_name("fleet"))
+        command = [fleet, "--server", api, "push", *words, "--output", "json"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False)
+        try:
+            return msgspec.json.decode(done.stdout, type=RolloutView)
+        except msgspec.MsgspecError as exc:
+            raise DemoError(f"fleet push ended with exit code {done.returncode} and no answer") from exc
 
     def run(self, name: str, command: Sequence[str]) -> None:
         """Run a command to its end; raise `DemoError` when it fails."""

@@ -82,7 +82,7 @@ class Story:
             devices = self._start_devices(folder, addresses.api, source, client, processes)
             model = report_model(client, registered.model, registered.version)
             begin = time.monotonic()
-            states = self._push(client, f"{registered.model}:{registered.version}")
+            states = self._push(addresses.api, f"{registered.model}:{registered.version}", processes)
             push_s = time.monotonic() - begin
             self._watch(client, registered, devices, states)
             refused = self._attack(client, model, devices, addresses, folder)
@@ -129,13 +129,9 @@ class Story:
             self.tell(f"   {device.id}  site={device.site}  {names}")
         return devices
 
-    def _push(self, client: Client, model: str) -> dict[str, str]:
+    def _push(self, api: str, model: str, processes: Processes) -> dict[str, str]:
         self.tell(f"4. fleet push {model} --to all")
-        rollout = client.create_rollout(model, "all", variant=None, soak_s=1, deadline_s=120)
-        ended = wait_for(
-            "the push to end",
-            lambda: found if (found := client.rollout(rollout.id)).state != "running" else None,
-        )
+        ended = processes.push(api, model, "--to", "all", "--soak", "1", "--deadline", "120")
         for a in ended.assignments:
             self.tell(f"   {a.device}  {a.state}  {a.variant}  {describe_bytes(a.bytes_total)}")
             if a.failure is not None:
