@@ -21,9 +21,9 @@ test: env tflite ## all tests but the long ones, with a real broker, database an
 	@scripts/system-packages
 	@$(PY) -m pytest -m "not long and not bench"
 
-test-long: env tflite ## every crash point, long outages
+test-long: env tflite ## every crash point, long outages; with FLEET_BENCH_DATA=FOLDER also models from there
 	@scripts/system-packages
-	@$(PY) -m pytest -m "long" --timeout=1800
+	@$(PY) -m pytest -m "long or bench" --timeout=1800
 
 check: env ## format, lint, strict types, import rules, drift of generated documents
 	@.venv/bin/ruff format --check .

@@ -1,0 +1,35 @@
+"""A client of the Open Inference Protocol, as any application would write one."""
+
+import json
+import urllib.request
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DATATYPES = {"float32": "FP32", "int8": "INT8", "uint8": "UINT8"}
+
+
+def infer(port: int, model: str, inputs: Sequence[tuple[str, NDArray[Any]]]) -> dict[str, Any]:
+    """Return the answer to one JSON request; raise `urllib.error.HTTPError` for a refusal."""
+    request = {
+        "inputs": [
+            {
+                "name": name,
+                "shape": list(array.shape),
+                "datatype": DATATYPES[array.dtype.name],
+                "data": array.ravel().tolist(),
+            }
+            for name, array in inputs
+        ]
+    }
+    return load(port, f"models/{model}/infer", json.dumps(request).encode())
+
+
+def load(port: int, path: str, body: bytes | None = None) -> dict[str, Any]:
+    """Return the document at ``/v2/path``."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v2/{path}", data=body)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        document: dict[str, Any] = json.load(answer)
+    return document
