@@ -5,7 +5,6 @@ import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 DATATYPES = {"float32": "FP32", "int8": "INT8", "uint8": "UINT8"}
