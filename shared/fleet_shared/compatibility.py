@@ -52,7 +52,7 @@ def parse_runtime_version(text: str) -> tuple[int, ...]:
     """Return the leading numbers of a version: ``2.14.0.post1`` gives (2, 14, 0)."""
     numbers = []
     for word in text.strip().split("."):
-        if not word.isdigit():
+        if not (word.isascii() and word.isdigit() and len(word) <= 9):
             break
         numbers.append(int(word))
     return tuple(numbers)

@@ -26,6 +26,10 @@ CHUNK_BYTES: Final = 100 * KIB
 # Telemetry
 ROWS_PER_BATCH: Final = 200
 ROW_BYTES: Final = 8 * KIB
+FAILURE_CHARS: Final = 1000
+FACT_CHARS: Final = 200
+CLASSES_PER_SAMPLE: Final = 50
+CLASS_CHARS: Final = 64
 
 # Documents
 MANIFEST_BYTES: Final = 512 * KIB

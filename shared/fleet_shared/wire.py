@@ -5,12 +5,20 @@ enum become ``unknown``; another schema is refused.
 """
 
 from enum import Enum
-from typing import ClassVar, TypeVar
+from typing import Annotated, ClassVar, Final, TypeVar
 
 import msgspec
 
 from fleet_shared.errors import MessageError
 from fleet_shared.limits import KIB
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""A whole number that every database can hold."""
+
+WORD: Final = msgspec.Meta(pattern=r"\A[A-Za-z0-9_.:-]{1,64}\Z")
+"""What a random id, a session, a stream or the name of an event looks like."""
+
+Word = Annotated[str, WORD]
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +62,12 @@ def decode(kind: type[D], raw: bytes) -> D:
             code="message.schema",
         )
     return document
+
+
+def clip(text: str, chars: int) -> str:
+    """Return ``text`` as it can travel and be stored: valid UTF-8, no NUL, at most ``chars`` long."""
+    clean = text.encode("utf-8", "replace").decode().replace("\0", "?")
+    return clean if len(clean) <= chars else f"{clean[: chars - 1]}…"
 
 
 def _check_size(kind: type[Document], raw: bytes) -> None:

@@ -4,21 +4,30 @@ SQLite in WAL mode with ``synchronous=FULL``: a row is on disk when `append` ret
 then can it be sent. A stream is a random id drawn at each start; seq comes from AUTOINCREMENT,
 so it never goes back while the file lives. Rows of older streams go out under their own stream.
 
-Bounded: beyond the limits the oldest samples are thinned out, and a tombstone takes the place of
-each run of them. Events and tombstones are kept.
+Bounded: beyond the limits the oldest samples are thinned out, then the oldest events, and a
+tombstone takes the place of each run of them. Outcomes of updates are kept.
+
+The file has a name, that of its first stream: when a device comes back with another file, the cloud
+knows that what the old one held is gone.
 """
 
+import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from fleet_agent.errors import OutboxError
+from fleet_shared.errors import MessageError
 from fleet_shared.limits import ROWS_PER_BATCH, TELEMETRY_BYTES
 from fleet_shared.messages.telemetry import Ack, AnyRow, Sample, TelemetryBatch, Tombstone, encode_row
+
+log = logging.getLogger(__name__)
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS row (
@@ -29,6 +38,8 @@ CREATE TABLE IF NOT EXISTS row (
     payload BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS row_by_stream ON row (stream, seq);
+CREATE INDEX IF NOT EXISTS row_by_kind ON row (kind, seq);
+CREATE TABLE IF NOT EXISTS name (only INTEGER PRIMARY KEY CHECK (only = 1), name TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS stream (name TEXT PRIMARY KEY, start INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS once (key TEXT PRIMARY KEY);
 """
@@ -38,9 +49,22 @@ _ENVELOPE_BYTES: Final = 512
 _ONCE_KEPT: Final = 1000
 
 
+class Kind(str, Enum):
+    """What a row is to the policy of thinning."""
+
+    SAMPLE = "sample"
+    EVENT = "event"
+    OUTCOME = "outcome"
+    TOMBSTONE = "tombstone"
+
+
+THINNED: Final = (Kind.SAMPLE, Kind.EVENT)
+"""What may be thinned out, in this order."""
+
+
 @dataclass(frozen=True)
 class OutboxLimits:
-    """When to thin. ``thin_rows``: how many samples are thinned out at once."""
+    """When to thin. ``thin_rows``: how many rows are thinned out at once."""
 
     rows: int = 200_000
     bytes: int = 64 * 1024 * 1024
@@ -48,8 +72,9 @@ class OutboxLimits:
 
 
 class Outbox:
-    """All methods belong to one thread. Raises `OutboxError` (``outbox.full``, ``outbox.failed``)
-    when the disk does not take a row; nothing is half-written then."""
+    """All methods belong to one thread. Raises `OutboxError`: ``outbox.full`` or ``outbox.failed``
+    when the disk does not take a row, ``outbox.row`` for a row that cannot be sent; nothing is
+    half-written then."""
 
     def __init__(self, path: Path, stream: str, limits: OutboxLimits | None = None) -> None:
         self._limits = limits or OutboxLimits()
@@ -60,7 +85,10 @@ class Outbox:
         except sqlite3.DatabaseError as exc:
             self.damaged = _set_aside(path, exc)
             self._db = _connect(path)
-        self._rows, self._bytes = self._count()
+        with self._transaction():
+            self._db.execute("INSERT OR IGNORE INTO name VALUES (1, ?)", (stream,))
+            (self.name,) = self._db.execute("SELECT name FROM name").fetchone()
+            self._rows, self._bytes = self._measure("FROM row", ())
 
     def close(self) -> None:
         self._db.close()
@@ -72,26 +100,51 @@ class Outbox:
 
     def append(self, *rows: AnyRow) -> None:
         """Store ``rows`` in one transaction; their ``seq`` is assigned here."""
-        self._write(rows, key=None)
+        with self._transaction():
+            added = [self._insert(row, _kind(row)) for row in rows]
+        self._added(added)
 
     def append_once(self, key: str, row: AnyRow) -> bool:
-        """Store ``row`` unless a row was stored under ``key`` before; tell whether it was."""
-        return self._write((row,), key=key)
-
-    def _write(self, rows: Sequence[AnyRow], key: str | None) -> bool:
-        try:
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                if key is not None and not self._claim(key):
-                    return False
-                size = sum(self._insert(row) for row in rows)
-        except sqlite3.Error as exc:
-            raise _map(exc) from exc
-        self._rows += len(rows)
-        self._bytes += size
-        if self._rows > self._limits.rows or self._bytes > self._limits.bytes:
-            self._thin()
+        """Store ``row``, never to be thinned out, unless a row was stored under ``key`` before; tell
+        whether it was."""
+        with self._transaction():
+            if not self._claim(key):
+                return False
+            added = [self._insert(row, Kind.OUTCOME)]
+        self._added(added)
         return True
+
+    def streams(self) -> list[str]:
+        """Streams that have rows, oldest first."""
+        query = (
+            "SELECT name FROM stream WHERE EXISTS (SELECT 1 FROM row WHERE row.stream = stream.name)"
+            " ORDER BY start"
+        )
+        with _mapped():
+            return [stream for (stream,) in self._db.execute(query)]
+
+    def load_batch(self, stream: str, after: int = 0) -> TelemetryBatch | None:
+        """Return the next rows of ``stream`` with a seq above ``after``, as many as one message
+        holds; none when there are none."""
+        with _mapped():
+            return self._load_batch(stream, after)
+
+    def apply_ack(self, ack: Ack) -> int:
+        """Forget the rows that ``ack`` covers; return how many they were."""
+        covered = "FROM row WHERE stream = ? AND seq <= ? AND last <= ?"
+        key = (ack.stream, ack.upto, ack.upto)
+        with self._transaction():
+            removed, size = self._measure(covered, key)
+            self._db.execute(f"DELETE {covered}", key)
+            if ack.stream != self.stream:
+                self._db.execute(
+                    "DELETE FROM stream WHERE name = ? AND NOT EXISTS"
+                    " (SELECT 1 FROM row WHERE row.stream = stream.name)",
+                    (ack.stream,),
+                )
+        self._rows -= removed
+        self._bytes -= size
+        return removed
 
     def _claim(self, key: str) -> bool:
         claimed = self._db.execute("INSERT OR IGNORE INTO once (key) VALUES (?)", (key,)).rowcount == 1
@@ -101,33 +154,33 @@ class Outbox:
             )
         return claimed
 
-    def _insert(self, row: AnyRow) -> int:
+    def _insert(self, row: AnyRow, kind: Kind) -> int:
         payload = encode_row(row)
         cursor = self._db.execute(
             "INSERT INTO row (stream, last, kind, payload) VALUES (?, 0, ?, ?)",
-            (self.stream, "sample" if isinstance(row, Sample) else "event", payload),
+            (self.stream, kind.value, payload),
         )
         seq = cursor.lastrowid
         self._db.execute("UPDATE row SET last = seq WHERE seq = ?", (seq,))
         self._db.execute("INSERT OR IGNORE INTO stream VALUES (?, ?)", (self.stream, seq))
         return len(payload)
 
-    def streams(self) -> list[str]:
-        """Streams that have rows, oldest first."""
-        query = (
-            "SELECT name FROM stream WHERE EXISTS (SELECT 1 FROM row WHERE row.stream = stream.name)"
-            " ORDER BY start"
-        )
-        return [stream for (stream,) in self._db.execute(query)]
+    def _added(self, sizes: Sequence[int]) -> None:
+        self._rows += len(sizes)
+        self._bytes += sum(sizes)
+        if self._rows > self._limits.rows or self._bytes > self._limits.bytes:
+            try:
+                self._thin()
+            except OutboxError as exc:  # the rows are stored: it is thinned with the next one
+                log.warning("the outbox could not be thinned out: %s", exc.message)
 
-    def load_batch(self, stream: str, after: int = 0) -> TelemetryBatch | None:
-        """Return the next rows of ``stream`` with a seq above ``after``, as many as one message
-        holds; none when there are none."""
+    def _load_batch(self, stream: str, after: int) -> TelemetryBatch | None:
         (oldest,) = self._db.execute("SELECT min(seq) FROM row WHERE stream = ?", (stream,)).fetchone()
         if oldest is None:
             return None
         newest = "SELECT last FROM row WHERE stream = ? ORDER BY seq DESC LIMIT 1"
         (head,) = self._db.execute(newest, (stream,)).fetchone()
+        (start,) = self._db.execute("SELECT start FROM stream WHERE name = ?", (stream,)).fetchone()
         rows: list[msgspec.Raw] = []
         room = TELEMETRY_BYTES - _ENVELOPE_BYTES
         first = last = 0
@@ -141,75 +194,81 @@ class Outbox:
             first, last = first or seq, row_last
         if not rows:
             return None
-        (start,) = self._db.execute("SELECT start FROM stream WHERE name = ?", (stream,)).fetchone()
         return TelemetryBatch(
-            stream=stream, start=start, oldest=oldest, head=head, first=first, last=last, rows=tuple(rows)
+            stream=stream,
+            start=start,
+            oldest=oldest,
+            head=head,
+            first=first,
+            last=last,
+            rows=tuple(rows),
+            outbox=self.name,
         )
 
-    def apply_ack(self, ack: Ack) -> int:
-        """Forget the rows that ``ack`` covers; return how many they were."""
-        covered = "FROM row WHERE stream = ? AND seq <= ? AND last <= ?"
-        key = (ack.stream, ack.upto, ack.upto)
-        try:
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                sizes = f"SELECT count(*), coalesce(sum(length(payload)), 0) {covered}"
-                removed, size = self._db.execute(sizes, key).fetchone()
-                self._db.execute(f"DELETE {covered}", key)
-                if ack.stream != self.stream:
-                    self._db.execute(
-                        "DELETE FROM stream WHERE name = ? AND NOT EXISTS"
-                        " (SELECT 1 FROM row WHERE row.stream = stream.name)",
-                        (ack.stream,),
-                    )
-        except sqlite3.Error as exc:
-            raise _map(exc) from exc
-        self._rows -= removed
-        self._bytes -= size
-        return int(removed)
-
-    def _count(self) -> tuple[int, int]:
-        rows, size = self._db.execute(
-            "SELECT count(*), coalesce(sum(length(payload)), 0) FROM row"
-        ).fetchone()
-        return rows, size
+    def _measure(self, what: str, key: tuple[object, ...]) -> tuple[int, int]:
+        query = f"SELECT count(*), coalesce(sum(length(payload)), 0) {what}"
+        rows, size = self._db.execute(query, key).fetchone()
+        return int(rows), int(size)
 
     def _thin(self) -> None:
-        """Replace the oldest samples by tombstones, one for each unbroken run within a stream."""
-        try:
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._thin_oldest()
-        except sqlite3.Error as exc:
-            raise _map(exc) from exc
-        self._rows, self._bytes = self._count()
+        """Replace the oldest rows of the first kind that there is by tombstones, one for each unbroken
+        run within a stream."""
+        with self._transaction():
+            found = (self._find_oldest(kind) for kind in THINNED)
+            change = [self._bury(run) for run in _split_runs(next(filter(None, found), []))]
+        self._rows += sum(rows for rows, _ in change)
+        self._bytes += sum(size for _, size in change)
 
-    def _thin_oldest(self) -> None:
-        query = (
-            "SELECT seq, last, stream, payload FROM row WHERE kind IN ('sample', 'tombstone')"
-            " ORDER BY seq LIMIT ?"
-        )
-        run: list[tuple[int, int, str, bytes]] = []
-        for row in self._db.execute(query, (self._limits.thin_rows,)).fetchall():
-            if run and (row[0] != run[-1][1] + 1 or row[2] != run[-1][2]):
-                self._bury(run)
-                run = []
-            run.append(row)
-        self._bury(run)
+    def _find_oldest(self, kind: Kind) -> list[tuple[int, str]]:
+        query = "SELECT seq, stream FROM row WHERE kind = ? ORDER BY seq LIMIT ?"
+        return self._db.execute(query, (kind.value, self._limits.thin_rows)).fetchall()
 
-    def _bury(self, run: list[tuple[int, int, str, bytes]]) -> None:
-        if not run:
-            return
-        first, last, stream = run[0][0], run[-1][1], run[0][2]
-        stamp = msgspec.json.decode(run[-1][3], type=_Stamp)
-        tombstone = Tombstone(
-            seq=first, last=last, boot_id=stamp.boot_id, boot_ms=stamp.boot_ms, wall_ms=stamp.wall_ms
+    def _bury(self, run: tuple[int, int, str]) -> tuple[int, int]:
+        """Replace a run, and the tombstones beside it, by one; return the change in rows and bytes."""
+        first, last, stream = run
+        beside = "SELECT {} FROM row WHERE kind = 'tombstone' AND stream = ? AND {} = ?"
+        for (before,) in self._db.execute(beside.format("seq", "last"), (stream, first - 1)).fetchall():
+            first = before
+        for (after,) in self._db.execute(beside.format("last", "seq"), (stream, last + 1)).fetchall():
+            last = after
+        where = "FROM row WHERE seq BETWEEN ? AND ?"
+        rows, size = self._measure(where, (first, last))
+        newest = f"SELECT payload {where} ORDER BY seq DESC LIMIT 1"
+        (payload,) = self._db.execute(newest, (first, last)).fetchone()
+        self._db.execute(f"DELETE {where}", (first, last))
+        stamp = msgspec.json.decode(payload, type=_Stamp)
+        tombstone = encode_row(
+            Tombstone(
+                seq=first, last=last, boot_id=stamp.boot_id, boot_ms=stamp.boot_ms, wall_ms=stamp.wall_ms
+            )
         )
-        self._db.execute("DELETE FROM row WHERE seq BETWEEN ? AND ?", (first, last))
         self._db.execute(
             "INSERT INTO row (seq, stream, last, kind, payload) VALUES (?, ?, ?, 'tombstone', ?)",
-            (first, stream, last, encode_row(tombstone)),
+            (first, stream, last, tombstone),
         )
+        return 1 - rows, len(tombstone) - size
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Commit at the end of the block, or undo everything and raise `OutboxError`."""
+        with _mapped(), self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+
+
+def _kind(row: AnyRow) -> Kind:
+    return Kind.SAMPLE if isinstance(row, Sample) else Kind.EVENT
+
+
+def _split_runs(rows: Sequence[tuple[int, str]]) -> list[tuple[int, int, str]]:
+    """Return (first, last, stream) of each run of consecutive numbers within a stream."""
+    runs: list[tuple[int, int, str]] = []
+    for seq, stream in rows:
+        if runs and runs[-1][1:] == (seq - 1, stream):
+            runs[-1] = (runs[-1][0], seq, stream)
+        else:
+            runs.append((seq, seq, stream))
+    return runs
 
 
 class _Stamp(msgspec.Struct):
@@ -253,6 +312,17 @@ def _set_aside(path: Path, cause: sqlite3.DatabaseError) -> Path:
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     return aside
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
+    """Map what goes wrong with the database or a row to `OutboxError`, in one place."""
+    try:
+        yield
+    except sqlite3.Error as exc:
+        raise _map(exc) from exc
+    except (MessageError, UnicodeError) as exc:
+        raise OutboxError(f"a telemetry row cannot be written down: {exc}", code="outbox.row") from exc
 
 
 def _map(exc: sqlite3.Error) -> OutboxError:

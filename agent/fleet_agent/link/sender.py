@@ -4,11 +4,14 @@ One batch of a stream is in flight at a time, streams one after the other: the c
 in order only, and a batch carries many. No answer within the time-out: it is sent again.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from fleet_shared.messages.telemetry import Ack, TelemetryBatch
+
+log = logging.getLogger(__name__)
 
 RESEND_AFTER_S: Final = 10.0
 
@@ -45,10 +48,14 @@ class Sender:
         return None
 
     def apply_ack(self, ack: Ack) -> int:
-        """Forget what is acknowledged, and let the next batch go; return the rows removed."""
+        """Forget what is acknowledged, and let the next batch go; return the rows removed. While the
+        outbox cannot be written it raises, and the batch is sent again in its time."""
+        removed = self.rows.apply_ack(ack)
         if ack.stream == self._stream:
             self._stream = None
-        return self.rows.apply_ack(ack)
+        for rejected in ack.rejected:
+            log.warning("the controller refused telemetry row %d: %s", rejected.seq, rejected.code)
+        return removed
 
     def reset(self) -> None:
         """Forget what is in flight: the connection is a new one."""

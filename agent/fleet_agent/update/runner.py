@@ -224,7 +224,7 @@ class UpdateRunner:
             try:
                 self.post(JobDone(job, event, effect()))
             except FleetError as exc:
-                failure = Failure(code=exc.code, message=exc.message, hint=exc.hint)
+                failure = Failure.of(exc)
                 self.post(JobDone(job, UpdateEvent.FAILED, failure=failure))
             except Exception as exc:  # the guard of the thread: an update must end, whatever happens
                 log.exception("the update failed")

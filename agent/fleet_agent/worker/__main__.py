@@ -66,7 +66,7 @@ def main() -> int:
         control.say(_prove(engine))
     except WorkerError as exc:
         test = exc.test if isinstance(exc, SelfTestFailed) else None
-        failure = Failure(code=exc.code, message=exc.message, hint=exc.hint)
+        failure = Failure.of(exc)
         control.say(Failed(failure=failure, self_test=test))
         return 1
     return _obey(control, spec, engine)

@@ -42,7 +42,7 @@ class Blobs:
                 self._check_right(transaction, device, fetch)
             self.info(fetch.sha256)
         except CloudError as exc:
-            failure = Failure(code=exc.code, message=exc.message, hint=exc.hint)
+            failure = Failure.of(exc)
             return Chunk(request=fetch.request, sha256=fetch.sha256, failure=failure)
         url = self.store.presigned_url(fetch.sha256, BLOB_URL_LIFE_S)
         if url is None:

@@ -4,20 +4,20 @@ A device asks for a blob of its own assignment by digest, and gets a URL that li
 time, or a failure. ``request`` ties the answer to the question.
 """
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from fleet_shared.limits import CHUNK_BYTES, FETCH_BYTES
 from fleet_shared.messages.reported import Failure
 from fleet_shared.names import AssignmentId, Digest
-from fleet_shared.wire import Document
+from fleet_shared.wire import WORD, Document, Word
 
 
 class Fetch(Document, frozen=True, kw_only=True):
     LIMIT_BYTES: ClassVar[int] = FETCH_BYTES
 
-    request: str
-    assignment: AssignmentId
-    sha256: Digest
+    request: Word
+    assignment: Annotated[AssignmentId, WORD]
+    sha256: Annotated[Digest, WORD]
 
 
 class Chunk(Document, frozen=True, kw_only=True):

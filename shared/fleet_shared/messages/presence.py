@@ -7,11 +7,11 @@ an older connection does not declare a device offline that is back already.
 from typing import ClassVar
 
 from fleet_shared.limits import PRESENCE_BYTES
-from fleet_shared.wire import Document
+from fleet_shared.wire import Document, Word
 
 
 class Presence(Document, frozen=True, kw_only=True):
     LIMIT_BYTES: ClassVar[int] = PRESENCE_BYTES
 
-    session: str
+    session: Word
     online: bool

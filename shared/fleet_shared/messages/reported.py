@@ -3,14 +3,15 @@
 It is a picture, overwritten by the next one; what must not be lost is an event.
 """
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 
-from fleet_shared.limits import REPORTED_BYTES
+from fleet_shared.errors import FleetError
+from fleet_shared.limits import FAILURE_CHARS, REPORTED_BYTES
 from fleet_shared.messages.update import UpdateState
 from fleet_shared.names import AssignmentId, Digest, ModelName, VariantName
-from fleet_shared.wire import Document
+from fleet_shared.wire import WORD, Count, Document, Word, clip
 
 
 class RuntimeFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,9 +29,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     machine: str
     os: str
     python: str
-    cpu_count: int
-    memory_bytes: int
-    disk_bytes: int
+    cpu_count: Count
+    memory_bytes: Count
+    disk_bytes: Count
     hardware: str = ""
     runtimes: tuple[RuntimeFact, ...] = ()
     encodings: tuple[str, ...] = ()
@@ -48,29 +49,38 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """Why something ended badly: a stable code, plain words, what to do."""
+    """Why something ended badly: a stable code, plain words, what to do. Texts are clipped to
+    `FAILURE_CHARS`: a failure always fits its message."""
 
     code: str
     message: str
     hint: str = ""
 
+    def __post_init__(self) -> None:
+        for field in self.__struct_fields__:
+            msgspec.structs.force_setattr(self, field, clip(getattr(self, field), FAILURE_CHARS))
+
+    @classmethod
+    def of(cls, error: FleetError) -> "Failure":
+        return cls(code=error.code, message=error.message, hint=error.hint)
+
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """Where the newest assignment stands. Bytes are those of the encoded blobs."""
 
-    assignment: AssignmentId
+    assignment: Annotated[AssignmentId, WORD]
     state: UpdateState
-    bytes_done: int = 0
-    bytes_total: int = 0
+    bytes_done: Count = 0
+    bytes_total: Count = 0
     failure: Failure | None = None
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, order=True):
     """Compares desired documents: key epoch, then generation, then serial."""
 
-    key_epoch: int = 0
-    generation: int = 0
-    serial: int = 0
+    key_epoch: Count = 0
+    generation: Count = 0
+    serial: Count = 0
 
 
 class Reported(Document, frozen=True, kw_only=True):
@@ -78,7 +88,7 @@ class Reported(Document, frozen=True, kw_only=True):
 
     LIMIT_BYTES: ClassVar[int] = REPORTED_BYTES
 
-    session: str
+    session: Word
     facts: Facts
     accepted: Order = Order()
     active: Running | None = None

@@ -6,7 +6,7 @@ starts and what the outbox still holds, so that the cloud can tell "not here yet
 batch and waits) from "gone for ever" (it counts the rows as lost and goes on).
 """
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -14,7 +14,7 @@ from fleet_shared.errors import MessageError
 from fleet_shared.limits import ACK_BYTES, ROW_BYTES, ROWS_PER_BATCH, TELEMETRY_BYTES
 from fleet_shared.messages.reported import Failure
 from fleet_shared.names import AssignmentId
-from fleet_shared.wire import Document, OpenEnum
+from fleet_shared.wire import WORD, Count, Document, OpenEnum, Word
 
 
 class Clock(OpenEnum):
@@ -36,10 +36,10 @@ class Source(OpenEnum):
 class Row(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """Base of all rows. ``wall_ms`` is none while the device does not know the time."""
 
-    seq: int
+    seq: Count
     boot_id: str
-    boot_ms: int
-    wall_ms: int | None = None
+    boot_ms: Count
+    wall_ms: Count | None = None
     clock: Clock = Clock.UNKNOWN
 
     @property
@@ -56,27 +56,29 @@ class Sample(Row, frozen=True, kw_only=True, tag="sample"):
 
     source: Source
     values: dict[str, float]
-    classes: dict[str, int] = {}
+    classes: dict[str, Count] = {}
     model: str | None = None
     version: str | None = None
     variant: str | None = None
     runtime: str | None = None
-    window_ms: int = 0
+    window_ms: Count = 0
 
 
 class Event(Row, frozen=True, kw_only=True, tag="event"):
     """One thing that happened. ``name`` is dotted: ``update.succeeded``, ``desired.refused``."""
 
-    name: str
-    assignment: AssignmentId | None = None
+    name: Word
+    assignment: Annotated[AssignmentId, WORD] | None = None
     failure: Failure | None = None
-    detail: dict[str, str | int | float | bool | None] = {}
+    detail: dict[
+        str, str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float | bool | None
+    ] = {}
 
 
 class Tombstone(Row, frozen=True, kw_only=True, tag="tombstone"):
     """Rows ``seq`` to ``last`` were thinned out on the device by policy."""
 
-    last: int
+    last: Count
     reason: str = "thinned"
 
     @property
@@ -92,18 +94,20 @@ class TelemetryBatch(Document, frozen=True, kw_only=True):
 
     ``start`` is the stream's first seq; ``oldest`` the lowest seq that the outbox still holds
     for it; ``head`` the highest that it has ever given out; ``first`` and ``last`` the range
-    that this batch covers.
+    that this batch covers. ``outbox`` names the file that the rows come from: a device has one, so
+    what another file held and did not send is lost.
     """
 
     LIMIT_BYTES: ClassVar[int] = TELEMETRY_BYTES
 
-    stream: str
-    start: int
-    oldest: int
-    head: int
-    first: int
-    last: int
+    stream: Word
+    start: Count
+    oldest: Count
+    head: Count
+    first: Count
+    last: Count
     rows: tuple[msgspec.Raw, ...]
+    outbox: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.:-]{0,64}\Z")] = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.start <= self.oldest <= self.first <= self.last <= self.head:

@@ -70,6 +70,10 @@ SAMPLES: dict[str, Document] = {
         stream="st", start=1, oldest=7, head=20, first=7, last=20,
         rows=tuple(msgspec.Raw(encode_row(row)) for row in ROWS),
     ),
+    "telemetry-2": TelemetryBatch(
+        stream="st", start=1, oldest=7, head=20, first=7, last=20, outbox="ob",
+        rows=tuple(msgspec.Raw(encode_row(row)) for row in ROWS),
+    ),
     "ack": Ack(stream="st", upto=20, rejected=(Rejection(seq=8, code="telemetry.row.invalid"),)),
     "fetch": Fetch(request="r", assignment=ASSIGNMENT, sha256=DIGEST),
     "chunk": Chunk(request="r", sha256=DIGEST, url="/api/v1/blobs/x", life_s=300),
