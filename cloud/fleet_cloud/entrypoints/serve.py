@@ -18,6 +18,7 @@ from fleet_cloud.errors import SettingsError
 from fleet_cloud.settings import Settings, mask_url
 
 RELEASE_REFRESH_S = 3600.0
+PRESENCE_CHECK_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +92,13 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         publisher.wake()
 
     ticker = Loop("tick", tick)
-    publisher = Loop(
-        "publish",
-        Publisher(controller.uow, lambda t, p, retain: gateway.publish(t, p, retain=retain)).turn,
-    )
+
+    def give_up_silent() -> float:
+        if gateway.connected_ms is not None:
+            controller.observe.give_up_silent(gateway.connected_ms)
+        return PRESENCE_CHECK_S
+
+    publisher = Loop("publish", Publisher(controller.uow, gateway.publish).turn)
     ingest = Ingest(
         gateway.incoming,
         controller.topics,
@@ -102,8 +106,15 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         controller.blobs,
         answer=lambda topic, payload: _answer(controller, topic, payload),
         changed=wake,
+        catch_up=gateway.catch_up,
     )
-    loops = [ticker, publisher, Loop("ingest", ingest.turn), Loop("releases", refresh)]
+    loops = [
+        ticker,
+        publisher,
+        Loop("ingest", ingest.turn),
+        Loop("releases", refresh),
+        Loop("presence", give_up_silent),
+    ]
     for loop in loops:
         loop.start()
     try:

@@ -1,10 +1,11 @@
 """The repositories: rows to frozen dataclasses and back, over one connection."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Set as AbstractSet
+from typing import Any, Final, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, Table, and_, delete, func, insert, or_, select, update
 
 from fleet_cloud.adapters.db import tables
 from fleet_cloud.domain.device import Device
@@ -27,6 +28,9 @@ from fleet_shared.version import Version
 
 T = TypeVar("T")
 
+IN_MAX: Final = 500
+"""Values of one IN list."""
+
 
 def write_json(value: object) -> str:
     return msgspec.json.encode(value).decode()
@@ -44,18 +48,58 @@ def upsert(connection: Connection, table: Table, key: Mapping[str, Any], values:
     connection.execute(insert(table).values(**key, **values))
 
 
+def locking(query: Select[Any]) -> Select[Any]:
+    """Return ``query`` holding its rows until the end of the transaction.
+
+    Foreign keys to them may still be written (FOR NO KEY UPDATE); SQLite has one writer anyway.
+    """
+    return query.with_for_update(key_share=True)
+
+
 class DeviceTable:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def get(self, device: DeviceId) -> Device | None:
-        row = self._connection.execute(
-            select(tables.device).where(tables.device.c.id == device)
-        ).one_or_none()
-        return None if row is None else _device(row)
+        return self._one(select(tables.device).where(tables.device.c.id == device))
+
+    def lock(self, device: DeviceId) -> Device | None:
+        return self._one(locking(select(tables.device).where(tables.device.c.id == device)))
+
+    def add(self, device: Device) -> None:
+        self._connection.execute(insert(tables.device).values(id=device.id, **self._values(device)))
 
     def put(self, device: Device) -> None:
-        values = {
+        upsert(self._connection, tables.device, {"id": device.id}, self._values(device))
+
+    def many(self, devices: Sequence[DeviceId]) -> Sequence[Device]:
+        found: list[Device] = []
+        for start in range(0, len(devices), IN_MAX):
+            query = select(tables.device).where(tables.device.c.id.in_(devices[start : start + IN_MAX]))
+            found += [_device(row) for row in self._connection.execute(query)]
+        return found
+
+    def seen(self, device: DeviceId, now_ms: int) -> None:
+        t = tables.device
+        self._connection.execute(update(t).where(t.c.id == device).values(last_seen_ms=now_ms))
+
+    def give_up_silent(self, heard_before_ms: int) -> int:
+        t = tables.device
+        silent = update(t).where(t.c.online, t.c.last_seen_ms < heard_before_ms).values(online=False)
+        return self._connection.execute(silent).rowcount
+
+    def count(self) -> tuple[int, int]:
+        t = tables.device
+        query = select(func.count().filter(t.c.online), func.count())
+        online, total = self._connection.execute(query.select_from(t)).one()
+        return int(online), int(total)
+
+    def _one(self, query: Select[Any]) -> Device | None:
+        row = self._connection.execute(query).one_or_none()
+        return None if row is None else _device(row)
+
+    def _values(self, device: Device) -> dict[str, Any]:
+        return {
             "enrolled_ms": device.enrolled_ms,
             "public_key_sha256": device.public_key_sha256,
             "labels": write_json(dict(device.labels)),
@@ -64,7 +108,6 @@ class DeviceTable:
             "last_seen_ms": device.last_seen_ms,
             "reported": None if device.reported is None else write_json(device.reported),
         }
-        upsert(self._connection, tables.device, {"id": device.id}, values)
 
     def page(self, after: DeviceId | None, limit: int) -> Sequence[Device]:
         query = select(tables.device).order_by(tables.device.c.id).limit(limit)
@@ -225,15 +268,30 @@ class RolloutTable:
     def set_state(self, rollout: RolloutId, state: RolloutState) -> None:
         self._connection.execute(update(self._t).where(self._t.c.id == rollout).values(state=state.value))
 
-    def running(self, limit: int) -> Sequence[Rollout]:
+    def running(self, after: Rollout | None, limit: int) -> Sequence[Rollout]:
         query = select(self._t).where(self._t.c.state == RolloutState.RUNNING.value)
+        if after is not None:
+            query = query.where(is_later(after))
         return self._many(query.order_by(self._t.c.created_ms, self._t.c.id).limit(limit))
+
+    def count_running(self) -> int:
+        query = select(func.count()).where(self._t.c.state == RolloutState.RUNNING.value)
+        return int(self._connection.execute(query).scalar_one())
 
     def page(self, limit: int) -> Sequence[Rollout]:
         return self._many(select(self._t).order_by(self._t.c.created_ms.desc()).limit(limit))
 
     def _many(self, query: Any) -> Sequence[Rollout]:
         return [_rollout(row) for row in self._connection.execute(query)]
+
+
+def is_later(rollout: Rollout) -> Any:
+    """The condition on the table of rollouts that one was recorded after ``rollout``."""
+    t = tables.rollout
+    return or_(
+        t.c.created_ms > rollout.created_ms,
+        and_(t.c.created_ms == rollout.created_ms, t.c.id > rollout.id),
+    )
 
 
 def _rollout(row: Row[Any]) -> Rollout:
@@ -256,8 +314,10 @@ class AssignmentTable:
         self._t = tables.assignment
 
     def get(self, assignment: AssignmentId) -> Assignment | None:
-        row = self._connection.execute(select(self._t).where(self._t.c.id == assignment)).one_or_none()
-        return None if row is None else _assignment(row)
+        return self._one(select(self._t).where(self._t.c.id == assignment))
+
+    def lock(self, assignment: AssignmentId) -> Assignment | None:
+        return self._one(locking(select(self._t).where(self._t.c.id == assignment)))
 
     def put(self, assignment: Assignment) -> None:
         before = self.get(assignment.id)
@@ -294,9 +354,21 @@ class AssignmentTable:
         query = select(self._t).where(self._t.c.rollout == rollout).order_by(self._t.c.device)
         return [_assignment(row) for row in self._connection.execute(query)]
 
-    def open_of_device(self, device: DeviceId) -> Sequence[Assignment]:
+    def lock_open_of_device(self, device: DeviceId) -> Sequence[Assignment]:
         query = select(self._t).where(self._t.c.device == device, self._t.c.is_open)
-        return [_assignment(row) for row in self._connection.execute(query)]
+        return [_assignment(row) for row in self._connection.execute(locking(query))]
+
+    def overtaken(self, rollout: Rollout) -> AbstractSet[DeviceId]:
+        query = (
+            select(self._t.c.device)
+            .join(tables.rollout, tables.rollout.c.id == self._t.c.rollout)
+            .where(is_later(rollout), self._t.c.manifest.is_not(None))
+        )
+        return {DeviceId(device) for (device,) in self._connection.execute(query)}
+
+    def _one(self, query: Select[Any]) -> Assignment | None:
+        row = self._connection.execute(query).one_or_none()
+        return None if row is None else _assignment(row)
 
     def count_by_state(self) -> Mapping[AssignmentState, int]:
         query = select(self._t.c.state, func.count()).group_by(self._t.c.state)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
-from fleet_cloud.adapters.db.engine import mapped_errors
+from fleet_cloud.adapters.db.engine import mapped_errors, reading
 from fleet_cloud.adapters.db.repositories import (
     AssignmentTable,
     DesiredTable,
@@ -43,3 +43,8 @@ class DatabaseUnitOfWork:
     def begin(self) -> Iterator[Transaction]:
         with mapped_errors(self._engine), self._engine.begin() as connection:
             yield DatabaseTransaction(connection)
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        with mapped_errors(self._engine), self._engine.connect() as connection:
+            yield DatabaseTransaction(reading(connection))
