@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import Connection, Row, func, insert, select
 
 from fleet_cloud.adapters.db import tables
-from fleet_cloud.adapters.db.repositories import locking, upsert, write_json
+from fleet_cloud.adapters.db.rows import locking, upsert, write_json
 from fleet_cloud.domain.stream import StreamState
 from fleet_cloud.services.ports import Received, TelemetryTotals
 from fleet_shared.messages.telemetry import AnyRow, Event, Sample
