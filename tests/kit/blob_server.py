@@ -98,7 +98,7 @@ def content(body: bytes, announced: int | None = None) -> Answer:
 def blob_server(body: bytes) -> Iterator[BlobServer]:
     state = BlobServer(body)
 
-    class Scripted(Handler):
+    class Scripted(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             state.answer(self)
 
