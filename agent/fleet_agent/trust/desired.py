@@ -18,7 +18,6 @@ from fleet_shared.messages.desired import UNDERSTOOD, Desired, RunEntry
 from fleet_shared.names import DeviceId, digest_of
 from fleet_shared.wire import decode
 
-
 DAY_MS: Final = 24 * 3600 * 1000
 AHEAD_MAX_MS: Final = DAY_MS
 
