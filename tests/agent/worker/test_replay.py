@@ -1,11 +1,13 @@
 """Replaying a source: its troubles are told, and are not the model's."""
 
 import threading
+from collections import Counter
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fleet_agent.errors import WorkerError
 from fleet_agent.worker.engine import Engine
@@ -13,7 +15,9 @@ from fleet_agent.worker.protocol import FromWorker, SourceFailed, SourceSpec
 from fleet_agent.worker.replay import replay
 from fleet_agent.worker.statistics import Statistics
 from fleet_shared.messages.reported import Failure
-from tests.kit.engine import hold, load_engine, write_slot
+from tests.kit.engine import hold, load_engine, package_of, write_slot
+from tests.kit.packages import LABELS
+from tests.kit.tiny_model import make_image_classifier
 
 
 @pytest.fixture
@@ -43,6 +47,29 @@ def test_every_sample_is_inferred_and_compared_with_its_label(
     window = statistics.take()
     assert (window.requests, window.errors, window.labelled) == (5, 0, 5)
     assert told == []
+
+
+def test_images_are_scaled_inferred_and_labelled_by_their_folder(
+    tmp_path: Path, statistics: Statistics
+) -> None:
+    slot = write_slot(
+        tmp_path / "slot", package_of(make_image_classifier(4, 6, 1), [(1, 4, 6, 1)], colour="grey")
+    )
+    engine = load_engine(slot, statistics)
+    for name, value in (("a", 0), ("b", 128), ("c", 255)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        Image.new("RGB", (12, 8), (value, value, value)).save(tmp_path / "images" / name / "1.png")
+    told: list[Failure] = []
+    replay(engine, source(tmp_path / "images"), threading.Event(), told.append)
+    window = statistics.take()
+    assert told == []
+    assert (window.requests, window.errors, window.labelled) == (3, 0, 3)
+    expected = [
+        LABELS[int(engine.infer([np.full((1, 4, 6, 1), value / 255, np.float32)])[0].argmax())]
+        for value in (0, 128, 255)
+    ]
+    assert window.classes == Counter(expected)
+    assert window.correct == sum(a == b for a, b in zip(expected, "abc", strict=True))
 
 
 @pytest.mark.parametrize("trouble", ["missing", "damaged", "shape", "empty"])
