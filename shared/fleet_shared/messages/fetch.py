@@ -21,7 +21,8 @@ class Fetch(Document, frozen=True, kw_only=True):
 
 
 class Chunk(Document, frozen=True, kw_only=True):
-    """``life_s`` counts from the sending: a device need not know the time."""
+    """``life_s`` counts from the sending: a device need not know the time. ``retry``: the failure is
+    a passing one (the store is away), and the device may ask again."""
 
     LIMIT_BYTES: ClassVar[int] = CHUNK_BYTES
 
@@ -30,3 +31,4 @@ class Chunk(Document, frozen=True, kw_only=True):
     url: str | None = None
     life_s: int = 0
     failure: Failure | None = None
+    retry: bool = False
