@@ -100,7 +100,7 @@ class Installer:
         wanted = {carried.encoded.sha256 for carried in plan}
         if self.downloads.is_dir():
             for file in self.downloads.iterdir():
-                if file.name.removesuffix(".part") not in wanted:
+                if file.name.removesuffix(".part").removesuffix(".etag") not in wanted:
                     file.unlink()
 
     def _check_room(self, plan: list[Carried]) -> None:

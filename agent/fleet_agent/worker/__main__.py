@@ -14,7 +14,7 @@ import msgspec
 import psutil
 
 from fleet_agent.errors import WorkerError
-from fleet_agent.runtimes.port import load_runtime
+from fleet_agent.runtimes.loading import load_runtime
 from fleet_agent.worker.control import Control
 from fleet_agent.worker.engine import Engine, SelfTestFailed
 from fleet_agent.worker.oip import Protocol
