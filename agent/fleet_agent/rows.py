@@ -1,13 +1,21 @@
 """Telemetry rows from what happened on the device. ``seq`` is given by the outbox."""
 
+from collections import Counter
+from typing import Final
+
 from fleet_agent.telemetry.clock import Stamp
 from fleet_agent.update.record import UpdateRecord
 from fleet_agent.worker.protocol import Stats
+from fleet_shared.limits import CLASS_CHARS, CLASSES_PER_SAMPLE
 from fleet_shared.messages.reported import Failure, Running
 from fleet_shared.messages.telemetry import Event, Sample, Source
 from fleet_shared.names import AssignmentId
+from fleet_shared.wire import clip
 
 Detail = dict[str, str | int | float | bool | None]
+
+OTHER: Final = "other"
+"""The classes of a sample that are not among its most frequent ones, summed."""
 
 
 def host_row(stamp: Stamp, values: dict[str, float]) -> Sample:
@@ -45,13 +53,26 @@ def model_row(stamp: Stamp, running: Running, stats: Stats) -> Sample:
         clock=stamp.clock,
         source=Source.MODEL,
         values=counted | {name: value for name, value in optional.items() if value is not None},
-        classes=stats.classes,
+        classes=bound_classes(stats.classes),
         model=running.model,
         version=running.version,
         variant=running.variant,
         runtime=running.runtime,
         window_ms=stats.window_ms,
     )
+
+
+def bound_classes(counts: dict[str, int]) -> dict[str, int]:
+    """Return ``counts`` as a row can hold it: the most frequent classes, names clipped, the rest as
+    `OTHER`. No count is lost."""
+    named: Counter[str] = Counter()
+    for name, count in counts.items():
+        named[clip(name, CLASS_CHARS)] += count
+    if len(named) <= CLASSES_PER_SAMPLE:
+        return dict(named)
+    others = named.pop(OTHER, 0)
+    kept = dict(named.most_common(CLASSES_PER_SAMPLE - 1))
+    return kept | {OTHER: others + sum(named.values()) - sum(kept.values())}
 
 
 def event_row(

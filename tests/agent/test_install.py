@@ -85,7 +85,7 @@ def test_what_is_there_already_is_not_fetched_and_what_belongs_to_nobody_goes(tm
 def test_a_verified_slot_holds_the_plain_files(tmp_path: Path) -> None:
     put(tmp_path, PACKED, GOLDEN)
     one = installer(tmp_path)
-    one.verify(entry(), manifest())
+    one.verify(entry(), manifest(), threading.Event())
     slot = one.slots.path(digest_of(manifest()))
     assert (slot / "model.tflite").read_bytes() == MODEL
     assert (slot / "golden.npz").read_bytes() == GOLDEN
@@ -97,7 +97,7 @@ def test_a_damaged_encoding_leaves_no_slot(tmp_path: Path) -> None:
     put(tmp_path, other, GOLDEN)
     one = installer(tmp_path)
     with pytest.raises(SlotError) as caught:
-        one.verify(entry(other), manifest())
+        one.verify(entry(other), manifest(), threading.Event())
     assert caught.value.code == "transfer.digest"
     assert list((tmp_path / "slots").iterdir()) == []
 
@@ -109,5 +109,5 @@ def test_damaged_pointers_are_an_error_and_missing_ones_are_none(tmp_path: Path)
     with pytest.raises(AgentError) as caught:
         slots.load_pointers()
     assert caught.value.code == "slot.pointers"
-    assert slots.set_pointers_aside().exists()
+    assert slots.set_aside().exists()
     assert slots.load_pointers() == Pointers()

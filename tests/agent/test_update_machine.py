@@ -68,6 +68,8 @@ def test_the_resume_map_is_total_and_only_the_pointer_settles_a_switch() -> None
     assert resume_state(S.SWITCHING, switched=True) is S.SOAKING
     assert resume_state(S.SWITCHING, switched=False) is S.DOWNLOADING
     assert resume_state(S.UNKNOWN, switched=False) is S.ROLLING_BACK
+    assert resume_state(S.SOAKING, switched=True) is S.SOAKING
+    assert resume_state(S.SOAKING, switched=False) is S.ROLLING_BACK
     for state in FINAL_STATES:
         assert resume_state(state, switched=True) is state
     assert all(target in S for target in TRANSITIONS.values())
