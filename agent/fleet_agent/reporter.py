@@ -24,8 +24,10 @@ class Reporter:
     _last: Reported | None = None
     _at_s: float | None = None
 
-    def soon(self, now_s: float) -> None:
-        if self._at_s is None:
+    def soon(self, now_s: float, *, at_once: bool = False) -> None:
+        if at_once:
+            self._at_s = now_s
+        elif self._at_s is None:
             self._at_s = now_s + REPORT_EVERY_S
 
     def is_due(self, now_s: float) -> bool:

@@ -6,7 +6,7 @@ from typing import Final
 from fleet_agent.telemetry.clock import Stamp
 from fleet_agent.update.record import UpdateRecord
 from fleet_agent.worker.protocol import Stats
-from fleet_shared.limits import CLASS_CHARS, CLASSES_PER_SAMPLE
+from fleet_shared.limits import CLASS_CHARS, CLASSES_PER_SAMPLE, FACT_CHARS
 from fleet_shared.messages.reported import Failure, Running
 from fleet_shared.messages.telemetry import Event, Sample, Source
 from fleet_shared.names import AssignmentId
@@ -97,19 +97,24 @@ def event_row(
 
 
 def outcome_row(stamp: Stamp, record: UpdateRecord) -> Event:
-    """The one outcome of an assignment, with its evidence."""
+    """The one outcome of an assignment, with its evidence. It always fits a row: one that could never be
+    stored would hold up every later assignment."""
+    detail: Detail = {
+        "model": record.entry.model,
+        "version": record.entry.version,
+        "variant": record.target.variant,
+        "runtime": record.target.runtime,
+        "seconds": (record.saved_ms - record.started_ms) / 1000,
+        "resumes": record.resumes,
+        **record.evidence,
+    }
     return event_row(
         stamp,
         f"update.{record.state.value}",
         failure=record.failure,
         assignment=record.entry.assignment,
         detail={
-            "model": record.entry.model,
-            "version": record.entry.version,
-            "variant": record.target.variant,
-            "runtime": record.target.runtime,
-            "seconds": (record.saved_ms - record.started_ms) / 1000,
-            "resumes": record.resumes,
-            **record.evidence,
+            name: clip(value, FACT_CHARS) if isinstance(value, str) else value
+            for name, value in detail.items()
         },
     )

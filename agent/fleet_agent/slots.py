@@ -59,6 +59,10 @@ class Slots:
         except OSError:
             return False
 
+    @property
+    def has_pointers(self) -> bool:
+        return self._file.exists()
+
     def load_pointers(self) -> Pointers:
         """Return the pointers; raise `SlotError` (``slot.pointers``) when the file is damaged."""
         try:

@@ -32,6 +32,7 @@ from fleet_shared.manifest import parse_manifest
 from fleet_shared.messages.fetch import Chunk, Fetch
 from fleet_shared.messages.reported import Facts, Failure, Order, Reported
 from fleet_shared.messages.telemetry import Ack
+from fleet_shared.messages.update import UpdateState
 from fleet_shared.topics import Channel
 from fleet_shared.wire import decode
 
@@ -93,6 +94,7 @@ class Supervisor:
     trust: Trust
     _sample_at_s: float = 0.0
     _changes_seen: int = 0
+    _state_seen: UpdateState | None = None
     _stopping: bool = False
 
     # -- the loop
@@ -158,17 +160,19 @@ class Supervisor:
     def _tick(self, now_s: float) -> None:
         if now_s >= self._sample_at_s:
             self._sample_at_s = now_s + self.settings.sample_interval_s
-            self.journal.host(read_host(self.paths.root))
+            self._sample()
         self.workers.tick(now_s)
         self.updates.tick()
         if self.updates.takes_another:
             self.intake.tick(now_s)
-        if self.updates.changed != self._changes_seen:
-            self._changes_seen = self.updates.changed
-            self.reporter.soon(now_s)
-        if self.uplink.online and self.reporter.is_due(now_s):
-            self._report()
+        self._report_changes(now_s)
         self.uplink.tick(now_s)
+
+    def _sample(self) -> None:
+        try:
+            self.journal.host(read_host(self.paths.root))
+        except OSError as exc:
+            log.error("the machine cannot be read: %s", exc)
 
     # -- link
 
@@ -192,6 +196,17 @@ class Supervisor:
                 self.intake.take(payload)
         except MessageError as exc:
             log.warning("a message on %s is dropped: %s", channel.value, exc.message)
+
+    def _report_changes(self, now_s: float) -> None:
+        """Report a changed state at once, so that it is there before the outcome; progress in its time."""
+        record = self.updates.record
+        state = None if record is None else record.state
+        if self.updates.changed != self._changes_seen:
+            self._changes_seen = self.updates.changed
+            self.reporter.soon(now_s, at_once=state is not self._state_seen)
+            self._state_seen = state
+        if self.uplink.online and self.reporter.is_due(now_s):
+            self._report()
 
     def _report(self) -> None:
         record, pointers = self.updates.record, self.updates.pointers
@@ -273,7 +288,9 @@ class Supervisor:
                 worker.serve()
             case Serving() if is_active:
                 self.updates.on_serving(assignment)
-            case Failed(failure=failure) if is_active or worker is self.workers.candidate:
+            case Failed(failure=failure) if worker is self.workers.candidate:
+                self.updates.on_worker_lost(assignment, failure)
+            case Failed(failure=failure) if is_active:
                 self.journal.event("worker.failed", failure=failure, assignment=assignment)
                 self.updates.on_worker_lost(assignment, failure)
             case Stats():

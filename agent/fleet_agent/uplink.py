@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from typing import Final
 
 from fleet_agent.errors import AgentError
 from fleet_agent.link.backoff import Backoff
@@ -15,6 +16,9 @@ from fleet_shared.wire import Document, encode
 
 log = logging.getLogger(__name__)
 
+READ_AGAIN_S: Final = 5.0
+"""How long an outbox that cannot be read is left alone."""
+
 
 @dataclass
 class Uplink:
@@ -27,6 +31,7 @@ class Uplink:
     _away: bool = False
     _reconnect_at_s: float | None = 0.0
     _give_up_at_s: float | None = None
+    _rows_at_s: float = 0.0
 
     def on_connected(self) -> None:
         log.info("connected to the broker")
@@ -50,7 +55,7 @@ class Uplink:
         if self._give_up_at_s is not None and now_s >= self._give_up_at_s:
             self._give_up_at_s = None
             self.link.give_up()
-        if self.online:
+        if self.online and now_s >= self._rows_at_s:
             self._send_rows(now_s)
 
     def send(self, channel: Channel, document: Document) -> None:
@@ -71,6 +76,7 @@ class Uplink:
             batch = self.sender.load_next(now_s)
         except AgentError as exc:
             log.error("%s (%s)", exc.message, exc.code)
+            self._rows_at_s = now_s + READ_AGAIN_S
             return
         if batch is not None:
             self.send(Channel.TELEMETRY, batch)

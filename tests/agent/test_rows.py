@@ -1,15 +1,17 @@
 """Telemetry rows: bounded, whatever a model has for classes."""
 
+import msgspec
 import pytest
 
 from fleet_agent.bootstrap import choose_interval_s
-from fleet_agent.rows import OTHER, bound_classes, model_row
+from fleet_agent.rows import OTHER, bound_classes, model_row, outcome_row
 from fleet_agent.telemetry.clock import Stamp
 from fleet_agent.worker.protocol import Stats
 from fleet_shared.limits import CLASS_CHARS, CLASSES_PER_SAMPLE
 from fleet_shared.messages.reported import Running
 from fleet_shared.messages.telemetry import Clock, encode_row
 from fleet_shared.names import AssignmentId, Digest, ModelName, VariantName
+from tests.agent.test_install import record as make_record
 
 
 def test_the_most_frequent_classes_are_named_and_no_count_is_lost() -> None:
@@ -48,6 +50,11 @@ def test_a_thousand_classes_fit_a_row() -> None:
         assignment=AssignmentId("a"),
     )  # fmt: skip
     assert encode_row(model_row(Stamp("b", 1, None, Clock.UNSYNCED), running, stats))
+
+
+def test_an_outcome_always_fits_a_row() -> None:
+    record = msgspec.structs.replace(make_record(), evidence={"runtime_version": "1" * 100_000})
+    assert encode_row(outcome_row(Stamp("b", 1, None, Clock.UNSYNCED), record))
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,16 @@ def test_an_update_runs_from_the_push_to_its_outcome(device: Device) -> None:
     assert report.active.version == "2.0.0"
 
 
+def test_the_new_state_is_reported_before_its_outcome_is_sent(device: Device) -> None:
+    device.push("2.0.0", "a-2", 2)
+    device.soak()
+    device.link.sent.clear()
+    device.live(30)
+    reported = next(at for at, sent in enumerate(device.link.sent) if b'"state":"succeeded"' in sent)
+    told = next(at for at, sent in enumerate(device.link.sent) if sent.count(b"update.succeeded") == 2)
+    assert reported < told
+
+
 # -- resuming
 
 
@@ -125,6 +135,12 @@ def test_damaged_pointers_are_rebuilt_from_the_record_before_a_switch(device: De
     device.reach(S.SELF_TESTING)
     write_damaged_pointers(device)
     reboot(device, state=state)
+    assert device.active == device.served == "1.0.0"
+
+
+def test_lost_pointers_are_rebuilt_as_damaged_ones(device: Device) -> None:
+    (device.folder / "slots.json").unlink()
+    reboot(device)
     assert device.active == device.served == "1.0.0"
 
 

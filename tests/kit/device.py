@@ -95,10 +95,12 @@ class FakeClock:
 class FakeLink:
     session: str = "session-1"
     reports: list[Reported] = field(default_factory=list)
+    sent: list[bytes] = field(default_factory=list)
 
     def connect(self) -> None: ...
 
     def publish(self, channel: Channel, payload: bytes, *, retain: bool = False) -> bool:  # noqa: ARG002
+        self.sent.append(payload)
         if channel is Channel.REPORTED:
             self.reports.append(decode(Reported, payload))
         return True

@@ -260,10 +260,13 @@ class UpdateRunner:
 
     def _load_pointers(self, record: UpdateRecord | None) -> Pointers:
         try:
-            return self.slots.load_pointers()
+            pointers = self.slots.load_pointers()
         except SlotError as exc:
             log.error("%s", exc.message)
             self.witness.damaged("pointers.damaged", _set_aside(self.slots))
+        else:
+            if record is None or self.slots.has_pointers:
+                return pointers
         pointers = rebuild_pointers(record, self.slots.holds)
         try:
             self.slots.save_pointers(pointers)
@@ -290,8 +293,12 @@ class UpdateRunner:
     def _prune(self) -> None:
         """Remove what nothing points to, once nobody installs; never on the word of no pointer."""
         named = (self.pointers.active, self.pointers.previous)
-        if self.slow.is_idle and self.pointers.active is not None:
+        if not self.slow.is_idle or self.pointers.active is None:
+            return
+        try:
             self.slots.prune(running.manifest for running in named if running is not None)
+        except OSError as exc:
+            log.error("old models cannot be removed: %s", exc)
 
     def _report_outcome(self) -> None:
         record = self.record
