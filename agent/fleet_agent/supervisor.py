@@ -238,9 +238,6 @@ class Supervisor:
         verified = self.intake.judge(answered.envelope, answered.answer, self.clock.boot_s())
         if verified is None:
             return
-        if not self.updates.takes_another:  # the switch began while the child was at work
-            self.intake.put_back(answered.envelope)
-            return
         plan = self._plan(verified)
         match plan:
             case Nothing(reason):
@@ -268,7 +265,8 @@ class Supervisor:
         message = f"a newer assignment took its place: {entry.model}:{entry.version}"
         superseded = Failure(code="update.superseded", message=message)
         self.updates.feed(UpdateEvent.SUPERSEDED, failure=superseded)
-        if not self.updates.takes_another:  # the outcome of the old one is not stored yet
+        if not self.updates.takes_another:
+            # The switch began while the child was at work, or the outcome could not be stored yet.
             self.intake.put_back(envelope)
             return
         self.updates.accept(record)

@@ -8,7 +8,8 @@ import pytest
 
 from fleet_shared.messages.update import FINAL_STATES
 from fleet_shared.messages.update import UpdateState as S
-from tests.kit.device import Device, Killed, make_stats
+from tests.kit.device import Device
+from tests.kit.device_edges import Killed, make_stats
 
 WRITES = range(13)
 """A good update writes 9 times, one that returns 12 times."""

@@ -12,7 +12,8 @@ from fleet_agent.workers import READY_WITHIN_S, SILENT_MIN_S
 from fleet_shared.messages.update import UpdateState as S
 from fleet_shared.names import digest_of
 from fleet_shared.wire import encode
-from tests.kit.device import SOAK_S, Device, make_desired, make_manifest, make_stats
+from tests.kit.device import Device
+from tests.kit.device_edges import SOAK_S, make_desired, make_manifest, make_stats
 
 
 @pytest.fixture
