@@ -115,6 +115,11 @@ class Outbox:
         self._added(added)
         return True
 
+    def has_stored(self, key: str) -> bool:
+        """Whether a row was stored under ``key``, sent since or not."""
+        with _mapped():
+            return self._db.execute("SELECT 1 FROM once WHERE key = ?", (key,)).fetchone() is not None
+
     def streams(self) -> list[str]:
         """Streams that have rows, oldest first."""
         query = (
