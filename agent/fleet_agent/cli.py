@@ -31,7 +31,13 @@ app = typer.Typer(
 )
 
 State = Annotated[
-    Path, typer.Option("--state", envvar="FLEET_AGENT_STATE", help="Folder of the agent's state.")
+    Path,
+    typer.Option(
+        "--state",
+        envvar="FLEET_AGENT_STATE",
+        help="Folder of the agent's state.",
+        show_default="/var/lib/fleet-agent for root, else below the home folder",
+    ),
 ]
 
 

@@ -24,7 +24,7 @@ from fleet_agent.update.plan import Accept, Nothing, Start, explain_no_runtime, 
 from fleet_agent.update.record import Evidence, UpdateRecord
 from fleet_agent.update.runner import UpdateRunner
 from fleet_agent.uplink import Uplink
-from fleet_agent.worker.protocol import Failed, Ready, Serving, Stats
+from fleet_agent.worker.protocol import Failed, Ready, Serving, SourceFailed, Stats
 from fleet_agent.worker_process import WorkerExited, WorkerSaid
 from fleet_agent.workers import Workers
 from fleet_shared.errors import MessageError
@@ -291,6 +291,8 @@ class Supervisor:
             case Failed(failure=failure) if is_active:
                 self.journal.event("worker.failed", failure=failure, assignment=assignment)
                 self.updates.on_worker_lost(assignment, failure)
+            case SourceFailed(failure=failure):
+                self.journal.event("source.failed", failure=failure, assignment=assignment)
             case Stats():
                 self._on_stats(worker, said)
             case _:

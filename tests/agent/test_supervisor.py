@@ -8,7 +8,9 @@ import pytest
 
 from fleet_agent.update.machine import RESUMES_MAX
 from fleet_agent.update.record import RecordFile, UpdateRecord
+from fleet_agent.worker.protocol import SourceFailed
 from fleet_agent.workers import READY_WITHIN_S, SILENT_MIN_S
+from fleet_shared.messages.reported import Failure
 from fleet_shared.messages.update import UpdateState as S
 from fleet_shared.names import digest_of
 from fleet_shared.wire import encode
@@ -511,3 +513,11 @@ def test_a_state_that_no_message_can_hold_does_not_end_the_agent(device: Device)
     device.boot()
     assert device.link.reports == []
     device.install("2.0.0", "a-2", 2)
+
+
+def test_a_source_that_fails_is_told_and_blames_no_model(device: Device) -> None:
+    failure = Failure(code="worker.source.missing", message="no samples", hint="look at the folder")
+    device.worker.say(SourceFailed(failure=failure))
+    device.run(1.0)
+    assert device.served == "1.0.0"
+    assert [event.failure for event in device.events if event.name == "source.failed"] == [failure]
