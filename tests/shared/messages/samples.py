@@ -57,8 +57,8 @@ ROWS = (
 )  # fmt: skip
 
 MODEL_ROW = Sample(
-    seq=7, boot_id="b", boot_ms=10, source=Source.MODEL, values={"accuracy": 0.5}, classes={"cat": 3, "dog": 1},
-    model="digits", version="1.4.0", variant="int8", runtime="litert", window_ms=500,
+    seq=7, boot_id="b", boot_ms=10, source=Source.MODEL, values={"accuracy": 0.5},
+    classes={"cat": 3, "dog": 1}, model="digits", version="1.4.0", variant="int8", runtime="litert", window_ms=500,
 )  # fmt: skip
 MANIFEST = Manifest(
     model=ModelName("digits"),
@@ -68,7 +68,8 @@ MANIFEST = Manifest(
         inputs=(Tensor(name="x", dtype="int8", shape=(1, 8, 8, 1),
                        quantization=Quantization(scale=0.5, zero_point=-128)),),
         outputs=(Tensor(name="y", dtype="float32", shape=(-1, 10)),),
-        ops=(OpUse(name="FULLY_CONNECTED", version=4, dtypes=("int8", "int8", ""), per_channel=True, count=2),),
+        ops=(OpUse(name="FULLY_CONNECTED", version=4, dtypes=("int8", "int8", ""), per_channel=True,
+                   count=2),),
         runtimes={"tflite_runtime": ">=2.14", "litert": ""},
         memory_bytes=4096,
         golden=Golden(samples=16, tolerance=0.25),
