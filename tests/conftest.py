@@ -1,21 +1,35 @@
 """Real parts for all tests: a broker for each test, one database server and object store a run."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.kit.mosquitto import Mosquitto
+from tests.kit.mosquitto import Mosquitto, mosquitto_broker
 from tests.kit.object_store import ObjectStore, object_store
 from tests.kit.postgres import Postgres, postgres
+
+LOG_LINES = 40
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of every log in the folder of a test that failed."""
+    report = yield
+    folder = getattr(item, "funcargs", {}).get("tmp_path")
+    if report.failed and folder is not None:
+        for log in sorted(folder.rglob("*.log")):
+            lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+            report.sections.append((f"end of {log.relative_to(folder)}", "\n".join(lines)))
+    return report
 
 
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
-    broker = Mosquitto(tmp_path)
-    broker.start()
-    yield broker
-    broker.kill()
+    with mosquitto_broker(tmp_path) as broker:
+        yield broker
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,11 @@ def box(tmp_path: Path) -> Iterator[Outbox]:
     outbox.close()
 
 
+def fill(outbox: Outbox) -> None:
+    for n in range(1000):
+        outbox.append(sample(n, 2000))
+
+
 def load(outbox: Outbox, stream: str = "s", after: int = 0) -> TelemetryBatch:
     batch = outbox.load_batch(stream, after)
     assert batch is not None
@@ -219,8 +224,7 @@ def test_a_full_disk_is_named_and_undoes_the_row(box: Outbox) -> None:
     (pages,) = box._db.execute("PRAGMA page_count").fetchone()
     box._db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(OutboxError) as caught:
-        for n in range(1000):
-            box.append(sample(n, 2000))
+        fill(box)
     assert caught.value.code == "outbox.full"
     before = box.pending
     box._db.execute(f"PRAGMA max_page_count = {pages * 100}")

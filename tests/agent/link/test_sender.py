@@ -99,7 +99,7 @@ class Full:
         self.streams, self.load_batch = rows.streams, rows.load_batch
 
     def apply_ack(self, ack: Ack) -> int:
-        raise OutboxError("the disk is full", code="outbox.full")
+        raise OutboxError(f"the disk is full: {ack}", code="outbox.full")
 
 
 def test_an_ack_that_cannot_be_written_down_makes_no_flood(box: Outbox) -> None:

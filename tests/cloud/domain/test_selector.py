@@ -45,7 +45,8 @@ def test_only_the_word_all_alone_means_every_device(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["a=b c", "a=b,", ",a=b", "a in b", "a in (b", "a in b)", "a in (b,)", "a in (,b)", "a in (b c)", "a!b",
-     "a=!b", "!a=b", "!!a", "a=", "a>1", "a~b", "(a)", "a\nb", "all all", "-a", "a=-b", "a IN (b)", "a in(b)c"],
+     "a=!b", "!a=b", "!!a", "a=", "a>1", "a~b", "(a)", "a\nb", "all all", "-a", "a=-b", "a IN (b)",
+     "a in(b)c"],
 )  # fmt: skip
 def test_what_is_not_one_of_the_forms_is_refused(text: str) -> None:
     with pytest.raises(InvalidSelector) as caught:

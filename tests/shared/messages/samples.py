@@ -58,7 +58,8 @@ ROWS = (
 
 MODEL_ROW = Sample(
     seq=7, boot_id="b", boot_ms=10, source=Source.MODEL, values={"accuracy": 0.5},
-    classes={"cat": 3, "dog": 1}, model="digits", version="1.4.0", variant="int8", runtime="litert", window_ms=500,
+    classes={"cat": 3, "dog": 1}, model="digits", version="1.4.0", variant="int8", runtime="litert",
+    window_ms=500,
 )  # fmt: skip
 MANIFEST = Manifest(
     model=ModelName("digits"),
