@@ -247,7 +247,7 @@ class LongAccounting(Accounting):
 
 
 TestAccounting = Accounting.TestCase
-TestAccounting.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAccounting.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
 TestLongAccounting = pytest.mark.long(LongAccounting.TestCase)
 TestLongAccounting.settings = settings(max_examples=2000, stateful_step_count=100, deadline=None)
 
