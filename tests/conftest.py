@@ -8,6 +8,7 @@ import pytest
 from tests.kit.mosquitto import Mosquitto, mosquitto_broker
 from tests.kit.object_store import ObjectStore, object_store
 from tests.kit.postgres import Postgres, postgres
+from tests.kit.world import World
 
 LOG_LINES = 40
 
@@ -16,14 +17,20 @@ LOG_LINES = 40
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the end of every log in the folder of a test that failed."""
+    """Show the end of every log in the folders of a test that failed."""
     report = yield
-    folder = getattr(item, "funcargs", {}).get("tmp_path")
-    if report.failed and folder is not None:
-        for log in sorted(folder.rglob("*.log")):
+    if report.failed:
+        for log in _find_logs(getattr(item, "funcargs", {})):
             lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-            report.sections.append((f"end of {log.relative_to(folder)}", "\n".join(lines)))
+            report.sections.append((f"end of {log.name}", "\n".join(lines)))
     return report
+
+
+def _find_logs(fixtures: dict[str, object]) -> list[Path]:
+    worlds = {fixture.folder for fixture in fixtures.values() if isinstance(fixture, World)}
+    own = fixtures.get("tmp_path")
+    folders = worlds | ({own} if isinstance(own, Path) else set())
+    return sorted({log for folder in folders for log in folder.rglob("*.log")})
 
 
 @pytest.fixture

@@ -57,7 +57,8 @@ class Accounting(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
-        outbox_module.ROWS_PER_BATCH = ROWS_PER_BATCH  # type: ignore[misc]  # given back in teardown
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(outbox_module, "ROWS_PER_BATCH", ROWS_PER_BATCH)
         self.runs = self.copies = 0
         self.now_s = 0.0
         self.made: dict[int, Sample | Event] = {}
@@ -128,8 +129,8 @@ class Accounting(RuleBasedStateMachine):
         self.copies += 1
         other = self.folder / f"copy-{self.copies}"
         other.mkdir()
-        for file in ("outbox.db", "outbox.db-wal"):
-            shutil.copy(self.folder / file, other / file)
+        for name in ("outbox.db", "outbox.db-wal"):
+            shutil.copy(self.folder / name, other / name)
         self.outbox.close()
         for file in self.folder.glob("outbox.db*"):
             file.unlink()
@@ -236,8 +237,8 @@ class Accounting(RuleBasedStateMachine):
         assert not self.cloud.numbers("thinned") & set(self.outcomes.values()), "an outcome was thinned out"
 
     def teardown(self) -> None:
-        outbox_module.ROWS_PER_BATCH = 200  # type: ignore[misc]
         if hasattr(self, "outbox"):
+            self.patch.undo()
             self.outbox.close()
             shutil.rmtree(self.folder)
 

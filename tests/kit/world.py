@@ -170,10 +170,8 @@ class World:
 
     def end(self) -> dict[str, int]:
         """End everything that runs, agents first; return the exit codes by name."""
-        codes: dict[str, int] = {}
-        for name, part in [*((agent.name, agent) for agent in self.agents), ("controller", self.controller)]:
-            codes[name] = part.end()
-        return codes
+        codes = {agent.name: agent.end() for agent in self.agents}
+        return {**codes, "controller": self.controller.end()}
 
 
 def wait_for_rollout(client: Client, rollout: str, timeout_s: float = 90) -> RolloutView:
