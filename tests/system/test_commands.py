@@ -129,7 +129,9 @@ def test_telemetry_is_shown_as_newest_values_series_and_account(pair: World) -> 
     assert table[0] == ["SOURCE", "METRIC", "READINGS", "NEWEST"]
     assert {"cpu_percent", "memory_used_bytes", "disk_free_bytes"} <= {cells[1] for cells in table[1:-1]}
     assert "lost 0, duplicates suppressed" in ask(pair, "telemetry", "pi-1")
-    series = rows(ask(pair, "telemetry", "pi-1", "--metric", "cpu_percent", "--limit", "3"))
+    series = rows(
+        ask(pair, "telemetry", "pi-1", "--metric", "cpu_percent", "--source", "host", "--limit", "3")
+    )
     assert series[0] == ["TIME", "cpu_percent".upper()]
     assert len(series) == 1 + 3 + 1
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", series[1][0])
