@@ -202,6 +202,21 @@ def test_tombstones_beside_each_other_become_one(tmp_path: Path) -> None:
     outbox.close()
 
 
+def test_an_outcome_between_two_gaps_stays(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "o.db", "s", OutboxLimits(rows=5, thin_rows=10))
+    outbox.append(event("a"), event("b"))
+    outbox.append_once("outcome:1", event("update.succeeded"))
+    outbox.append(*(sample(n) for n in range(3)))
+    assert numbers(load(outbox)) == [(1, 1), (2, 2), (3, 3), (4, 6)]
+    outbox.append(event("c"), event("d"))
+    assert numbers(load(outbox)) == [(1, 2), (3, 3), (4, 8)]
+    assert outbox.pending == 3
+    kept = decode_row(load(outbox).rows[1])
+    assert isinstance(kept, Event)
+    assert kept.name == "update.succeeded"
+    outbox.close()
+
+
 def test_a_key_is_remembered_for_the_newest_ones(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_ONCE_KEPT", 3)
     for number in range(4):
