@@ -204,7 +204,8 @@ def wait_for_all_until_now(client: Client, device: str) -> TotalsView:
         totals = client.totals(device)
         return totals if newest > now_ms and totals.pending == 0 else None
 
-    return wait_for(f"the outbox of {device} to empty", look)
+    # After a long outage the next try to connect may be a minute away.
+    return wait_for(f"the outbox of {device} to empty", look, timeout_s=120)
 
 
 def load_outcomes(client: Client, device: str) -> list[str]:

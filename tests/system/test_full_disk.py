@@ -79,7 +79,6 @@ def test_a_disk_that_fills_up_during_the_download(disk: SmallDisk, world: World)
         rollout = client.create_rollout("tiny", "all", variant=None, soak_s=0.2, deadline_s=60)
         wait_for("the download to begin", lambda: any(f.stat().st_size for f in downloads.glob("*.part")))
         disk.fill()
-        assert disk.free_bytes == 0
         expect_refused(client, rollout.id)
         expect_old_model(agent)
         disk.free()
