@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from fleet_shared.errors import TokenError
+from fleet_shared.errors import InvalidName, TokenError
 from fleet_shared.limits import TOKEN_CHARS
 from fleet_shared.names import Digest, parse_digest
 
@@ -38,10 +38,10 @@ class EnrolmentToken(msgspec.Struct, frozen=True, kw_only=True):
         try:
             raw = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
             token = msgspec.json.decode(raw, type=cls)
-        except (binascii.Error, ValueError, msgspec.MsgspecError) as exc:
+            parse_digest(token.ca_sha256)
+            parse_digest(token.root_sha256)
+        except (binascii.Error, ValueError, msgspec.MsgspecError, InvalidName) as exc:
             raise _damaged() from exc
-        parse_digest(token.ca_sha256)
-        parse_digest(token.root_sha256)
         return token
 
 

@@ -42,6 +42,13 @@ class Listener:
     def get(self, timeout_s: float = 20) -> tuple[str, bytes]:
         return self._messages.get(timeout=timeout_s)
 
+    def get_all(self) -> list[tuple[str, bytes]]:
+        """Return what has come in so far, and was not taken yet."""
+        found: list[tuple[str, bytes]] = []
+        while not self._messages.empty():
+            found.append(self._messages.get())
+        return found
+
     def wait(self, wanted: Callable[[str, bytes], bool]) -> bytes:
         """Return the first payload that is wanted; what comes before is dropped."""
         while True:

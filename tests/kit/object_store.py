@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.kit.ports import free_port, is_open
+from tests.kit.processes import end_process
 from tests.kit.waiting import wait_for
 
 ACCESS_KEY = "FLEETTESTACCESSKEY00"
@@ -20,9 +21,13 @@ class ObjectStore:
     bucket: str
     folder: Path
 
-    @property
-    def url(self) -> str:
-        return f"s3://{self.bucket}/blobs?endpoint={self.endpoint}"
+    def url(self, prefix: str) -> str:
+        """Return the address for one controller: the server is shared by all tests."""
+        return f"s3://{self.bucket}/{prefix}?endpoint={self.endpoint}"
+
+    def digests_below(self, prefix: str) -> set[str]:
+        """Return the names of the objects that lie under a prefix."""
+        return {file.name for file in (self.folder / self.bucket / prefix).rglob("*") if file.is_file()}
 
 
 @contextmanager
@@ -40,5 +45,4 @@ def object_store(folder: Path) -> Iterator[ObjectStore]:
         wait_for("the object store to listen", lambda: is_open(port), timeout_s=30)
         yield ObjectStore(f"http://127.0.0.1:{port}", "models", folder)
     finally:
-        server.terminate()
-        server.wait(30)
+        end_process(server)

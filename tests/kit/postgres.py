@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 
 from tests.kit.ports import free_port
+from tests.kit.processes import end_process
 from tests.kit.waiting import wait_for
 
 
@@ -66,5 +67,4 @@ def postgres(folder: Path) -> Iterator[Postgres]:
         wait_for("PostgreSQL to answer", running.is_ready, timeout_s=30)
         yield running
     finally:
-        server.terminate()
-        server.wait(30)
+        end_process(server)

@@ -5,17 +5,22 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
 
 from fleet_cloud.client import Client
-from fleet_cloud.client.views import EventView, RolloutView
-from tests.kit.ports import free_port
+from fleet_cloud.client.views import EventView, RolloutView, TotalsView
+from tests.kit.processes import end_process
 from tests.kit.waiting import wait_for
 
 BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parents[2]
 FAST_AGENT = {
     "FLEET_AGENT_SAMPLE_INTERVAL_S": "0.2",
     "FLEET_AGENT_STATS_INTERVAL_S": "0.5",
@@ -25,10 +30,13 @@ FAST_AGENT = {
 
 @dataclass
 class Controller:
+    """``port`` and the port of its own broker are chosen by the kernel at the first start, and kept."""
+
     folder: Path
     options: Mapping[str, str]
     environment: Mapping[str, str] = field(default_factory=dict)
-    port: int = field(default_factory=free_port)
+    port: int = 0
+    broker_port: int = 0
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -36,50 +44,65 @@ class Controller:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        flags = [word for key, value in self.options.items() for word in (f"--{key}", value)]
+        options = {"port": str(self.port), **self.options}
+        if "broker" not in options:
+            options["broker-port"] = str(self.broker_port)
+        flags = [word for key, value in options.items() for word in (f"--{key}", value)]
         with (self.folder / "controller.log").open("ab") as log:
-            process = subprocess.Popen(
-                [str(BIN / "fleet"), "serve", "--json", "--port", str(self.port), *flags],
+            process = self._process = subprocess.Popen(
+                [str(BIN / "fleet"), "serve", "--json", *flags],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env={**os.environ, **self.environment, "FLEET_TICK_INTERVAL_S": "0.2"},
             )
-        self._process = process
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, (self.folder / "controller.log").read_text()
-        assert json.loads(line)["api"] == self.url
+        addresses = json.loads(line)
+        self.port = urlsplit(addresses["api"]).port or 0
+        self.broker_port = urlsplit(addresses["broker"].partition(" ")[0]).port or 0
 
     def end(self, number: int = signal.SIGTERM) -> int:
+        """Return the exit code, 0 for one that does not run."""
         process, self._process = self._process, None
-        if process is None:
-            return 0
-        process.send_signal(number)
-        code = process.wait(30)
-        assert process.stdout is not None
-        process.stdout.close()
-        return code
+        return 0 if process is None else end_process(process, number)
 
 
 @dataclass
 class Agent:
+    """``wrapper``: words that start the agent in place of ``binary``. ``inherited``: the environment
+    that it starts from. The kernel chooses its port for inference at each start."""
+
     name: str
     folder: Path
     controller_url: str
     binary: Path = BIN / "fleet-agent"
+    wrapper: Sequence[str] = ()
     source: Path | None = None
+    inherited: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     environment: Mapping[str, str] = field(default_factory=dict)
-    http_port: int = field(default_factory=free_port)
+    state_folder: Path | None = None
     _process: subprocess.Popen[bytes] | None = None
 
     @property
     def state(self) -> Path:
-        return self.folder / self.name
+        return self.state_folder or self.folder / self.name
 
     @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def http_port(self) -> int:
+        """Where it serves inference."""
+        process = psutil.Process(self.pid)
+
+        def look() -> int | None:
+            sockets = process.net_connections("tcp")
+            return next((found.laddr.port for found in sockets if found.status == psutil.CONN_LISTEN), None)
+
+        return wait_for(f"{self.name} to listen", look)
 
     def enrol(self, token: str) -> None:
         command = [str(self.binary), "enrol", self.controller_url, "--token", token]
@@ -88,20 +111,25 @@ class Agent:
             capture_output=True,
             text=True,
             check=False,
+            env=dict(self.inherited),
         )
         assert done.returncode == 0, done.stderr
 
     def start(self, crash_at: str | None = None) -> None:
-        """Start the agent; with ``crash_at`` it kills itself once its record says that state."""
-        command = [str(self.binary)]
+        """Start the agent; with ``crash_at`` it kills itself at that point (see `crashing_agent`)."""
+        command = [*self.wrapper] or [str(self.binary)]
         if crash_at is not None:
             command = [sys.executable, "-m", "tests.kit.crashing_agent", crash_at]
-        command += ["run", "--state", str(self.state), "--http-port", str(self.http_port)]
+        command += ["run", "--state", str(self.state), "--http-port", "0"]
         if self.source is not None:
             command += ["--source", str(self.source), "--source-rate-hz", "50"]
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, env={**os.environ, **FAST_AGENT, **self.environment}
+                command,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env={**self.inherited, **FAST_AGENT, **self.environment},
             )
 
     def wait_for_end(self, timeout_s: float = 60) -> int:
@@ -111,10 +139,9 @@ class Agent:
         return code
 
     def end(self, number: int = signal.SIGTERM) -> int:
-        if self._process is None:
-            return 0
-        self._process.send_signal(number)
-        return self.wait_for_end()
+        """Return the exit code, 0 for one that does not run."""
+        process, self._process = self._process, None
+        return 0 if process is None else end_process(process, number)
 
     def read_record(self) -> dict[str, object]:
         file = self.state / "update.json"
@@ -141,6 +168,11 @@ class World:
             wait_for(f"{name} to report itself", lambda: client.device(name).reported)
         return agent
 
+    def end(self) -> dict[str, int]:
+        """End everything that runs, agents first; return the exit codes by name."""
+        codes = {agent.name: agent.end() for agent in self.agents}
+        return {**codes, "controller": self.controller.end()}
+
 
 def wait_for_rollout(client: Client, rollout: str, timeout_s: float = 90) -> RolloutView:
     def look() -> RolloutView | None:
@@ -161,17 +193,40 @@ def wait_for_outcomes(client: Client, device: str, count: int) -> list[EventView
     return wait_for(f"{count} outcomes of {device}", look)
 
 
+def wait_for_all_until_now(client: Client, device: str) -> TotalsView:
+    """Return the account of a device once the controller has everything that was stored before now: rows
+    travel in order, so a sample that is younger comes after all of them."""
+    now_ms = time.time() * 1000
+
+    def look() -> TotalsView | None:
+        series = client.series(device, metric="cpu_percent", source="host", since_ms=0, limit=1)
+        newest = max((point.at_ms for one in series for point in one.points), default=0)
+        totals = client.totals(device)
+        return totals if newest > now_ms and totals.pending == 0 else None
+
+    # After a long outage the next try to connect may be a minute away.
+    return wait_for(f"the outbox of {device} to empty", look, timeout_s=120)
+
+
+def load_outcomes(client: Client, device: str) -> list[str]:
+    """Return the names of all outcomes that the device has reported, once nothing is on its way."""
+    wait_for_all_until_now(client, device)
+    return [event.name for event in client.events(device) if event.name.startswith("update.")]
+
+
 @contextmanager
 def running_world(
     folder: Path, options: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None
 ) -> Iterator[World]:
-    """A controller with ``options``; the embedded broker, SQLite and a folder without."""
-    given = {"data": str(folder / "controller"), "broker-port": str(free_port()), **(options or {})}
+    """A controller with ``options``; the embedded broker, SQLite and a folder without. At the end every
+    process must end by itself when it is asked to."""
+    given = {"data": str(folder / "controller"), **(options or {})}
     world = World(folder, Controller(folder, given, environment or {}))
-    world.controller.start()
     try:
+        world.controller.start()
         yield world
-    finally:
-        for agent in world.agents:
-            agent.end()
-        world.controller.end()
+    except BaseException:
+        world.end()  # what went wrong is said by the exception
+        raise
+    codes = world.end()
+    assert not any(codes.values()), f"exit codes {codes}"

@@ -5,7 +5,6 @@ They are not in this repository: FLEET_BENCH_DATA names the folder that has ``ml
 
 import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.kit.commands import run_fleet
 from tests.kit.inference import infer, load
 from tests.kit.tflite_agent import find_tflite_agent
-from tests.kit.world import BIN, Agent, World
+from tests.kit.world import Agent, World
 
 pytestmark = [pytest.mark.system, pytest.mark.bench]
 
@@ -31,12 +31,7 @@ def files() -> Path:
 
 
 def fleet(world: World, *words: str) -> str:
-    done = subprocess.run(
-        [str(BIN / "fleet"), "--server", world.controller.url, *words],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_fleet(world.controller.url, *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -59,6 +54,9 @@ def test_an_imported_model_is_pushed_and_answers(world: World, files: Path, mode
     assert f"runs on {len(agents)} of {len(agents)} devices" in pushed
     with world.client() as client:
         (variant,) = client.version(name, "1.0.0").variants
+        active = [found.active for device in client.devices() if (found := device.reported) is not None]
+    runtimes = [running.runtime for running in active if running is not None]
+    assert runtimes == (["litert"] if other is None else ["litert", "tflite_runtime"])
     assert variant.accuracy is None
     scale = variant.contract.outputs[0].quantization
     for agent in agents:

@@ -5,9 +5,13 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
 
+from fleet_shared.messages.fetch import Chunk
+from fleet_shared.wire import decode
 from tests.kit.mosquitto import Mosquitto
+from tests.kit.mqtt import Listener
 from tests.kit.object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from tests.kit.packages import make_package, register
 from tests.kit.waiting import wait_for
@@ -69,9 +73,38 @@ def test_push_with_the_embedded_broker_sqlite_and_a_folder(world: World, tmp_pat
 def test_push_with_mosquitto_postgresql_and_s3(
     tmp_path: Path, mosquitto: Mosquitto, postgres_url: str, s3: ObjectStore
 ) -> None:
-    options = {"broker": mosquitto.url, "database": postgres_url, "blobs": s3.url}
+    prefix = f"world-{tmp_path.name}"
+    options = {"broker": mosquitto.url, "database": postgres_url, "blobs": s3.url(prefix)}
     keys = {"FLEET_S3_ACCESS_KEY": ACCESS_KEY, "FLEET_S3_SECRET_KEY": SECRET_KEY}
-    with running_world(tmp_path, options, keys) as world:
+    with (
+        Listener(mosquitto.port, "fleet/v1/#") as listener,
+        running_world(tmp_path, options, keys) as world,
+    ):
         push_and_watch(world, tmp_path)
-    assert list((s3.folder / "models").rglob("*")), "no blob reached the bucket"
+        digests = load_digests(world)
+    messages = listener.get_all()
+    stored, given = s3.digests_below(prefix), find_urls(messages, s3)
+    assert digests <= stored, "the blobs are somewhere else"
+    assert given <= stored
+    assert len(given) == len(digests), "a device gets model, golden vectors and labels, each in one encoding"
+    for device in ("pi-1", "pi-2"):
+        topics = {topic for topic, _ in messages}
+        for channel in ("presence", "reported", "desired", "fetch", "chunk", "telemetry", "ack"):
+            assert f"fleet/v1/devices/{device}/{channel}" in topics, "the broker was passed by"
+    with psycopg.connect(postgres_url) as connection:
+        assert connection.execute("SELECT count(*) FROM assignment").fetchone() == (2,)
     assert not (tmp_path / "controller" / "fleet.db").exists()
+    assert not (tmp_path / "controller" / "blobs").exists()
+
+
+def load_digests(world: World) -> set[str]:
+    with world.client() as client:
+        (variant,) = client.version("tiny", "1.0.0").variants
+    return set(variant.blobs.values())
+
+
+def find_urls(messages: list[tuple[str, bytes]], s3: ObjectStore) -> set[str]:
+    """Return the digests for which a device was given an address at this object store."""
+    chunks = [decode(Chunk, payload) for topic, payload in messages if topic.endswith("/chunk")]
+    assert all((chunk.url or "").startswith(f"{s3.endpoint}/{s3.bucket}/") for chunk in chunks), chunks
+    return {str(chunk.sha256) for chunk in chunks}

@@ -56,6 +56,14 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self._ready()
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """A signal ends the server, and that is all: uvicorn would raise it again afterwards, which ends
+        the process before the loops, the gateway, the broker and the database are closed."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
 
 @contextmanager
 def _listen(settings: Settings) -> Iterator[socket.socket]:

@@ -70,8 +70,10 @@ def test_a_version_needs_all_its_blobs(parts: Parts) -> None:
 def test_two_registrations_at_once_give_one_version(parts: Parts) -> None:
     draft = parts.draft(b"one")
     results: list[str] = []
+    together = threading.Barrier(2, timeout=20)
 
     def register() -> None:
+        together.wait()
         try:
             results.append(str(parts.registry.register("m", draft).version.version))
         except Conflict as exc:

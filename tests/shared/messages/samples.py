@@ -4,6 +4,18 @@ import msgspec
 
 from fleet_shared.codec import Encoding
 from fleet_shared.envelope import AssignmentKey
+from fleet_shared.manifest import (
+    BlobRef,
+    Contract,
+    Golden,
+    Manifest,
+    Metrics,
+    OpUse,
+    Preprocessing,
+    Quantization,
+    Role,
+    Tensor,
+)
 from fleet_shared.messages.desired import Desired, EncodedBlob, Policy, RunEntry
 from fleet_shared.messages.enrolment import BrokerAddress, EnrolReply, EnrolRequest
 from fleet_shared.messages.fetch import Chunk, Fetch
@@ -44,7 +56,36 @@ ROWS = (
     Tombstone(seq=9, last=20, boot_id="b", boot_ms=12),
 )  # fmt: skip
 
+MODEL_ROW = Sample(
+    seq=7, boot_id="b", boot_ms=10, source=Source.MODEL, values={"accuracy": 0.5},
+    classes={"cat": 3, "dog": 1}, model="digits", version="1.4.0", variant="int8", runtime="litert",
+    window_ms=500,
+)  # fmt: skip
+MANIFEST = Manifest(
+    model=ModelName("digits"),
+    version="1.4.0",
+    variant=VariantName("int8"),
+    contract=Contract(
+        inputs=(Tensor(name="x", dtype="int8", shape=(1, 8, 8, 1),
+                       quantization=Quantization(scale=0.5, zero_point=-128)),),
+        outputs=(Tensor(name="y", dtype="float32", shape=(-1, 10)),),
+        ops=(OpUse(name="FULLY_CONNECTED", version=4, dtypes=("int8", "int8", ""), per_channel=True,
+                   count=2),),
+        runtimes={"tflite_runtime": ">=2.14", "litert": ""},
+        memory_bytes=4096,
+        golden=Golden(samples=16, tolerance=0.25),
+        preprocessing=Preprocessing(colour="grey", scale=0.0625, offset=-1.0),
+        metrics=Metrics(accuracy=0.98, validation_accuracy=0.97, latency_p50_us=12.5, test_samples=360),
+    ),
+    blobs={
+        Role.MODEL: BlobRef(sha256=DIGEST, size_bytes=100),
+        Role.GOLDEN: BlobRef(sha256=DIGEST, size_bytes=10),
+        Role.LABELS: BlobRef(sha256=DIGEST, size_bytes=1),
+    },
+)  # fmt: skip
+
 SAMPLES: dict[str, Document] = {
+    "manifest": MANIFEST,
     "presence": Presence(session="s", online=True),
     "reported": Reported(
         session="s",
@@ -74,12 +115,16 @@ SAMPLES: dict[str, Document] = {
         stream="st", start=1, oldest=7, head=20, first=7, last=20, outbox="ob",
         rows=tuple(msgspec.Raw(encode_row(row)) for row in ROWS),
     ),
+    "telemetry-model": TelemetryBatch(
+        stream="st", start=1, oldest=7, head=20, first=7, last=7, rows=(msgspec.Raw(encode_row(MODEL_ROW)),),
+    ),
     "ack": Ack(stream="st", upto=20, rejected=(Rejection(seq=8, code="telemetry.row.invalid"),)),
     "fetch": Fetch(request="r", assignment=ASSIGNMENT, sha256=DIGEST),
     "chunk": Chunk(request="r", sha256=DIGEST, url="/api/v1/blobs/x", life_s=300),
     "chunk-2": Chunk(
         request="r", sha256=DIGEST, failure=Failure(code="storage.unreachable", message="m"), retry=True
     ),
+    "chunk-failure": Chunk(request="r", sha256=DIGEST, failure=FAILURE),
     "enrol-request": EnrolRequest(secret="secret", device=DEVICE, csr_pem="pem"),
     "enrol-reply": EnrolReply(
         device=DEVICE, certificate_pem="c", ca_pem="ca", root_json="{}", metadata_path="/m",

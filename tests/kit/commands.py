@@ -1,0 +1,21 @@
+"""The command line as a person uses it."""
+
+import os
+import subprocess
+from collections.abc import Mapping
+
+from tests.kit.world import BIN
+
+
+def run_fleet(
+    server: str, *words: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run ``fleet`` to its end, against the controller at ``server``."""
+    return subprocess.run(
+        [str(BIN / "fleet"), "--server", server, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **(environment or {})},
+        timeout=180,
+    )

@@ -1,0 +1,67 @@
+"""All third-party packages that each part may import: what is not on its list needs a decision first.
+
+import-linter can say who may import a package, not what a package may import: a library that nobody
+has thought of yet would be on no list of its own.
+"""
+
+import sys
+from functools import cache
+
+import grimp
+import pytest
+
+ALLOWED: dict[str, set[str]] = {
+    "fleet_shared": {"msgspec", "typing_extensions", "zstandard"},
+    "fleet_cloud.domain": set(),
+    "fleet_cloud.services": {"msgspec"},
+    "fleet_cloud.adapters.broker": {"amqtt"},
+    "fleet_cloud.adapters.db": {"alembic", "msgspec", "sqlalchemy"},
+    "fleet_cloud.adapters.mqtt": {"paho"},
+    "fleet_cloud.adapters.storage": {"boto3", "botocore", "types_boto3_s3"},
+    "fleet_cloud.adapters.trust": {"cryptography", "securesystemslib", "tuf"},
+    "fleet_cloud.bootstrap": set(),
+    "fleet_cloud.client": {"httpx", "msgspec"},
+    "fleet_cloud.settings": set(),
+    "fleet_cloud.entrypoints.api": {"fastapi", "msgspec", "starlette"},
+    "fleet_cloud.entrypoints.cli": {"msgspec", "rich", "typer"},
+    "fleet_cloud.entrypoints.demo": {"msgspec", "paho", "typer"},
+    "fleet_cloud.entrypoints.serve": {"uvicorn"},
+    "fleet_cloud.entrypoints.workers": {"msgspec"},
+    "fleet_cloud.factory": {
+        "PIL", "ai_edge_litert", "keras", "msgspec", "numpy", "sklearn", "tensorflow", "yaml",
+    },
+    "fleet_agent.worker": {"PIL", "msgspec", "numpy", "psutil"},
+    "fleet_agent.runtimes": {"ai_edge_litert", "msgspec", "numpy", "tflite_runtime"},
+    "fleet_agent.trust": {"cryptography", "msgspec", "securesystemslib", "tuf", "typing_extensions"},
+    "fleet_agent.link": {"msgspec", "paho"},
+    "fleet_agent.transfer": {"urllib3"},
+    "fleet_agent.telemetry": {"psutil"},
+    "fleet_agent.update": {"msgspec"},
+    "fleet_agent": {"msgspec", "tomli", "typer", "urllib3"},
+    "fleet_cloud": set(),
+}  # fmt: skip
+"""The longest name that fits a module counts."""
+
+
+@cache
+def load_graph() -> grimp.ImportGraph:
+    return grimp.build_graph("fleet_shared", "fleet_agent", "fleet_cloud", include_external_packages=True)
+
+
+def part_of(module: str) -> str:
+    fitting = [part for part in ALLOWED if f"{module}.".startswith(f"{part}.")]
+    assert fitting, f"{module} belongs to no part"
+    return max(fitting, key=len)
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_a_part_imports_only_what_is_on_its_list(part: str) -> None:
+    graph = load_graph()
+    found = {
+        (module, package)
+        for module in graph.modules
+        if module.startswith("fleet_") and part_of(module) == part
+        for package in graph.find_modules_directly_imported_by(module)
+        if not package.startswith("fleet_") and package not in sys.stdlib_module_names
+    }
+    assert not {(module, package) for module, package in found if package not in ALLOWED[part]}
