@@ -30,3 +30,4 @@ class Chunk(Document, frozen=True, kw_only=True):
     url: str | None = None
     life_s: int = 0
     failure: Failure | None = None
+    retry: bool = False
