@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fleet_cloud.domain.device import Device
-from fleet_cloud.errors import Conflict, Forbidden
+from fleet_cloud.errors import Conflict, Forbidden, Invalid
 from fleet_cloud.services.ports import CertificateAuthority, Clock, EnrolmentGrant, Transaction, UnitOfWork
+from fleet_shared.limits import LABELS_PER_DEVICE
 from fleet_shared.messages.enrolment import BrokerAddress, EnrolReply, EnrolRequest
 from fleet_shared.names import DeviceId, Digest, digest_of, parse_device_id, parse_label
 from fleet_shared.token import EnrolmentToken
@@ -32,7 +33,7 @@ class Enrolling:
 
     def create_token(self, labels: Mapping[str, str], life_s: int) -> EnrolmentToken:
         """Return a token for one device, which gets ``labels``. Only its hash is kept."""
-        checked = dict(parse_label(key, value) for key, value in labels.items())
+        checked = parse_labels(labels)
         secret = secrets.token_urlsafe(32)
         now_ms = self.clock.now_ms()
         grant = EnrolmentGrant(_hash(secret), now_ms, now_ms + life_s * 1000, checked)
@@ -105,6 +106,17 @@ class Enrolling:
                 hint="give this device another id: fleet-agent enrol --id NAME",
                 code="enrol.device.exists",
             )
+
+
+def parse_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return labels as a device may have them; raise `InvalidName`, `Invalid` (``label.too_many``)."""
+    if len(labels) > LABELS_PER_DEVICE:
+        raise Invalid(
+            f"a device has at most {LABELS_PER_DEVICE} labels, not {len(labels)}",
+            hint="remove some first: fleet device label DEVICE KEY-",
+            code="label.too_many",
+        )
+    return dict(parse_label(key, value) for key, value in labels.items())
 
 
 def _hash(secret: str) -> Digest:
