@@ -78,7 +78,7 @@ def check_database(text: str) -> None:
     place = rest.rpartition("@")[2].partition("/")[0].partition("?")[0]
     _, port = _split_host(place)
     if port is not None:
-        _parse_port(port, "database", text, _DATABASE_HINT)
+        _parse_port(port, "database", text, _DATABASE_HINT, code="database.url")
 
 
 def is_s3(blobs: str) -> bool:
@@ -139,9 +139,11 @@ def _split_host(place: str) -> tuple[str, str | None]:
     return host, port if colon else None
 
 
-def _parse_port(text: str, name: str, whole: str, hint: str) -> int:
+def _parse_port(text: str, name: str, whole: str, hint: str, code: str = "") -> int:
     if text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= PORT_MAX:
         return int(text)
     raise SettingsError(
-        f"{name} {mask_url(whole)!r} has a port that is not a number from 1 to {PORT_MAX}", hint=hint
+        f"{name} {mask_url(whole)!r} has a port that is not a number from 1 to {PORT_MAX}",
+        hint=hint,
+        code=code,
     )
