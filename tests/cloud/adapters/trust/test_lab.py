@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tuf.api.metadata import Metadata
+from tuf.api.metadata import Metadata, Timestamp
 
 from fleet_cloud.adapters.trust import repository
 from fleet_cloud.adapters.trust.lab import LabTrust
@@ -88,7 +88,7 @@ def test_metadata_that_nobody_reads_any_more_is_removed(tmp_path: Path) -> None:
     trust.release({digest_of(manifest): manifest})
     snapshots, targets = sorted(folder.glob("*.snapshot.json")), sorted(folder.glob("*.targets.json"))
     assert len(snapshots) == len(targets) == 2, "the newest, and the one it has only just superseded"
-    timestamp = Metadata.from_file(str(folder / "timestamp.json"))
+    timestamp = Metadata[Timestamp].from_file(str(folder / "timestamp.json"))
     current = timestamp.signed.snapshot_meta.version
     assert (folder / f"{current}.snapshot.json") in snapshots
     assert (folder / "1.root.json").exists()

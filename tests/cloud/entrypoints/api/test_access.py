@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from httpx import Client
+from httpx import Client, Headers
 
 from tests.cloud.entrypoints.api.test_routes import V1, expect
 from tests.kit.api import running_api
@@ -66,7 +66,7 @@ def test_a_form_is_no_json(local: Client, kind: str) -> None:
 def test_the_token_opens_the_operators_routes(guarded: Client) -> None:
     for path in GUARDED:
         for given in (None, "Bearer other", "Bearer", "Basic token", "Bearer tök"):
-            headers = {} if given is None else {"Authorization": given.encode("latin-1")}
+            headers = Headers({} if given is None else {"Authorization": given}, encoding="latin-1")
             refused = guarded.get(path, headers=headers)
             expect(refused, 401, "api.unauthorized")
             assert refused.headers["WWW-Authenticate"] == "Bearer"
