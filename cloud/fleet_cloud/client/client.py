@@ -31,8 +31,9 @@ from fleet_shared.errors import InvalidName
 from fleet_shared.names import Digest
 
 TIMEOUT_S: Final = 60.0
-REGISTRATION_TIMEOUT_S: Final = 300.0
-"""Small models are packed meanwhile; large ones later, whatever they take."""
+STORING_TIMEOUT_S: Final = 300.0
+"""For blobs and versions: blobs go on to the object store, and small models are packed meanwhile;
+large ones later, whatever they take."""
 
 PAGE: Final = 200
 
@@ -106,14 +107,14 @@ class Client:
 
     def create_version(self, model: str, draft: object) -> VersionView:
         path = _path("models", model, "versions")
-        return self._send("POST", path, draft, VersionView, timeout_s=REGISTRATION_TIMEOUT_S)
+        return self._send("POST", path, draft, VersionView, timeout_s=STORING_TIMEOUT_S)
 
     def put_blob(self, sha256: Digest, content: bytes) -> None:
         """Upload a blob, unless the controller has it."""
         path = _path("blobs", sha256)
         if self._call("HEAD", path).status_code == 200:
             return
-        self._checked(self._call("PUT", path, content=content))
+        self._checked(self._call("PUT", path, content=content, timeout=STORING_TIMEOUT_S))
 
     def create_rollout(
         self, model: str, selector: str, *, variant: str | None, soak_s: float, deadline_s: float

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -68,8 +69,9 @@ class FilesystemBlobs:
     def _remove_abandoned(self) -> None:
         before = time.time() - ABANDONED_AFTER_S
         for file in self._folder.glob("*/*/.*.tmp"):
-            if file.stat().st_mtime < before:
-                file.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # its writer lives after all, and has just ended
+                if file.stat().st_mtime < before:
+                    file.unlink()
 
 
 def check_digest(sha256: Digest, parts: Iterator[bytes]) -> Iterator[bytes]:
