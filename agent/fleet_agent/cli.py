@@ -6,10 +6,12 @@ import os
 import signal
 import socket
 import sys
+import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 
@@ -17,6 +19,9 @@ from fleet_agent import __version__
 from fleet_agent.errors import SettingsError
 from fleet_agent.settings import default_state, load_settings
 from fleet_shared.errors import FleetError
+
+FAILED: Final = 1
+INTERRUPTED: Final = 130
 
 app = typer.Typer(
     help="Fleet's device agent: pulls, verifies and serves models, and reports back.",
@@ -26,7 +31,13 @@ app = typer.Typer(
 )
 
 State = Annotated[
-    Path, typer.Option("--state", envvar="FLEET_AGENT_STATE", help="Folder of the agent's state.")
+    Path,
+    typer.Option(
+        "--state",
+        envvar="FLEET_AGENT_STATE",
+        help="Folder of the agent's state.",
+        show_default="/var/lib/fleet-agent for root, else below the home folder",
+    ),
 ]
 
 
@@ -46,15 +57,16 @@ def enrol(
     from fleet_shared.token import EnrolmentToken
 
     paths = StatePaths(state)
-    _make_state(state)
-    if (paths.identity / "device.json").exists():
-        raise SettingsError(
-            f"this device is enrolled already ({paths.identity})",
-            hint="to enrol it anew, remove that folder first",
-            code="agent.enrolled",
-        )
     name = parse_device_id(device) if device else suggest_device_id(socket.gethostname())
-    identity = enrol_device(url, EnrolmentToken.parse(token), name, paths, wait)
+    with _state_mapped(state):
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (paths.identity / "device.json").exists():
+            raise SettingsError(
+                f"this device is enrolled already ({paths.identity})",
+                hint="to enrol it anew, remove that folder first",
+                code="agent.enrolled",
+            )
+        identity = enrol_device(url, EnrolmentToken.parse(token), name, paths, wait)
     print(f"enrolled as {identity.device} at {identity.controller_url}; now: fleet-agent run")
 
 
@@ -68,7 +80,8 @@ def run(
 ) -> None:
     """Run the agent until it is told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    _make_state(state)
+    with _state_mapped(state):
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
     flags = {
         "http_port": http_port,
         "threads": threads,
@@ -108,30 +121,58 @@ def version() -> None:
 
 
 def main() -> NoReturn:
+    """Exit codes: 0 done, 1 it did not work, 2 wrong usage, 130 interrupted."""
     try:
         app()
     except FleetError as error:
-        print(f"error[{error.code}]: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
-        sys.exit(1)
+        _print_error(error)
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception:  # noqa: BLE001 - the outermost guard: a person gets no traceback
+        _print_error(_unexpected(traceback.format_exc()))
+        sys.exit(FAILED)
     sys.exit(0)
 
 
-def _make_state(state: Path) -> None:
+def _print_error(error: FleetError) -> None:
+    print(f"error[{error.code}]: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  hint: {error.hint}", file=sys.stderr)
+
+
+def _unexpected(report: str) -> FleetError:
     try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="fleet-agent-error-", suffix=".txt", delete=False
+        ) as file:
+            file.write(report)
+        hint = f"please report it with the file {file.name}"
+    except OSError as exc:
+        hint = f"please report it; no file could be written: {exc}"
+    return FleetError(
+        f"this is a defect of Fleet: {report.strip().splitlines()[-1]}", hint=hint, code="internal"
+    )
+
+
+@contextmanager
+def _state_mapped(state: Path) -> Iterator[None]:
+    """Whatever keeps the state folder from being used is one error."""
+    try:
+        yield
     except OSError as exc:
         raise SettingsError(
-            f"the state folder {state} cannot be made: {exc}",
-            hint="choose another: --state DIR, or FLEET_AGENT_STATE",
+            f"the state folder {state} cannot be used: {exc}",
+            hint="choose another: --state DIR, or FLEET_AGENT_STATE; is its disk full?",
             code="agent.state",
         ) from exc
 
 
 @contextmanager
 def _only_one(state: Path) -> Iterator[None]:
-    with (state / "lock").open("w") as file:
+    with _state_mapped(state):
+        lock = (state / "lock").open("w")
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:

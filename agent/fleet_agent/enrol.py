@@ -23,7 +23,13 @@ REQUEST_TIMEOUT_S: Final = 20.0
 RETRY_EVERY_S: Final = 2.0
 
 
-class _Unreachable(EnrolmentError):
+PASSING: Final = frozenset({429, 502, 503, 504})
+"""Answers of a controller, or of what stands before it, that says: later."""
+
+
+class _Passing(EnrolmentError):
+    """Worth another try."""
+
     code = "controller.unreachable"
 
 
@@ -36,8 +42,8 @@ class _Problem(msgspec.Struct):
 
 
 def enrol(url: str, token: EnrolmentToken, device: DeviceId, paths: StatePaths, wait_s: float) -> Identity:
-    """Enrol this device and store its identity; raise `EnrolmentError`. ``wait_s``: how long to
-    keep trying while the controller is away."""
+    """Enrol this device and store its identity; raise `EnrolmentError`, or `OSError` of the state
+    folder. ``wait_s``: how long to keep trying while the controller is away or not ready."""
     url = _check_url(url)
     paths.identity.mkdir(mode=0o700, parents=True, exist_ok=True)
     trust = TrustProcess()
@@ -84,8 +90,13 @@ def _store(folder: Path, url: str, device: DeviceId, reply: EnrolReply) -> Ident
 
 
 def _check_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    """Return a base to which paths can be added: no query, no fragment, no user."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket that is not closed, a port of 70000
+        good = False
+    if not good or "@" in parts.netloc or parts.query or parts.fragment or not url.isprintable():
         raise EnrolmentError(
             f"{url!r} is not the address of a controller",
             hint="for example http://controller.local:8470",
@@ -99,8 +110,8 @@ def _retry(post: Callable[[], EnrolReply], wait_s: float) -> EnrolReply:
     while True:
         try:
             return post()
-        except _Unreachable:
-            if time.monotonic() + RETRY_EVERY_S > deadline:
+        except _Passing:
+            if not time.monotonic() + RETRY_EVERY_S <= deadline:  # none is left, or it is no number
                 raise
             time.sleep(RETRY_EVERY_S)
 
@@ -118,7 +129,7 @@ def _post(url: str, body: bytes) -> EnrolReply:
             timeout=REQUEST_TIMEOUT_S,
         )
     except urllib3.exceptions.HTTPError as exc:
-        raise _Unreachable(
+        raise _Passing(
             f"the controller at {url} cannot be reached: {exc}",
             hint="is it running, and is the address right? --wait SECONDS keeps trying",
         ) from exc
@@ -133,9 +144,10 @@ def _post(url: str, body: bytes) -> EnrolReply:
 def _read_problem(status: int, body: bytes) -> EnrolmentError:
     try:
         problem = msgspec.json.decode(body, type=_Problem)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return EnrolmentError(f"the controller answered {status}", hint="is the address right?")
-    return EnrolmentError(problem.detail or f"status {status}", hint=problem.hint, code=problem.code)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        problem = _Problem(detail=f"the controller answered {status}", hint="is the address right?")
+    kind = _Passing if status in PASSING else EnrolmentError
+    return kind(problem.detail or f"status {status}", hint=problem.hint, code=problem.code)
 
 
 def _refusal(answer: object) -> EnrolmentError:

@@ -1,13 +1,21 @@
 """Telemetry rows from what happened on the device. ``seq`` is given by the outbox."""
 
+from collections import Counter
+from typing import Final
+
 from fleet_agent.telemetry.clock import Stamp
 from fleet_agent.update.record import UpdateRecord
 from fleet_agent.worker.protocol import Stats
+from fleet_shared.limits import CLASS_CHARS, CLASSES_PER_SAMPLE, FACT_CHARS
 from fleet_shared.messages.reported import Failure, Running
 from fleet_shared.messages.telemetry import Event, Sample, Source
 from fleet_shared.names import AssignmentId
+from fleet_shared.wire import clip
 
 Detail = dict[str, str | int | float | bool | None]
+
+OTHER: Final = "other"
+"""The classes of a sample that are not among its most frequent ones, summed."""
 
 
 def host_row(stamp: Stamp, values: dict[str, float]) -> Sample:
@@ -45,13 +53,26 @@ def model_row(stamp: Stamp, running: Running, stats: Stats) -> Sample:
         clock=stamp.clock,
         source=Source.MODEL,
         values=counted | {name: value for name, value in optional.items() if value is not None},
-        classes=stats.classes,
+        classes=bound_classes(stats.classes),
         model=running.model,
         version=running.version,
         variant=running.variant,
         runtime=running.runtime,
         window_ms=stats.window_ms,
     )
+
+
+def bound_classes(counts: dict[str, int]) -> dict[str, int]:
+    """Return ``counts`` as a row can hold it: the most frequent classes, names clipped, the rest as
+    `OTHER`. No count is lost."""
+    named: Counter[str] = Counter()
+    for name, count in counts.items():
+        named[clip(name, CLASS_CHARS)] += count
+    if len(named) <= CLASSES_PER_SAMPLE:
+        return dict(named)
+    others = named.pop(OTHER, 0)
+    kept = dict(named.most_common(CLASSES_PER_SAMPLE - 1))
+    return kept | {OTHER: others + sum(named.values()) - sum(kept.values())}
 
 
 def event_row(
@@ -76,19 +97,24 @@ def event_row(
 
 
 def outcome_row(stamp: Stamp, record: UpdateRecord) -> Event:
-    """The one outcome of an assignment, with its evidence."""
+    """The one outcome of an assignment, with its evidence. It always fits a row: one that could never be
+    stored would hold up every later assignment."""
+    detail: Detail = {
+        "model": record.entry.model,
+        "version": record.entry.version,
+        "variant": record.target.variant,
+        "runtime": record.target.runtime,
+        "seconds": (record.saved_ms - record.started_ms) / 1000,
+        "resumes": record.resumes,
+        **record.evidence,
+    }
     return event_row(
         stamp,
         f"update.{record.state.value}",
         failure=record.failure,
         assignment=record.entry.assignment,
         detail={
-            "model": record.entry.model,
-            "version": record.entry.version,
-            "variant": record.target.variant,
-            "runtime": record.target.runtime,
-            "seconds": (record.saved_ms - record.started_ms) / 1000,
-            "resumes": record.resumes,
-            **record.evidence,
+            name: clip(value, FACT_CHARS) if isinstance(value, str) else value
+            for name, value in detail.items()
         },
     )

@@ -1,6 +1,8 @@
 """The listening sockets for inference: owned by the supervisor, lent to each worker."""
 
+import errno
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -8,14 +10,18 @@ from typing import Final
 from fleet_agent.errors import SettingsError
 
 BACKLOG: Final = 128
+BIND_FOR_S: Final = 3.0
+"""A worker of an agent that was killed holds the port until it has seen that it is alone."""
+BIND_EVERY_S: Final = 0.1
+_OTHER: Final = "choose another: --http-port, or FLEET_AGENT_HTTP_PORT; 0 takes a free one"
 
 
 class Listeners:
     """TCP on loopback and a Unix socket in the state folder. Open for as long as the agent runs,
-    so that a swap of workers closes nothing."""
+    so that a swap of workers closes nothing. Raises `SettingsError` (``port.*``)."""
 
-    def __init__(self, port: int, unix_path: Path) -> None:
-        self._tcp = _listen_tcp(port)
+    def __init__(self, port: int, unix_path: Path, *, bind_for_s: float = BIND_FOR_S) -> None:
+        self._tcp = _listen_tcp(port, time.monotonic() + bind_for_s)
         self._unix_path = unix_path
         self._unix = _listen_unix(unix_path)
 
@@ -34,15 +40,20 @@ class Listeners:
             self._unix_path.unlink(missing_ok=True)
 
 
-def _listen_tcp(port: int) -> socket.socket:
-    try:
-        return socket.create_server(("127.0.0.1", port), backlog=BACKLOG)
-    except OSError as exc:
-        raise SettingsError(
-            f"port {port} for inference is in use: {exc}",
-            hint="choose another: --http-port, or FLEET_AGENT_HTTP_PORT; 0 takes a free one",
-            code="port.in_use",
-        ) from exc
+def _listen_tcp(port: int, deadline_s: float) -> socket.socket:
+    while True:
+        try:
+            return socket.create_server(("127.0.0.1", port), backlog=BACKLOG)
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE:
+                raise SettingsError(
+                    f"port {port} for inference cannot be opened: {exc}", hint=_OTHER, code="port.refused"
+                ) from exc
+            if time.monotonic() >= deadline_s:
+                raise SettingsError(
+                    f"port {port} for inference is in use: {exc}", hint=_OTHER, code="port.in_use"
+                ) from exc
+        time.sleep(BIND_EVERY_S)
 
 
 def _listen_unix(path: Path) -> socket.socket | None:

@@ -5,25 +5,40 @@ folder, then the default.
 """
 
 import dataclasses
+import math
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from fleet_agent.errors import SettingsError
 
 ENVIRONMENT_PREFIX: Final = "FLEET_AGENT_"
+_BOOLEANS: Final = MappingProxyType({"true": True, "false": False, "1": True, "0": False})
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number may be, both ends included."""
+
+    low: float
+    high: float
+    unit: str
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g} {self.unit}".rstrip()
 
 
 @dataclass(frozen=True)
 class Settings:
     """``http_port``: inference on loopback, 0 takes a free port. ``source``: samples that are
-    replayed, at ``source_rate_hz``; empty: none. ``sample_interval_s``: how often the machine and
-    the model are read. ``linger_s``: how long an old worker waits for open connections.
-    ``disk_margin_bytes``: what must stay free after a download."""
+    replayed, at ``source_rate_hz``; empty: none. ``sample_interval_s``: how often the machine is
+    read, ``stats_interval_s``: the model. ``linger_s``: how long an old worker waits for open
+    connections. ``disk_margin_bytes``: what must stay free after a download."""
 
     state: Path
     http_port: int = 8080
@@ -35,6 +50,20 @@ class Settings:
     stats_interval_s: float = 10.0
     linger_s: float = 5.0
     disk_margin_bytes: int = 16 * 1024 * 1024
+
+
+RANGES: Final = MappingProxyType(
+    {
+        "http_port": Range(0, 65_535, ""),
+        "threads": Range(1, 256, "threads"),
+        "source_rate_hz": Range(0.001, 10_000, "samples a second"),
+        "sample_interval_s": Range(0.1, 86_400, "seconds"),
+        "stats_interval_s": Range(0.1, 3_600, "seconds"),
+        "linger_s": Range(0, 600, "seconds"),
+        "disk_margin_bytes": Range(0, 2**50, "bytes"),
+    }
+)
+"""One for each setting that is a number: below, telemetry floods the device or nothing runs."""
 
 
 def default_state() -> Path:
@@ -85,18 +114,46 @@ def _load_file(path: Path) -> dict[str, Any]:
 
 
 def _convert(value: Any, default: Any, key: str, origin: str) -> Any:
+    """Text of the environment, or a value of TOML or of the command line, as the setting's type."""
     kind = type(default)
     try:
         if kind is bool:
-            return {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
-        converted = kind(value)
-    except (ValueError, TypeError, KeyError) as exc:
+            return _BOOLEANS[str(value).lower()]
+        if kind is str:
+            return _check_text(value)
+        return _convert_number(value, kind, RANGES[key])
+    except (ValueError, TypeError, KeyError, OverflowError) as exc:
         raise SettingsError(
-            f"{key} = {value!r} ({origin}) is not a {kind.__name__}", hint=f"for example {key} = {default!r}"
+            f"{key} = {value!r} ({origin}) is not {_expected(kind, key)}",
+            hint=f"for example {key} = {_example(default)}",
         ) from exc
-    if kind in (int, float) and (converted < 0 or (key.endswith("_hz") and converted == 0)):
-        raise SettingsError(f"{key} = {value!r} ({origin}) is too small", hint=f"for example {default!r}")
-    return converted
+
+
+def _convert_number(value: Any, kind: type, allowed: Range) -> float | int:
+    """Raises `ValueError`, `TypeError` or `OverflowError`."""
+    if isinstance(value, bool):
+        raise TypeError("a truth value is no number")
+    number: float | int = kind(value)
+    if isinstance(value, float) and number != value:
+        raise ValueError("a part would be lost")
+    if not (math.isfinite(number) and allowed.low <= number <= allowed.high):
+        raise ValueError("outside of the range")
+    return number
+
+
+def _check_text(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise TypeError("no text")
+    return value
+
+
+def _expected(kind: type, key: str) -> str:
+    words = {bool: "true or false", str: "a text", int: "a whole number", float: "a number"}
+    return words[kind] + (f" from {RANGES[key]}" if key in RANGES else "")
+
+
+def _example(default: Any) -> str:
+    return str(default).lower() if isinstance(default, bool) else repr(default)
 
 
 def _unknown(key: str, origin: str, known: list[str]) -> SettingsError:

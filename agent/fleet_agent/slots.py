@@ -1,12 +1,13 @@
 """Installed models: one folder each, named by its manifest's digest; pointers in one file.
 
-A slot is made beside its place, synced and renamed: it is whole or not there. The pointers file
-says which slot is active and which was before; replacing it is the switch.
+A slot is made beside its place, synced and renamed: it is whole or not there. What a damaged one must
+hold follows from its name, so it is repaired file by file, and is never gone for an instant. The
+pointers file says which slot is active and which was before; replacing it is the switch.
 """
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +25,9 @@ from fleet_shared.names import Digest
 FILES: Final = MappingProxyType(
     {Role.MODEL: "model.tflite", Role.GOLDEN: "golden.npz", Role.LABELS: "labels.txt"}
 )
+MANIFEST_FILE: Final = "manifest.json"
 _STAGING: Final = ".staging"
+_READ_BYTES: Final = 256 * 1024
 
 
 class Pointers(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +47,22 @@ class Slots:
     def holds(self, manifest: Digest) -> bool:
         return self.path(manifest).is_dir()
 
+    def is_whole(self, manifest: Digest, blobs: Mapping[Role, BlobRef]) -> bool:
+        """Read the slot through: whether every file is what the manifest promises. Slow."""
+        promised = {FILES[role]: blob.sha256 for role, blob in blobs.items() if role in FILES}
+        slot = self.path(manifest)
+        try:
+            return all(
+                _digest_file(slot / name) == sha256
+                for name, sha256 in (promised | {MANIFEST_FILE: manifest}).items()
+            )
+        except OSError:
+            return False
+
+    @property
+    def has_pointers(self) -> bool:
+        return self._file.exists()
+
     def load_pointers(self) -> Pointers:
         """Return the pointers; raise `SlotError` (``slot.pointers``) when the file is damaged."""
         try:
@@ -53,7 +72,7 @@ class Slots:
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
             raise SlotError(f"{self._file} does not parse: {exc}", code="slot.pointers") from exc
 
-    def set_pointers_aside(self) -> Path:
+    def set_aside(self) -> Path:
         aside = self._file.with_suffix(".damaged")
         self._file.replace(aside)
         return aside
@@ -64,19 +83,26 @@ class Slots:
 
     @contextmanager
     def staged(self, manifest: Digest) -> Iterator[Path]:
-        """Yield an empty folder that becomes the slot at the end of the block, and is removed by
-        an exception."""
-        staging = self._folder / f"{_STAGING}-{manifest}"
-        shutil.rmtree(staging, ignore_errors=True)
+        """Yield an empty folder that becomes the slot at the end of the block, or repairs the one
+        that is there; an exception removes it. One block at a time."""
+        self.clear_staging()
+        staging, slot = self._folder / f"{_STAGING}-{manifest}", self.path(manifest)
         staging.mkdir()
         try:
             yield staging
             sync_folder(staging)
-            shutil.rmtree(self.path(manifest), ignore_errors=True)
-            staging.replace(self.path(manifest))
+            if slot.is_dir():
+                _repair(slot, staging)
+            else:
+                staging.replace(slot)
             sync_folder(self._folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+    def clear_staging(self) -> None:
+        """Remove what a killed agent left half made."""
+        for path in self._folder.glob(f"{_STAGING}-*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def prune(self, keep: Iterable[Digest]) -> None:
         """Remove every slot but those in ``keep``."""
@@ -84,6 +110,21 @@ class Slots:
         for path in self._folder.iterdir():
             if path.name not in kept:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _repair(slot: Path, staging: Path) -> None:
+    """Put each file of ``staging`` in its place; a reader sees the old one or the new one."""
+    for file in staging.iterdir():
+        file.replace(slot / file.name)
+    sync_folder(slot)
+
+
+def _digest_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(_READ_BYTES):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def write_verified(path: Path, parts: Iterable[bytes], blob: BlobRef) -> None:

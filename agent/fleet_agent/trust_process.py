@@ -1,13 +1,17 @@
 """The trust child as the supervisor sees it: a question, an answer, a deadline."""
 
+import logging
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from fleet_agent.trust.protocol import Refused, TrustAnswer, TrustRequest
+
+log = logging.getLogger(__name__)
 
 DEADLINE_S: Final = 120.0
 
@@ -20,11 +24,33 @@ class TrustProcess:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
 
+    def start(self, request: TrustRequest, answered: Callable[[TrustAnswer], None]) -> None:
+        """Ask in a thread of its own. ``answered`` is called in any case, from that thread, or from
+        this one when there can be none."""
+
+        def run() -> None:
+            answer: TrustAnswer
+            try:
+                answer = self.ask(request)
+            except Exception as exc:  # the guard of the thread: whoever asked waits for an answer
+                log.exception("the verification failed")
+                answer = _no_answer(f"{type(exc).__name__}: {exc}")
+            answered(answer)
+
+        try:
+            threading.Thread(target=run, name="trust", daemon=True).start()
+        except RuntimeError as exc:
+            answered(_no_answer(str(exc)))
+
     def ask(self, request: TrustRequest) -> TrustAnswer:
-        """Return the child's answer; `Refused` (``trust.child``) when it gives none."""
-        child = subprocess.Popen(
-            [sys.executable, "-m", "fleet_agent.trust"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        """Return the child's answer; `Refused` (``trust.child``) when it gives none, or when it
+        cannot be started (no memory, no process, no file)."""
+        try:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "fleet_agent.trust"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+        except OSError as exc:
+            return _no_answer(str(exc))
         with self._lock:
             self._child = child
         try:
@@ -36,6 +62,10 @@ class TrustProcess:
             return _no_answer(f"no answer within {self._deadline_s:g} s")
         except msgspec.MsgspecError:
             return _no_answer(f"it ended with exit code {child.returncode}")
+        except OSError as exc:
+            child.kill()
+            child.wait()
+            return _no_answer(str(exc))
         finally:
             with self._lock:
                 self._child = None

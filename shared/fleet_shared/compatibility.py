@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fleet_shared.manifest import Contract, OpUse
+from fleet_shared.runtime_range import is_at_least, parse_range, parse_runtime_version
 
 
 @dataclass(frozen=True)
@@ -38,24 +39,18 @@ def find_incompatibilities(contract: Contract, runtime: str, version: str) -> tu
     wanted = contract.runtimes.get(runtime)
     if wanted is None:
         return (f"{runtime} is not among the runtimes of the contract: {', '.join(contract.runtimes)}",)
+    try:
+        lowest = parse_range(wanted)
+    except ValueError as exc:
+        return (f"the contract's range for {runtime} cannot be read: {exc}",)
     numbers = parse_runtime_version(version)
     reasons = []
-    if wanted and numbers < parse_runtime_version(wanted.removeprefix(">=")):
+    if not is_at_least(numbers, lowest):
         reasons.append(f"{runtime} {version} is older than {wanted}")
     for rule in RULES:
         if rule.runtime == runtime and numbers[: len(rule.last_version)] <= rule.last_version:
             reasons += [rule.reason for op in contract.ops if rule.applies(op)]
     return tuple(dict.fromkeys(reasons))
-
-
-def parse_runtime_version(text: str) -> tuple[int, ...]:
-    """Return the leading numbers of a version: ``2.14.0.post1`` gives (2, 14, 0)."""
-    numbers = []
-    for word in text.strip().split("."):
-        if not (word.isascii() and word.isdigit() and len(word) <= 9):
-            break
-        numbers.append(int(word))
-    return tuple(numbers)
 
 
 def _is_dynamic_per_channel(op: OpUse) -> bool:

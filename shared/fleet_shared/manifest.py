@@ -11,6 +11,7 @@ import msgspec
 from fleet_shared.errors import MessageError
 from fleet_shared.limits import MANIFEST_BYTES
 from fleet_shared.names import Digest, ModelName, VariantName, digest_of, parse_digest
+from fleet_shared.runtime_range import parse_range
 from fleet_shared.wire import Document, OpenEnum, decode
 
 
@@ -147,6 +148,11 @@ def parse_manifest(raw: bytes) -> Manifest:
         parse_digest(blob.sha256)
     if not manifest.contract.inputs or not manifest.contract.outputs:
         raise MessageError(f"manifest of {manifest.model} names no inputs or no outputs")
+    for runtime, versions in manifest.contract.runtimes.items():
+        try:
+            parse_range(versions)
+        except ValueError as exc:
+            raise MessageError(f"manifest of {manifest.model}, runtime {runtime}: {exc}") from exc
     return manifest
 
 

@@ -15,10 +15,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from fleet_agent.errors import OutboxError
 from fleet_agent.link.outbox import Outbox, OutboxLimits
-from fleet_cloud.domain.stream import StreamState, admit
-from fleet_shared.errors import MessageError
-from fleet_shared.messages.telemetry import Ack, Sample, Source, TelemetryBatch, Tombstone, encode_row
+from fleet_cloud.domain.stream import StreamState, admit, close
+from fleet_shared.messages.telemetry import (
+    Ack,
+    Event,
+    Sample,
+    Source,
+    TelemetryBatch,
+    Tombstone,
+    decode_row,
+    encode_row,
+)
 
 LIMITS = OutboxLimits(rows=30, thin_rows=8)
 
@@ -181,13 +190,73 @@ def test_a_row_that_does_not_parse_goes_to_the_dead_letters_and_moves_the_mark()
     assert [row.seq for row in admission.rows] == [1]
 
 
-def test_rows_that_do_not_follow_each_other_are_refused_whole() -> None:
+def test_rows_that_do_not_follow_each_other_go_to_the_dead_letters_and_hold_up_nothing() -> None:
     rows = [msgspec.Raw(encode_row(msgspec.structs.replace(sample(n), seq=n))) for n in (1, 3)]
     for last in (2, 3):
         batch = TelemetryBatch(stream="s", start=1, oldest=1, head=9, first=1, last=last, rows=tuple(rows))
-        with pytest.raises(MessageError) as caught:
-            admit(None, batch)
-        assert caught.value.code == "telemetry.batch.tiling"
+        admission = admit(None, batch)
+        assert (admission.state.mark, admission.state.rejected, admission.rows) == (last, last, ())
+        assert {reject.code for reject in admission.rejects} == {"telemetry.batch.tiling"}
+        assert [reject.seq for reject in admission.rejects] == [1, 2]
+        again = admit(admission.state, batch)
+        assert (again.state.mark, again.state.rejected, again.rejects) == (last, last, ())
+
+
+def test_a_batch_that_claims_endless_rows_costs_no_memory() -> None:
+    batch = TelemetryBatch(
+        stream="s", start=1, oldest=1, head=2**62, first=1, last=2**62, rows=(msgspec.Raw(b"[]"),)
+    )
+    admission = admit(None, batch)
+    assert (admission.state.mark, admission.state.rejected, len(admission.rejects)) == (2**62, 2**62, 1)
+
+
+def test_what_a_lost_outbox_held_is_counted_as_lost() -> None:
+    assert close(StreamState(start=1, mark=4, head=9, lost=2)) == StreamState(start=1, mark=9, head=9, lost=7)
+
+
+def test_samples_are_thinned_first_then_events_and_outcomes_never(tmp_path: Path) -> None:
+    limits = OutboxLimits(rows=10, thin_rows=5)
+    outbox = Outbox(tmp_path / "o.db", "s", limits)
+    assert outbox.append_once("outcome:1", event("update.succeeded"))
+    for n in range(100):
+        outbox.append(sample(n), event("worker.exited"))
+    assert outbox.pending <= 10, "isolated tombstones must not pile up"
+    kept = [decode_row(raw) for raw in rows_of(outbox)]
+    assert not any(isinstance(row, Sample) for row in kept)
+    assert outbox.name == "s"
+    admission = admit(None, first_batch(outbox))
+    assert admission.state.events + admission.state.thinned == 201
+    assert next(row.name for row in admission.rows if isinstance(row, Event)) == "update.succeeded"
+    outbox.close()
+    assert Outbox(tmp_path / "o.db", "later").name == "s"
+
+
+def test_a_row_that_cannot_be_written_down_is_one_error_and_no_gap(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "o.db", "s")
+    too_long = msgspec.structs.replace(sample(1), values={f"{n:0200}": 1.0 for n in range(60)})
+    surrogate = msgspec.structs.replace(event("a"), detail={"path": "\udcff"})
+    for row in (too_long, surrogate):
+        with pytest.raises(OutboxError) as caught:
+            outbox.append(sample(0), row)
+        assert caught.value.code == "outbox.row"
+    outbox.append(sample(2))
+    assert outbox.pending == 1
+    assert admit(None, first_batch(outbox)).state.lost == 0
+    outbox.close()
+
+
+def event(name: str) -> Event:
+    return Event(seq=0, boot_id="b", boot_ms=1, name=name)
+
+
+def first_batch(outbox: Outbox) -> TelemetryBatch:
+    batch = outbox.load_batch(outbox.streams()[0])
+    assert batch is not None
+    return batch
+
+
+def rows_of(outbox: Outbox) -> tuple[msgspec.Raw, ...]:
+    return first_batch(outbox).rows
 
 
 def test_a_tombstone_that_overlaps_the_mark_is_counted_once() -> None:

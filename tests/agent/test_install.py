@@ -1,20 +1,29 @@
 """Installing: disk checks before the first byte, whole slots or none."""
 
+import queue
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from fleet_agent.bootstrap import DeviceJobs
 from fleet_agent.errors import AgentError, SlotError, TransferError
+from fleet_agent.leftovers import remove_leftovers
 from fleet_agent.link.backoff import Backoff
+from fleet_agent.paths import StatePaths
 from fleet_agent.slots import Pointers, Slots
+from fleet_agent.supervisor import Message
 from fleet_agent.transfer.download import Downloader
+from fleet_agent.transfer.urls import BlobUrls
 from fleet_agent.update.install import Installer, plan_transfer
+from fleet_agent.update.record import UpdateRecord
 from fleet_shared.codec import Encoding, encode_blob
 from fleet_shared.manifest import BlobRef, Role, encode_manifest
-from fleet_shared.messages.desired import EncodedBlob, RunEntry
-from fleet_shared.names import AssignmentId, Digest, ModelName, digest_of
+from fleet_shared.messages.desired import EncodedBlob, Policy, RunEntry
+from fleet_shared.messages.reported import Order, Running
+from fleet_shared.messages.update import UpdateState
+from fleet_shared.names import AssignmentId, Digest, ModelName, VariantName, digest_of
 from tests.cloud.domain.test_rules import variant
 
 MODEL, GOLDEN = b"model " * 1000, b"golden"
@@ -39,6 +48,17 @@ def entry(encoded: bytes = PACKED) -> RunEntry:
     return RunEntry(
         model=ModelName("m"), version="1.0.0", manifest=digest_of(manifest()),
         assignment=AssignmentId("a"), encodings=(packed,),
+    )  # fmt: skip
+
+
+def record() -> UpdateRecord:
+    target = Running(
+        model=ModelName("m"), version="1.0.0", variant=VariantName("int8"), manifest=entry().manifest,
+        assignment=AssignmentId("a"),
+    )  # fmt: skip
+    return UpdateRecord(
+        entry=entry(), manifest=manifest(), target=target, policy=Policy(), accepted=Order(),
+        state=UpdateState.DOWNLOADING, boot_id="b", started_ms=0, saved_ms=0, deadline_ms=1,
     )  # fmt: skip
 
 
@@ -85,7 +105,7 @@ def test_what_is_there_already_is_not_fetched_and_what_belongs_to_nobody_goes(tm
 def test_a_verified_slot_holds_the_plain_files(tmp_path: Path) -> None:
     put(tmp_path, PACKED, GOLDEN)
     one = installer(tmp_path)
-    one.verify(entry(), manifest())
+    one.verify(entry(), manifest(), threading.Event())
     slot = one.slots.path(digest_of(manifest()))
     assert (slot / "model.tflite").read_bytes() == MODEL
     assert (slot / "golden.npz").read_bytes() == GOLDEN
@@ -97,7 +117,7 @@ def test_a_damaged_encoding_leaves_no_slot(tmp_path: Path) -> None:
     put(tmp_path, other, GOLDEN)
     one = installer(tmp_path)
     with pytest.raises(SlotError) as caught:
-        one.verify(entry(other), manifest())
+        one.verify(entry(other), manifest(), threading.Event())
     assert caught.value.code == "transfer.digest"
     assert list((tmp_path / "slots").iterdir()) == []
 
@@ -109,5 +129,74 @@ def test_damaged_pointers_are_an_error_and_missing_ones_are_none(tmp_path: Path)
     with pytest.raises(AgentError) as caught:
         slots.load_pointers()
     assert caught.value.code == "slot.pointers"
-    assert slots.set_pointers_aside().exists()
+    assert slots.set_aside().exists()
     assert slots.load_pointers() == Pointers()
+
+
+def test_an_installation_that_is_given_up_takes_no_download_with_it(tmp_path: Path) -> None:
+    put(tmp_path, PACKED, GOLDEN, b"of the next update")
+    one = installer(tmp_path)
+    aborted = threading.Event()
+    aborted.set()
+    with pytest.raises(TransferError) as caught:
+        one.verify(entry(), manifest(), aborted)
+    assert caught.value.code == "transfer.aborted"
+    assert len(list((tmp_path / "downloads").iterdir())) == 3
+    assert list((tmp_path / "slots").iterdir()) == []
+
+
+def test_an_installation_removes_its_own_downloads_only(tmp_path: Path) -> None:
+    put(tmp_path, PACKED, GOLDEN, b"of the next update")
+    installer(tmp_path).verify(entry(), manifest(), threading.Event())
+    assert [file.read_bytes() for file in (tmp_path / "downloads").iterdir()] == [b"of the next update"]
+
+
+def test_what_a_killed_installation_left_does_not_count_as_needed(tmp_path: Path) -> None:
+    put(tmp_path, PACKED, GOLDEN)
+    left = tmp_path / "slots" / ".staging-old"
+    left.mkdir(parents=True)
+    (left / "model.tflite").write_bytes(bytes(5000))
+
+    def free() -> int:
+        return 10_000 - sum(file.stat().st_size for file in (tmp_path / "slots").rglob("*") if file.is_file())
+
+    installer(tmp_path, free).download(entry(), manifest(), no_downloader(tmp_path))
+    assert not left.exists()
+
+
+def test_what_is_installed_and_whole_is_neither_fetched_nor_written_again(tmp_path: Path) -> None:
+    put(tmp_path, PACKED, GOLDEN)
+    one = installer(tmp_path)
+    one.verify(entry(), manifest(), threading.Event())
+    slot = one.slots.path(digest_of(manifest()))
+    before = slot.stat().st_ino, (slot / "model.tflite").stat().st_ino
+    inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    jobs = DeviceJobs(one, inbox, BlobUrls("http://nowhere", send=inbox.put))
+    assert jobs.download(record(), threading.Event()) == {"bytes_fetched": 0, "bytes_resumed": 0}
+    assert jobs.verify(record(), threading.Event()) == {}
+    assert inbox.empty(), "the network was asked"
+    assert (slot.stat().st_ino, (slot / "model.tflite").stat().st_ino) == before
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "golden.npz", "manifest.json"])
+def test_a_slot_with_a_damaged_file_is_not_whole(tmp_path: Path, name: str) -> None:
+    put(tmp_path, PACKED, GOLDEN)
+    one = installer(tmp_path)
+    one.verify(entry(), manifest(), threading.Event())
+    assert one.is_installed(entry(), manifest())
+    file = one.slots.path(digest_of(manifest())) / name
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert not one.is_installed(entry(), manifest())
+    file.unlink()
+    assert not one.is_installed(entry(), manifest())
+
+
+def test_temporary_files_of_killed_writers_are_removed_at_the_start(tmp_path: Path) -> None:
+    paths = StatePaths(tmp_path)
+    for folder in (paths.root, paths.identity, paths.trust, paths.downloads):
+        folder.mkdir(exist_ok=True)
+        (folder / ".update.json.x1y2.tmp").write_bytes(b"half")
+        (folder / "kept.json").write_bytes(b"whole")
+    remove_leftovers(paths)
+    assert {file.name for file in tmp_path.rglob("*") if file.is_file()} == {"kept.json"}

@@ -13,6 +13,7 @@ from fleet_agent.update.machine import (
     is_looping,
     next_state,
     resume_state,
+    settle_state,
 )
 from fleet_shared.messages.update import FINAL_STATES
 from fleet_shared.messages.update import UpdateState as S
@@ -68,6 +69,8 @@ def test_the_resume_map_is_total_and_only_the_pointer_settles_a_switch() -> None
     assert resume_state(S.SWITCHING, switched=True) is S.SOAKING
     assert resume_state(S.SWITCHING, switched=False) is S.DOWNLOADING
     assert resume_state(S.UNKNOWN, switched=False) is S.ROLLING_BACK
+    assert resume_state(S.SOAKING, switched=True) is S.SOAKING
+    assert resume_state(S.SOAKING, switched=False) is S.ROLLING_BACK
     for state in FINAL_STATES:
         assert resume_state(state, switched=True) is state
     assert all(target in S for target in TRANSITIONS.values())
@@ -78,3 +81,15 @@ def test_a_download_may_be_cut_often_but_a_self_test_may_not() -> None:
     assert is_looping(S.DOWNLOADING, 101)
     assert not is_looping(S.SELF_TESTING, 5)
     assert is_looping(S.SELF_TESTING, 6)
+
+
+def test_a_return_is_never_given_up() -> None:
+    assert not is_looping(S.ROLLING_BACK, 1000)
+
+
+def test_an_update_whose_end_was_not_saved_ended_as_the_pointer_says() -> None:
+    for state in set(S) - FINAL_STATES:
+        assert settle_state(state, switched=True) is S.SUCCEEDED
+        assert settle_state(state, switched=False) in (S.FAILED, S.ROLLED_BACK)
+    assert settle_state(S.SOAKING, switched=False) is S.ROLLED_BACK
+    assert settle_state(S.SELF_TESTING, switched=False) is S.FAILED

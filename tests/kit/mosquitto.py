@@ -28,6 +28,11 @@ class Mosquitto:
             self._process = subprocess.Popen([binary, "-c", str(config)], stdout=log, stderr=log)
         wait_for("mosquitto to listen", lambda: is_open(self.port), timeout_s=20)
 
+    def pause(self) -> None:
+        """Let it keep its connections and say nothing any more."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
     def kill(self) -> None:
         process, self._process = self._process, None
         if process is not None:

@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_shared.codec import Encoding, decode_blob, encode_blob
-from fleet_shared.compatibility import find_incompatibilities, parse_runtime_version
+from fleet_shared.compatibility import find_incompatibilities
 from fleet_shared.durable import write_durably
 from fleet_shared.errors import CodecError, InvalidName, InvalidTopic, TokenError
 from fleet_shared.manifest import Contract, Golden, OpUse, Tensor
 from fleet_shared.names import DeviceId, Digest, parse_device_id, parse_label
+from fleet_shared.runtime_range import parse_runtime_version
 from fleet_shared.token import EnrolmentToken
 from fleet_shared.topics import Channel, Topics
 from fleet_shared.version import ModelRef, Version

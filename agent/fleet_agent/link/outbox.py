@@ -59,7 +59,8 @@ class Kind(str, Enum):
 
 
 THINNED: Final = (Kind.SAMPLE, Kind.EVENT)
-"""What may be thinned out, in this order."""
+"""What may be thinned out, in this order. Samples between events give no room by themselves: only
+with the events beside them do their tombstones grow together."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,11 @@ class Outbox:
             added = [self._insert(row, Kind.OUTCOME)]
         self._added(added)
         return True
+
+    def has_stored(self, key: str) -> bool:
+        """Whether a row was stored under ``key``, sent since or not."""
+        with _mapped():
+            return self._db.execute("SELECT 1 FROM once WHERE key = ?", (key,)).fetchone() is not None
 
     def streams(self) -> list[str]:
         """Streams that have rows, oldest first."""
@@ -168,11 +174,12 @@ class Outbox:
     def _added(self, sizes: Sequence[int]) -> None:
         self._rows += len(sizes)
         self._bytes += sum(sizes)
-        if self._rows > self._limits.rows or self._bytes > self._limits.bytes:
-            try:
-                self._thin()
-            except OutboxError as exc:  # the rows are stored: it is thinned with the next one
-                log.warning("the outbox could not be thinned out: %s", exc.message)
+        try:
+            for kind in THINNED:
+                if self._rows > self._limits.rows or self._bytes > self._limits.bytes:
+                    self._thin(kind)
+        except OutboxError as exc:  # the rows are stored: it is thinned with the next one
+            log.warning("the outbox could not be thinned out: %s", exc.message)
 
     def _load_batch(self, stream: str, after: int) -> TelemetryBatch | None:
         (oldest,) = self._db.execute("SELECT min(seq) FROM row WHERE stream = ?", (stream,)).fetchone()
@@ -210,12 +217,10 @@ class Outbox:
         rows, size = self._db.execute(query, key).fetchone()
         return int(rows), int(size)
 
-    def _thin(self) -> None:
-        """Replace the oldest rows of the first kind that there is by tombstones, one for each unbroken
-        run within a stream."""
+    def _thin(self, kind: Kind) -> None:
+        """Replace the oldest rows of one kind by tombstones, one for each unbroken run within a stream."""
         with self._transaction():
-            found = (self._find_oldest(kind) for kind in THINNED)
-            change = [self._bury(run) for run in _split_runs(next(filter(None, found), []))]
+            change = [self._bury(run) for run in _split_runs(self._find_oldest(kind))]
         self._rows += sum(rows for rows, _ in change)
         self._bytes += sum(size for _, size in change)
 

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet_agent.errors import WorkerError
 from fleet_shared.manifest import Quantization
 
 Array = NDArray[Any]
@@ -39,27 +38,3 @@ class Runtime(Protocol):
 
     def load(self, path: str, threads: int) -> Model:
         """Load a model file; raise `WorkerError` (``worker.model.rejected``)."""
-
-
-def load_runtime(name: str) -> Runtime:
-    """Return the runtime module's runtime; raise `WorkerError` (``worker.runtime.missing``)."""
-    try:
-        if name == "litert":
-            from fleet_agent.runtimes.litert import LiteRt
-
-            return LiteRt()
-        if name == "tflite_runtime":
-            from fleet_agent.runtimes.tflite_runtime import TfliteRuntime
-
-            return TfliteRuntime()
-    except ImportError as exc:
-        raise WorkerError(
-            f"runtime {name} cannot be loaded: {exc}",
-            hint=f"install the agent's extra for {name} again",
-            code="worker.runtime.missing",
-        ) from exc
-    raise WorkerError(
-        f"runtime {name!r} is not known to this agent",
-        hint="update the agent",
-        code="worker.runtime.missing",
-    )

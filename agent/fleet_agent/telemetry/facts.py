@@ -10,8 +10,11 @@ from typing import Final
 import psutil
 
 from fleet_agent import __version__
+from fleet_agent.telemetry.reading import read_or
 from fleet_shared.codec import SUPPORTED
+from fleet_shared.limits import FACT_CHARS
 from fleet_shared.messages.reported import Facts, RuntimeFact
+from fleet_shared.wire import clip
 
 _MODEL_FILES: Final = (
     Path("/proc/device-tree/model"),
@@ -20,19 +23,25 @@ _MODEL_FILES: Final = (
 
 
 def load_facts(state_folder: Path, runtimes: tuple[RuntimeFact, ...]) -> Facts:
+    """Return them; a number that cannot be read is 0, a text empty. Texts are clipped: the report of
+    a device must fit its message whatever somebody called the machine."""
     return Facts(
-        agent_version=__version__,
-        hostname=socket.gethostname(),
-        machine=platform.machine(),
-        os=_load_os_name(),
-        python=platform.python_version(),
+        agent_version=_clip(__version__),
+        hostname=_clip(socket.gethostname()),
+        machine=_clip(platform.machine()),
+        os=_clip(_load_os_name()),
+        python=_clip(platform.python_version()),
         cpu_count=os.cpu_count() or 1,
-        memory_bytes=psutil.virtual_memory().total,
-        disk_bytes=shutil.disk_usage(state_folder).total,
-        hardware=_load_hardware(),
-        runtimes=runtimes,
+        memory_bytes=read_or(0, lambda: psutil.virtual_memory().total),
+        disk_bytes=read_or(0, lambda: shutil.disk_usage(state_folder).total),
+        hardware=_clip(_load_hardware()),
+        runtimes=tuple(RuntimeFact(name=_clip(one.name), version=_clip(one.version)) for one in runtimes),
         encodings=tuple(encoding.value for encoding in SUPPORTED),
     )
+
+
+def _clip(text: str) -> str:
+    return clip(text, FACT_CHARS)
 
 
 def _load_hardware() -> str:

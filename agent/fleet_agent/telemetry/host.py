@@ -1,33 +1,48 @@
 """Readings of the machine, through psutil. Each value has its unit in its name."""
 
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 
+from fleet_agent.telemetry.reading import read_or
+
 
 def read_host(state_folder: Path) -> dict[str, float]:
-    """Return what can be read now; ``temperature_c`` only where there is a sensor.
+    """Return what can be read now: a reading that this machine does not give is left out.
 
-    ``cpu_percent`` is over the time since the last call, all cores together.
+    ``cpu_percent`` is over the time since the last call, all cores together; ``temperature_c`` is
+    that of the hottest sensor.
     """
-    memory = psutil.virtual_memory()
-    disk = psutil.disk_usage(str(state_folder))
-    values: dict[str, float] = {
-        "cpu_percent": psutil.cpu_percent(),
-        "load_1min": os.getloadavg()[0],
-        "memory_used_bytes": memory.total - memory.available,
-        "memory_total_bytes": memory.total,
-        "disk_used_bytes": disk.used,
-        "disk_free_bytes": disk.free,
-        "agent_rss_bytes": psutil.Process().memory_info().rss,
+    single: dict[str, float | None] = {
+        "cpu_percent": read_or(None, psutil.cpu_percent),
+        "load_1min": read_or(None, lambda: os.getloadavg()[0]),
+        "agent_rss_bytes": read_or(None, lambda: psutil.Process().memory_info().rss),
+        "temperature_c": read_temperature_c(),
     }
-    temperature = read_temperature_c()
-    return values if temperature is None else {**values, "temperature_c": temperature}
+    known = {name: value for name, value in single.items() if value is not None and math.isfinite(value)}
+    return {**known, **read_or({}, _read_memory), **read_or({}, lambda: _read_disk(state_folder))}
 
 
 def read_temperature_c() -> float | None:
     """Return the hottest sensor's reading, or none where there is no sensor."""
-    read = getattr(psutil, "sensors_temperatures", None)
-    found = [entry.current for entries in read().values() for entry in entries] if read else []
-    return max(found) if found else None
+    return read_or(None, _read_hottest)
+
+
+def _read_hottest() -> float | None:
+    # Not there on every platform. A sensor that is switched off has no current reading.
+    entries = [entry.current for sensor in psutil.sensors_temperatures().values() for entry in sensor]
+    found = [current for current in entries if isinstance(current, int | float) and math.isfinite(current)]
+    return max(found, default=None)
+
+
+def _read_memory() -> Mapping[str, float]:
+    memory = psutil.virtual_memory()
+    return {"memory_used_bytes": memory.total - memory.available, "memory_total_bytes": memory.total}
+
+
+def _read_disk(folder: Path) -> Mapping[str, float]:
+    disk = psutil.disk_usage(str(folder))
+    return {"disk_used_bytes": disk.used, "disk_free_bytes": disk.free}

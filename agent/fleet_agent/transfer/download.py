@@ -3,16 +3,17 @@
 urllib3 is imported with the first download: an idle agent does not carry it.
 """
 
-import hashlib
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fleet_agent.errors import TransferError
 from fleet_agent.link.backoff import Backoff
-from fleet_agent.transfer.policy import Step, decide_step, parse_retry_after_s
+from fleet_agent.transfer.part import Part
+from fleet_agent.transfer.policy import RETRIES_MAX, Budget, Step, decide_step, parse_retry_after_s
+from fleet_agent.transfer.urls import NotYetError
 from fleet_shared.names import Digest
 
 if TYPE_CHECKING:
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S: Final = 10.0
 READ_TIMEOUT_S: Final = 30.0
 PART_BYTES: Final = 64 * 1024
-RETRIES_MAX: Final = 8
 
 
 @dataclass
 class Counted:
-    """Bytes of one download: ``fetched`` now, ``resumed`` were there from before."""
+    """Bytes of one download: ``fetched`` came over the wire, ``resumed`` were there from before and
+    are part of the result."""
 
     fetched: int = 0
     resumed: int = 0
@@ -34,8 +35,9 @@ class Counted:
 
 @dataclass
 class Downloader:
-    """``url_of`` asks for a URL of a blob (it may block); ``progress`` is told each part's bytes.
-    ``aborted`` ends a download between two parts."""
+    """``url_of`` asks for a URL of a blob (it may block, and raise `NotYetError`); ``progress`` is
+    told each part's bytes, and a negative number when bytes are thrown away. ``aborted`` ends a
+    download between two parts."""
 
     folder: Path
     url_of: Callable[[Digest], str]
@@ -46,100 +48,197 @@ class Downloader:
     def fetch(self, sha256: Digest, size_bytes: int) -> tuple[Path, Counted]:
         """Return the file with this digest; raise `TransferError` (``transfer.*``)."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        whole, part = self.folder / sha256, self.folder / f"{sha256}.part"
-        counted = Counted()
-        if not whole.exists():
-            counted.resumed = part.stat().st_size if part.exists() else 0
-            self.progress(counted.resumed)
-            self._fetch_part(sha256, part, size_bytes, counted)
-            self._check(sha256, part, size_bytes)
-            part.replace(whole)
-        else:
-            counted.resumed = whole.stat().st_size
-            self.progress(counted.resumed)
-        return whole, counted
+        part = Part(self.folder, sha256, size_bytes)
+        if part.has_whole():
+            self.progress(size_bytes)
+            return part.whole, Counted(resumed=size_bytes)
+        download = _Download(self, part)
+        return download.run(), download.counted
 
-    def _fetch_part(self, sha256: Digest, part: Path, size_bytes: int, counted: Counted) -> None:
-        url, fresh_urls, restarts, retries = self.url_of(sha256), 0, 0, 0
-        while not part.exists() or part.stat().st_size < size_bytes:
-            step, wait_s = self._try(url, sha256, part, size_bytes, counted)
-            if step is Step.FRESH_URL and fresh_urls == 0:
-                url, fresh_urls = self.url_of(sha256), 1
-            elif step is Step.RESTART and restarts == 0:
-                part.unlink(missing_ok=True)
-                restarts = 1
-            elif step is Step.RETRY and retries < RETRIES_MAX:
-                retries += 1
-                self._wait(self.backoff.next_delay_s() if wait_s is None else wait_s)
-                url = self.url_of(sha256)
-            elif step is not Step.APPEND:
-                raise _final(step, sha256)
 
-    def _try(
-        self, url: str, sha256: Digest, part: Path, size_bytes: int, counted: Counted
-    ) -> tuple[Step, float | None]:
-        """Ask once and append what comes; return what to do next and how long the server asks to
+@dataclass
+class _Download:
+    """``best``: the largest size so far; an attempt that does not exceed it was no progress.
+    ``pieced``: the file is of more than one answer, so its digest may be wrong without any damage
+    at the store."""
+
+    owner: Downloader
+    part: Part
+    counted: Counted = field(default_factory=Counted)
+    budget: Budget = field(default_factory=Budget)
+    best: int = 0
+    pieced: bool = False
+    url: str | None = None
+    trouble: str = ""
+
+    def run(self) -> Path:
+        self._resume()
+        while not self._is_done():
+            if self.owner.aborted.is_set():
+                raise _aborted()
+            step, wait_s = self._try()
+            if (size := self.part.size) > self.best:
+                self.best = size
+                self.budget.renew()
+                self.owner.backoff.reset()
+            if size < self.part.size_bytes:
+                self._go_on(Step.RETRY if step in (Step.APPEND, Step.WHOLE) else step, wait_s)
+        return self.part.finish()
+
+    def _resume(self) -> None:
+        size = self.part.size
+        if size > self.part.size_bytes or not self.part.size_bytes:
+            self.part.begin(None)
+            return
+        self.counted.resumed = self.best = size
+        self.pieced = size > 0
+        self.owner.progress(size)
+
+    def _is_done(self) -> bool:
+        if self.part.size < self.part.size_bytes:
+            return False
+        if self.part.is_right():
+            return True
+        pieced = self.pieced
+        self._discard()
+        if not (pieced and self.budget.spend(Step.RESTART)):
+            raise _damaged(self.part)
+        return False
+
+    def _go_on(self, step: Step, wait_s: float | None) -> None:
+        if not self.budget.spend(step):
+            raise self._final(step)
+        if step is Step.RESTART:
+            self._discard()
+            return
+        self.url = None
+        if step is Step.RETRY and self.owner.aborted.wait(
+            self.owner.backoff.next_delay_s() if wait_s is None else wait_s
+        ):
+            raise _aborted()
+
+    def _discard(self) -> None:
+        """Throw away what is there, and take back what was said of it."""
+        self.owner.progress(-self.part.size)
+        self.part.discard()
+        self.counted.resumed = self.best = 0
+        self.pieced = False
+
+    def _try(self) -> tuple[Step, float | None]:
+        """Ask once and take what comes; return what to do next and how long the server asks to
         wait."""
         import urllib3
 
-        have = part.stat().st_size if part.exists() else 0
-        headers = {"Range": f"bytes={have}-", "If-Range": f'"{sha256}"'} if have else {}
         try:
+            if self.url is None:
+                self.url = self.owner.url_of(self.part.sha256)
+            have = self.part.size
             response = urllib3.request(
                 "GET",
-                url,
-                headers=headers,
+                self.url,
+                headers=self._range(have),
                 preload_content=False,
                 retries=False,
                 timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
             )
             with response:
-                step = decide_step(response.status)
-                if step is Step.APPEND or (step is Step.RESTART and response.status == 200):
-                    self._append(response, part, size_bytes, counted, restart=response.status == 200)
-                    return Step.APPEND, None
-                if step is Step.FAIL:
-                    raise _refused(response.status, sha256)
-                return step, parse_retry_after_s(response.headers.get("Retry-After"))
-        except urllib3.exceptions.HTTPError:
-            return Step.RETRY, None
+                return self._take(response, have)
+        except NotYetError as exc:
+            self.trouble = f"{exc.message} ({exc.code})"
+        except urllib3.exceptions.HTTPError as exc:
+            self.trouble = f"{type(exc).__name__}: {exc}"
+        return Step.RETRY, None
 
-    def _append(
-        self, response: "BaseHTTPResponse", part: Path, size_bytes: int, counted: Counted, *, restart: bool
-    ) -> None:
-        with part.open("wb" if restart else "ab") as file:
+    def _range(self, have: int) -> dict[str, str]:
+        if not have:
+            return {}
+        etag = self.part.load_etag()
+        return {"Range": f"bytes={have}-", **({"If-Range": etag} if etag else {})}
+
+    def _take(self, response: "BaseHTTPResponse", have: int) -> tuple[Step, float | None]:
+        step = decide_step(response.status, response.headers.get("Content-Range"), have)
+        self.trouble = f"the server answers {response.status}"
+        if step is Step.FAIL:
+            raise _refused(response.status, self.part.sha256)
+        if step is Step.APPEND and self._is_of_another(response):
+            step = Step.RESTART
+        if step is Step.WHOLE and self._is_short(response):
+            step = Step.RETRY
+        if step in (Step.APPEND, Step.WHOLE):
+            self._begin(response, step, have)
+            self._append(response)
+        return step, parse_retry_after_s(response.headers.get("Retry-After"))
+
+    def _begin(self, response: "BaseHTTPResponse", step: Step, have: int) -> None:
+        if step is Step.APPEND and have:
+            self.pieced = True
+            return
+        best = self.best
+        if have:
+            self._discard()
+            self.best = best  # the same bytes once more are no progress
+        self.part.begin(response.headers.get("ETag"))
+
+    def _is_of_another(self, response: "BaseHTTPResponse") -> bool:
+        """Some servers do not look at If-Range."""
+        ours, theirs = self.part.load_etag(), response.headers.get("ETag")
+        return ours is not None and theirs is not None and ours != theirs
+
+    def _is_short(self, response: "BaseHTTPResponse") -> bool:
+        """Tell whether a whole file is announced that cannot be the one: ours is worth more."""
+        length = response.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdigit()) or int(length[:18]) >= self.part.size_bytes:
+            return False
+        self.trouble = f"the server has {length} of {self.part.size_bytes} bytes"
+        return True
+
+    def _append(self, response: "BaseHTTPResponse") -> None:
+        with self.part.file.open("ab") as file:
             size = file.tell()
             while content := response.read1(PART_BYTES, decode_content=False):
-                if self.aborted.is_set():
-                    raise TransferError("the download was ended", code="transfer.aborted")
+                if self.owner.aborted.is_set():
+                    raise _aborted()
                 size += len(content)
-                if size > size_bytes:
-                    part.unlink(missing_ok=True)
-                    raise TransferError(
-                        f"the server sends more than the {size_bytes} bytes that were promised",
-                        hint="the blob store or a proxy is damaged",
-                        code="transfer.too_long",
-                    )
+                if size > self.part.size_bytes:
+                    self.part.discard()
+                    raise _too_long(self.part)
                 file.write(content)
-                counted.fetched += len(content)
-                self.progress(len(content))
+                self.counted.fetched += len(content)
+                self.owner.progress(len(content))
 
-    def _wait(self, delay_s: float) -> None:
-        if self.aborted.wait(delay_s):
-            raise TransferError("the download was ended", code="transfer.aborted")
-
-    def _check(self, sha256: Digest, part: Path, size_bytes: int) -> None:
-        digest = hashlib.sha256()
-        with part.open("rb") as file:
-            while content := file.read(PART_BYTES):
-                digest.update(content)
-        if digest.hexdigest() != sha256 or part.stat().st_size != size_bytes:
-            part.unlink()
-            raise TransferError(
-                f"blob {sha256[:12]} arrived with other bytes than were released",
-                hint="the blob store or the way from it is damaged; the running model was not touched",
-                code="transfer.digest",
+    def _final(self, step: Step) -> TransferError:
+        sha256 = self.part.sha256
+        if step is Step.RETRY:
+            return TransferError(
+                f"blob {sha256[:12]} could not be fetched in {RETRIES_MAX} retries: {self.trouble}",
+                hint="is the controller or the blob store reachable from the device?",
+                code="transfer.retries",
             )
+        return TransferError(
+            f"the server keeps refusing blob {sha256[:12]}: {self.trouble}",
+            hint="the address lives for some minutes only; is the clock of the server right?",
+            code="transfer.refused",
+        )
+
+
+def _aborted() -> TransferError:
+    return TransferError("the download was ended", code="transfer.aborted")
+
+
+def _too_long(part: Part) -> TransferError:
+    return TransferError(
+        f"the server sends more than the {part.size_bytes} bytes that were promised",
+        hint="the blob store or a proxy is damaged",
+        code="transfer.too_long",
+    )
+
+
+def _damaged(part: Part) -> TransferError:
+    return TransferError(
+        f"blob {part.sha256[:12]} arrived with other bytes than were released",
+        hint="the blob store or the way from it is damaged; the running model was not touched",
+        code="transfer.digest",
+    )
 
 
 def _refused(status: int, sha256: Digest) -> TransferError:
@@ -148,18 +247,4 @@ def _refused(status: int, sha256: Digest) -> TransferError:
         f"the server answers {status} for blob {sha256[:12]}",
         hint="is the blob still in the store? push the version again",
         code=codes.get(status, "transfer.refused"),
-    )
-
-
-def _final(step: Step, sha256: Digest) -> TransferError:
-    if step is Step.RETRY:
-        return TransferError(
-            f"blob {sha256[:12]} could not be fetched in {RETRIES_MAX} retries",
-            hint="is the controller or the blob store reachable from the device?",
-            code="transfer.retries",
-        )
-    return TransferError(
-        f"the server keeps refusing blob {sha256[:12]}",
-        hint="the address lives for some minutes only; is the clock of the server right?",
-        code="transfer.refused",
     )

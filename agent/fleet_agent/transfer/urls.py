@@ -15,6 +15,12 @@ from fleet_shared.names import AssignmentId, Digest
 ASK_AGAIN_S: Final = 5.0
 
 
+class NotYetError(TransferError):
+    """The controller cannot give a URL now; the same question may be answered later."""
+
+    code = "transfer.not_yet"
+
+
 class BlobUrls:
     """`ask` blocks the transfer's thread; `answer` is called by the supervisor.
 
@@ -22,13 +28,16 @@ class BlobUrls:
     asked again, until ``aborted``.
     """
 
-    def __init__(self, base_url: str, send: Callable[[Fetch], None]) -> None:
-        self._base_url, self._send = base_url, send
+    def __init__(
+        self, base_url: str, send: Callable[[Fetch], None], *, ask_again_s: float = ASK_AGAIN_S
+    ) -> None:
+        self._base_url, self._send, self._ask_again_s = base_url, send, ask_again_s
         self._lock = threading.Lock()
         self._waiting: dict[str, Future[Chunk]] = {}
 
     def ask(self, assignment: AssignmentId, sha256: Digest, *, aborted: threading.Event) -> str:
-        """Return a URL; raise `TransferError` with the controller's reason, or when aborted."""
+        """Return a URL; raise `TransferError` with the controller's reason (`NotYetError` for a passing
+        one), or when aborted."""
         while not aborted.is_set():
             request = uuid4().hex
             future: Future[Chunk] = Future()
@@ -36,7 +45,7 @@ class BlobUrls:
                 self._waiting[request] = future
             self._send(Fetch(request=request, assignment=assignment, sha256=sha256))
             try:
-                return self._read(future.result(ASK_AGAIN_S))
+                return self._read(future.result(self._ask_again_s))
             except FutureTimeout:
                 continue
             finally:
@@ -54,7 +63,7 @@ class BlobUrls:
         if chunk.url is not None:
             return urljoin(self._base_url + "/", chunk.url)
         failure = chunk.failure
-        raise TransferError(
+        raise (NotYetError if chunk.retry else TransferError)(
             failure.message if failure else "the controller gave no URL",
             hint=failure.hint if failure else "",
             code=failure.code if failure else "transfer.refused",

@@ -16,7 +16,7 @@ from fleet_agent.trust.protocol import (
     TrustRequest,
     VerifyDesired,
 )
-from fleet_agent.trust.release import UnreachableError
+from fleet_agent.trust.trouble import PassingError, map_os_error
 from fleet_agent.trust.verify import verify_desired
 from fleet_shared.errors import FleetError
 
@@ -36,12 +36,16 @@ def answer(request: TrustRequest) -> TrustAnswer:
             case _ as never:
                 assert_never(never)
     except FleetError as exc:
-        return Refused(
-            code=exc.code, message=exc.message, hint=exc.hint, retry=isinstance(exc, UnreachableError)
-        )
+        return _refuse(exc)
+    except OSError as exc:
+        return _refuse(map_os_error(exc))
     except Exception as exc:  # the outermost guard: the supervisor needs an answer
         logging.getLogger(__name__).exception("the trust child failed")
         return Refused(code="trust.internal", message=f"{type(exc).__name__}: {exc}", retry=True)
+
+
+def _refuse(exc: FleetError) -> Refused:
+    return Refused(code=exc.code, message=exc.message, hint=exc.hint, retry=isinstance(exc, PassingError))
 
 
 def main() -> int:

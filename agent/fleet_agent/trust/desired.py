@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Final
 
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from securesystemslib.dsse import Envelope
@@ -16,6 +17,9 @@ from fleet_shared.manifest import parse_manifest
 from fleet_shared.messages.desired import UNDERSTOOD, Desired, RunEntry
 from fleet_shared.names import DeviceId, digest_of
 from fleet_shared.wire import decode
+
+DAY_MS: Final = 24 * 3600 * 1000
+AHEAD_MAX_MS: Final = DAY_MS
 
 
 def open_envelope(raw: bytes, key: AssignmentKey) -> bytes:
@@ -66,6 +70,23 @@ def check_desired(payload: bytes, device: DeviceId, key: AssignmentKey) -> Desir
             code="trust.desired.critical",
         )
     return desired
+
+
+def check_issued(desired: Desired, wall_ms: int | None, now_ms: int) -> None:
+    """Raise `TrustError` when the document is of a time that has not come. Obeyed, it would raise the
+    floor for good, and everything that is signed today would be of the past.
+
+    ``wall_ms`` is the wall clock, none while nothing keeps it; one before the floor (``now_ms``) is
+    not believed.
+    """
+    if wall_ms is None or wall_ms < now_ms or desired.issued_ms <= wall_ms + AHEAD_MAX_MS:
+        return
+    raise TrustError(
+        f"the desired state was issued {(desired.issued_ms - wall_ms) / DAY_MS:.1f} days ahead of this "
+        "device's clock",
+        hint="are the clocks of the controller and of the device right?",
+        code="trust.desired.future",
+    )
 
 
 def check_manifest(entry: RunEntry, fetch: Callable[[], bytes]) -> bytes:

@@ -48,9 +48,9 @@ def make_key(request: MakeKey) -> KeyMade:
 def accept_enrolment(request: AcceptEnrolment) -> EnrolmentAccepted:
     """Check everything, then store it; raise `EnrolmentError` (``enrol.*``) before any write."""
     if digest_of(request.ca_pem.encode()) != request.ca_sha256:
-        raise _impostor("certificate authority", "enrol.ca.mismatch")
+        raise _impostor("certificate authority", code="enrol.ca.mismatch")
     if digest_of(request.root_json.encode()) != request.root_sha256:
-        raise _impostor("release root", "enrol.root.mismatch")
+        raise _impostor("release root", code="enrol.root.mismatch")
     certificate = _check_certificate(request)
     identity, trust = Path(request.identity_dir), Path(request.trust_dir)
     trust.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def _check_certificate(request: AcceptEnrolment) -> x509.Certificate:
     return certificate
 
 
-def _impostor(what: str, code: str) -> EnrolmentError:
+def _impostor(what: str, *, code: str) -> EnrolmentError:
     return EnrolmentError(
         f"the controller's {what} is not the one that the token names",
         hint="check the address; if the controller was set up anew, make a new token there",
@@ -91,9 +91,17 @@ def _load_key(file: Path) -> EllipticCurvePrivateKey:
     try:
         key = load_pem_private_key(file.read_bytes(), password=None)
     except (OSError, ValueError) as exc:
-        raise EnrolmentError(f"the device key {file} cannot be read: {exc}", code="enrol.key") from exc
+        raise EnrolmentError(
+            f"the device key {file} cannot be read: {exc}",
+            hint="remove it, and enrol this device anew",
+            code="enrol.key",
+        ) from exc
     if not isinstance(key, EllipticCurvePrivateKey):
-        raise EnrolmentError(f"the device key {file} is not a P-256 key", code="enrol.key")
+        raise EnrolmentError(
+            f"the device key {file} is not a P-256 key",
+            hint="remove it, and enrol this device anew",
+            code="enrol.key",
+        )
     return key
 
 

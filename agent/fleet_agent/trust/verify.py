@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from fleet_agent.trust.desired import check_desired, check_manifest, open_envelope
+from fleet_agent.trust.desired import check_desired, check_issued, check_manifest, open_envelope
 from fleet_agent.trust.floor import judge_now_ms, raise_floor
 from fleet_agent.trust.protocol import DesiredVerified, VerifyDesired
 from fleet_agent.trust.release import Releases
@@ -22,6 +22,7 @@ def verify_desired(request: VerifyDesired) -> DesiredVerified:
     key = decode(AssignmentKey, releases.fetch_target(ASSIGNMENT_KEY_TARGET, MANIFEST_BYTES))
     payload = open_envelope(request.envelope, key)
     desired = check_desired(payload, request.device, key)
+    check_issued(desired, request.wall_ms, now_ms)
     raise_floor(floor, desired.issued_ms)
     now_ms = max(now_ms, desired.issued_ms)
     expired = now_ms > desired.expires_ms
@@ -31,4 +32,6 @@ def verify_desired(request: VerifyDesired) -> DesiredVerified:
         )
         for entry in (() if expired else desired.run)
     }
+    if not expired:
+        releases.forget_others([ASSIGNMENT_KEY_TARGET, *map(manifest_target, manifests)])
     return DesiredVerified(desired=payload, manifests=manifests, expired=expired, now_ms=now_ms)

@@ -1,19 +1,19 @@
 """The slow effects of an update: fetch the blobs, verify them, make the slot.
 
-They run in a thread of their own, touch nothing that runs, and are safe to run twice: what is
-whole on disk is not fetched again, and a slot appears whole or not at all.
+They run in a thread of their own, one at a time, touch nothing that runs, and are safe to run twice:
+what is whole on disk is neither fetched nor written again, and a slot appears whole or not at all.
 """
 
 import errno
-import shutil
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from fleet_agent.errors import TransferError
-from fleet_agent.slots import FILES, Slots, write_verified
+from fleet_agent.slots import FILES, MANIFEST_FILE, Slots, write_verified
 from fleet_agent.transfer.download import PART_BYTES, Counted, Downloader
 from fleet_agent.update.record import Evidence
 from fleet_shared.codec import SUPPORTED, Encoding, decode_blob
@@ -65,9 +65,14 @@ class Installer:
     free_bytes: Callable[[], int]
     margin_bytes: int
 
+    def is_installed(self, entry: RunEntry, manifest: bytes) -> bool:
+        """Whether the slot is there and whole: then there is nothing to fetch or to write."""
+        return self.slots.is_whole(entry.manifest, parse_manifest(manifest).blobs)
+
     def download(self, entry: RunEntry, manifest: bytes, downloader: Downloader) -> Evidence:
         """Fetch what is missing; raise `TransferError` (``disk.full`` before the first byte)."""
         plan = plan_transfer(entry, parse_manifest(manifest).blobs)
+        self.slots.clear_staging()
         self._forget_others(plan)
         self._check_room(plan)
         total = Counted()
@@ -78,29 +83,36 @@ class Installer:
                 total.resumed += counted.resumed
         return {"bytes_fetched": total.fetched, "bytes_resumed": total.resumed}
 
-    def verify(self, entry: RunEntry, manifest: bytes) -> Evidence:
-        """Decode, verify and install; raise `SlotError` (``transfer.digest``)."""
+    def verify(self, entry: RunEntry, manifest: bytes, aborted: threading.Event) -> Evidence:
+        """Decode, verify and install; raise `SlotError` (``transfer.digest``), or `TransferError`
+        (``transfer.aborted``) with the downloads kept for whoever comes next."""
+        if self.is_installed(entry, manifest):
+            return {}
         plan = plan_transfer(entry, parse_manifest(manifest).blobs)
         try:
             with _full_disk_mapped(), self.slots.staged(entry.manifest) as staging:
-                write_durably(staging / "manifest.json", manifest)
+                write_durably(staging / MANIFEST_FILE, manifest)
                 for carried in plan:
-                    parts = _read(self.downloads / carried.encoded.sha256)
+                    parts = _read(self.downloads / carried.encoded.sha256, aborted)
                     plain = decode_blob(carried.encoded.encoding, parts, carried.blob.size_bytes)
                     write_verified(staging / FILES[carried.role], plain, carried.blob)
         finally:
-            self.forget_downloads()
+            if not aborted.is_set():
+                self._forget(plan)
         return {}
 
-    def forget_downloads(self) -> None:
-        shutil.rmtree(self.downloads, ignore_errors=True)
+    def _forget(self, plan: list[Carried]) -> None:
+        for carried in plan:
+            (self.downloads / carried.encoded.sha256).unlink(missing_ok=True)
+        with suppress(OSError):  # something of another update is in it
+            self.downloads.rmdir()
 
     def _forget_others(self, plan: list[Carried]) -> None:
         """Remove what an update that was given up left behind."""
         wanted = {carried.encoded.sha256 for carried in plan}
         if self.downloads.is_dir():
             for file in self.downloads.iterdir():
-                if file.name.removesuffix(".part") not in wanted:
+                if file.name.removesuffix(".part").removesuffix(".etag") not in wanted:
                     file.unlink()
 
     def _check_room(self, plan: list[Carried]) -> None:
@@ -131,7 +143,9 @@ def _no_room(why: str) -> TransferError:
     )
 
 
-def _read(path: Path) -> Iterator[bytes]:
+def _read(path: Path, aborted: threading.Event) -> Iterator[bytes]:
     with path.open("rb") as file:
         while part := file.read(PART_BYTES):
+            if aborted.is_set():
+                raise TransferError("the installation was ended", code="transfer.aborted")
             yield part

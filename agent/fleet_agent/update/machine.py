@@ -91,11 +91,24 @@ def resume_state(saved: S, *, switched: bool) -> S:
     """Return where to go on after a crash in ``saved``.
 
     ``switched`` tells whether the pointer on disk names the new model. It settles what the saved
-    state cannot know: whether the crash came before or after the write of the pointer.
+    state cannot know: whether the crash came before or after the write of the pointer. A soak of a
+    model that the pointer does not name (it was damaged) is none: what it names is what runs.
     """
     if saved is S.SWITCHING and switched:
         return S.SOAKING
+    if saved is S.SOAKING and not switched:
+        return S.ROLLING_BACK
     return RESUME[saved]
+
+
+def settle_state(saved: S, *, switched: bool) -> S:
+    """Return how an update ended whose outcome was stored, but not its record (a full disk).
+
+    Nothing but the end itself wrote the pointer since: it tells a success from a return.
+    """
+    if switched:
+        return S.SUCCEEDED
+    return S.ROLLED_BACK if saved in TOUCHED else S.FAILED
 
 
 RESUMES_MAX: Final = 5
@@ -105,8 +118,11 @@ DOWNLOAD_RESUMES_MAX: Final = 100
 def is_looping(saved: S, resumes: int) -> bool:
     """Whether an update was resumed more often than an honest power supply explains.
 
-    ``resumes`` counts starts of the agent within one update. A download makes progress at each
-    start and may be cut often; whatever comes after it takes seconds, so that a fifth restart
-    there means that the update itself brings the device down.
+    ``resumes`` counts starts of the agent within one update: all of them for a download, which makes
+    progress at each start and may be cut often, else those after the download. What comes after it
+    takes seconds, so that a sixth restart there means that the update itself brings the device down.
+    A return is never judged: there is nothing better to do than to finish it.
     """
+    if saved is S.ROLLING_BACK:
+        return False
     return resumes > (DOWNLOAD_RESUMES_MAX if saved is S.DOWNLOADING else RESUMES_MAX)

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import msgspec
-
 from fleet_agent.slots import Pointers
 from fleet_agent.trust.protocol import DesiredVerified
 from fleet_agent.update.record import UpdateRecord
@@ -101,8 +99,3 @@ def explain_no_runtime(contract: Contract, runtimes: tuple[RuntimeFact, ...]) ->
         message=f"no runtime of this device can run the model: {'; '.join(reasons) or 'none is installed'}",
         hint="install the agent's extra [litert] or [tflite], or push another variant",
     )
-
-
-def supersede(record: UpdateRecord, order: Order) -> UpdateRecord:
-    """Return ``record`` with a newer order."""
-    return msgspec.structs.replace(record, accepted=order)

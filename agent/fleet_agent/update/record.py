@@ -23,7 +23,8 @@ class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One assignment on its way. Times are milliseconds of the boot clock of ``boot_id``.
 
     ``before`` and ``before_previous`` are the pointers to return to; ``resumes`` counts starts
-    of the agent within this update; ``accepted`` is the newest order that was taken up.
+    of the agent within this update, ``late_resumes`` those of them that found its download done;
+    ``accepted`` is the newest order that was taken up.
     """
 
     schema: int = SCHEMA
@@ -41,8 +42,14 @@ class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True):
     before_previous: Running | None = None
     failure: Failure | None = None
     resumes: int = 0
+    late_resumes: int = 0
     outcome_reported: bool = False
     evidence: Evidence = {}
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it ended and its outcome is stored: nothing of it is outstanding."""
+        return self.state.is_final and self.outcome_reported
 
     def saved_at(self, now_ms: int) -> "UpdateRecord":
         return msgspec.structs.replace(self, saved_ms=now_ms)
@@ -92,7 +99,7 @@ class RecordFile:
             record = msgspec.json.decode(self._path.read_bytes(), type=UpdateRecord)
         except FileNotFoundError:
             return None
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
             raise ValueError(f"{self._path} does not parse: {exc}") from exc
         if record.schema != SCHEMA:
             raise ValueError(f"{self._path} has schema {record.schema}, expected {SCHEMA}")

@@ -1,80 +1,77 @@
 """Carry an update out: save the record, run the effect of its state, feed the event back.
 
-All methods belong to the supervisor's thread. The slow effects run in a thread of their own and
-come back as `JobDone` through the supervisor's queue.
+All methods belong to the supervisor's thread. The slow effects run in `jobs` and come back as
+`JobDone` through the supervisor's queue. What the disk refuses is tried again in `tick`: the record,
+the pointers of a return, the outcome.
 """
 
 import logging
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from fleet_agent.errors import AgentError
+from fleet_agent.errors import AgentError, SlotError
+from fleet_agent.link.backoff import Backoff
+from fleet_agent.ports import Clock
 from fleet_agent.slots import Pointers, Slots
-from fleet_agent.update.machine import TOUCHED, UNTOUCHED, UpdateEvent, is_looping, next_state, resume_state
+from fleet_agent.update.jobs import JobDone, Jobs, SlowJobs
+from fleet_agent.update.machine import TOUCHED, UNTOUCHED, UpdateEvent, next_state
 from fleet_agent.update.record import Evidence, RecordFile, UpdateRecord
+from fleet_agent.update.resume import rebuild_pointers, resume_record
+from fleet_agent.update.soak import Soak
+from fleet_agent.worker.protocol import Stats
 from fleet_agent.workers import Workers
-from fleet_shared.errors import FleetError
-from fleet_shared.messages.reported import Failure, Progress
+from fleet_shared.messages.reported import Failure, Order, Progress
 from fleet_shared.messages.update import UpdateState as S
 from fleet_shared.names import AssignmentId
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class JobDone:
-    """A slow effect ended. ``job`` tells a late one from the one that is waited for."""
+class Witness(Protocol):
+    """Who writes down what happens: `journal`."""
 
-    job: int
-    event: UpdateEvent
-    evidence: Evidence = field(default_factory=dict)
-    failure: Failure | None = None
+    def store_outcome(self, record: UpdateRecord) -> None:
+        """Store the one outcome of an assignment durably; safe to call twice. Raises `OutboxError`."""
 
+    def has_outcome(self, assignment: AssignmentId) -> bool:
+        """Whether the outcome was stored, now or by an earlier start of the agent."""
 
-class Jobs(Protocol):
-    """The slow effects: `update.install`, bound to this device."""
-
-    def download(self, record: UpdateRecord, aborted: threading.Event) -> Evidence: ...
-
-    def verify(self, record: UpdateRecord) -> Evidence: ...
-
-
-class Clock(Protocol):
-    boot_id: str
-
-    def boot_s(self) -> float: ...
+    def damaged(self, name: str, kept_as: Path | None) -> None:
+        """A file did not parse and was set aside."""
 
 
 @dataclass
 class UpdateRunner:
-    """``outcome`` stores the one outcome of an assignment durably, and is safe to call twice;
-    ``changed`` tells that the progress is another."""
+    """``changed`` counts up whenever there is something new to report."""
 
     file: RecordFile
     slots: Slots
     workers: Workers
     jobs: Jobs
+    slow: SlowJobs
     clock: Clock
-    post: Callable[[JobDone], None]
-    outcome: Callable[[UpdateRecord], None]
-    changed: Callable[[], None]
+    witness: Witness
+    retry: Backoff
     record: UpdateRecord | None = None
+    pointers: Pointers = field(default_factory=Pointers)
     bytes_done: int = 0
     bytes_total: int = 0
-    _job: int = 0
-    _aborted: threading.Event = field(default_factory=threading.Event)
-    _soak_until_s: float | None = None
+    changed: int = 0
+    _soak: Soak | None = None
+    _unsaved: bool = False
+    _retry_at_s: float | None = None
 
     # -- what the supervisor asks
 
     @property
-    def is_switching(self) -> bool:
-        """Whether the running model is being changed: a newer assignment waits for the end."""
-        return self.record is not None and self.record.state in TOUCHED
+    def takes_another(self) -> bool:
+        """Whether a newer assignment may take the place of this one: neither half switched, nor
+        ended with an outcome that is still to be stored."""
+        record = self.record
+        return record is None or record.state in UNTOUCHED or record.is_settled
 
     @property
     def progress(self) -> Progress | None:
@@ -88,36 +85,40 @@ class UpdateRunner:
             failure=self.record.failure,
         )
 
-    def assignment(self) -> AssignmentId | None:
-        return self.record.entry.assignment if self.record else None
-
     # -- what the supervisor tells
 
     def resume(self) -> None:
-        """Go on where a crash or power cut left the record."""
-        record = self.record = self.file.load()
-        if record is None:
+        """Go on where a crash or power cut left the record, with the worker that belongs to it."""
+        record = self._load_record()
+        self.pointers = self._load_pointers(record)
+        if record is None or record.state.is_final:
+            self.record = record
+            self.workers.keep(self.pointers.active)
+            self._report_outcome()
             return
-        if record.state.is_final:
-            self._report_outcome(record)
-            return
-        record = record.rebased(self.clock.boot_id, self._now_ms())
-        record = msgspec.structs.replace(record, resumes=record.resumes + 1)
-        switched = self.slots.load_pointers().active == record.target
-        looping = is_looping(record.state, record.resumes)
-        state = resume_state(record.state, switched=switched)
-        log.info("resuming the update to %s at %s", record.entry.version, state.value)
-        self.record = record.at(state)
-        if looping:
-            self.feed(UpdateEvent.FAILED, failure=_looping(record.resumes))
-        else:
-            self._enter()
+        record = self.record = resume_record(
+            record,
+            switched=self.pointers.active == record.target,
+            outcome_stored=self.witness.has_outcome(record.entry.assignment),
+            boot_id=self.clock.boot_id,
+            now_ms=self._now_ms(),
+        )
+        log.info("resuming the update to %s at %s", record.entry.version, record.state.value)
+        if record.state not in TOUCHED:
+            self.workers.keep(self.pointers.active)
+        self._enter(record)
 
     def accept(self, record: UpdateRecord) -> None:
-        """Start an update. The caller has superseded the one before."""
-        self.record = record
+        """Start an update; `takes_another` must hold, and nothing be under way."""
         self.bytes_done = self.bytes_total = 0
-        self._enter()
+        self._enter(record)
+
+    def accept_order(self, order: Order) -> None:
+        """Take up a newer order of the same assignment."""
+        if self.record is not None:
+            self.record = msgspec.structs.replace(self.record, accepted=order)
+            self._save(self.record)
+            self.changed += 1
 
     def feed(
         self, event: UpdateEvent, *, evidence: Evidence | None = None, failure: Failure | None = None
@@ -130,112 +131,97 @@ class UpdateRunner:
         if state is record.state:
             return
         log.info("update to %s:%s is %s", record.entry.model, record.entry.version, state.value)
-        if record.state in UNTOUCHED and state is S.FAILED:
-            self._aborted.set()
-            self.workers.dismiss_candidate()
-        self.record = record.at(state, failure=failure, evidence=evidence)
-        self._enter()
+        self._enter(record.at(state, failure=failure, evidence=evidence))
 
     def on_job(self, done: JobDone) -> None:
-        if done.job == self._job:
+        if self.slow.end(done):
             self.feed(done.event, evidence=done.evidence, failure=done.failure)
+        elif self.record is not None and self.record.state.is_final:
+            self._prune()  # one that was given up may have left a slot behind
 
     def on_progress(self, count: int, total: int | None) -> None:
         """``count`` bytes came in; a ``total`` starts the count anew."""
         if total is not None:
             self.bytes_done, self.bytes_total = 0, total
         self.bytes_done += count
-        self.changed()
+        self.changed += 1
+
+    def on_serving(self, assignment: AssignmentId) -> None:
+        """The worker of ``assignment`` accepts requests: its trial time counts from here."""
+        if self._soak is not None and self._is_soaking(assignment):
+            self._soak.begin(self.clock.boot_s())
+
+    def on_stats(self, assignment: AssignmentId, stats: Stats) -> None:
+        if self._soak is None or not self._is_soaking(assignment):
+            return
+        if (failure := self._soak.judge(stats)) is not None:
+            self.feed(UpdateEvent.FAILED, failure=failure)
+
+    def on_worker_lost(self, assignment: AssignmentId, failure: Failure) -> None:
+        """The worker of ``assignment`` ended or cannot run its model."""
+        if self.record is not None and self.record.entry.assignment == assignment:
+            self.feed(UpdateEvent.FAILED, failure=failure)
 
     def tick(self) -> None:
-        """Look at the deadline and the end of the soak."""
-        record, now_s = self.record, self.clock.boot_s()
+        """Look at the deadline, the end of the soak, and at what the disk refused."""
+        now_s = self.clock.boot_s()
+        if self._retry_at_s is not None and now_s >= self._retry_at_s:
+            self._retry_at_s = None
+            self._try_again()
+        record = self.record
         if record is None or record.state.is_final:
             return
-        if self._soak_until_s is not None and record.state is S.SOAKING and now_s >= self._soak_until_s:
+        if record.state is S.SOAKING and self._soak is not None and self._soak.is_over(now_s):
             self.feed(UpdateEvent.SOAKED)
         elif now_s * 1000 > record.deadline_ms:
             self.feed(UpdateEvent.DEADLINE_PASSED, failure=_late(record))
 
     def close(self) -> None:
         """End the slow effect; the record stays as it is and resumes at the next start."""
-        self._job += 1
-        self._aborted.set()
+        self.slow.abort()
 
     # -- effects
 
-    def _enter(self) -> None:
+    def _enter(self, record: UpdateRecord) -> None:
         """Save the state, then run its effect."""
-        record = self.record
-        if record is None:
-            return
-        self.record = record = record.saved_at(self._now_ms())
-        try:
-            self.file.save(record)
-        except OSError as exc:
-            if self._give_up_unsaved(record, exc):
-                return
-        self.changed()
+        record = self.record = record.saved_at(self._now_ms())
+        refused = self._save(record)
+        if refused is not None and record.state in UNTOUCHED | {S.SWITCHING}:
+            # The update ends before it touches anything. From there on it goes through: the pointer
+            # on disk tells a later start what is true.
+            record = self.record = record.at(S.FAILED, failure=_no_room(refused))
+        self.changed += 1
         self._act(record)
 
     def _act(self, record: UpdateRecord) -> None:
         match record.state:
             case S.DOWNLOADING:
-                aborted = self._aborted = threading.Event()
-                self._start(lambda: self.jobs.download(record, aborted), UpdateEvent.DOWNLOADED)
+                self.slow.start(lambda aborted: self.jobs.download(record, aborted), UpdateEvent.DOWNLOADED)
             case S.VERIFYING:
-                self._start(lambda: self.jobs.verify(record), UpdateEvent.VERIFIED)
+                self.slow.start(lambda aborted: self.jobs.verify(record, aborted), UpdateEvent.VERIFIED)
             case S.SELF_TESTING:
-                self.workers.try_out(record.target)
+                self._try_out(record)
             case S.SWITCHING:
                 self._switch(record)
             case S.SOAKING:
-                self._soak_until_s = self.clock.boot_s() + record.policy.soak_s
+                self._soak = Soak(record.policy.soak_s)
+                self.workers.keep(record.target, record.policy.soak_s)
             case S.ROLLING_BACK:
                 self._roll_back(record)
             case S.SUCCEEDED | S.FAILED | S.ROLLED_BACK:
-                self._finish(record)
+                self._finish()
             case S.IDLE | S.UNKNOWN:
                 raise ValueError(f"no update is {record.state.value}")
 
-    def _give_up_unsaved(self, record: UpdateRecord, exc: OSError) -> bool:
-        """The record cannot be written (a full disk). Before the switch the update ends, with the
-        running model untouched; from there on it goes through: the pointer on disk tells a later
-        start what is true."""
-        log.error("the update record cannot be written: %s", exc)
-        if record.state not in UNTOUCHED | {S.SWITCHING}:
-            return False
-        failure = Failure(
-            code="disk.full",
-            message=f"the update record cannot be written: {exc.strerror}",
-            hint="free space on the device and push again; the running model goes on",
-        )
-        self.workers.dismiss_candidate()
-        self.record = record.at(S.FAILED, failure=failure)
-        self._report_outcome(self.record)
-        self.changed()
-        return True
-
-    def _start(self, effect: Callable[[], Evidence], event: UpdateEvent) -> None:
-        self._job += 1
-        job = self._job
-
-        def run() -> None:
-            try:
-                self.post(JobDone(job, event, effect()))
-            except FleetError as exc:
-                failure = Failure.of(exc)
-                self.post(JobDone(job, UpdateEvent.FAILED, failure=failure))
-            except Exception as exc:  # the guard of the thread: an update must end, whatever happens
-                log.exception("the update failed")
-                failure = Failure(code="update.internal", message=f"{type(exc).__name__}: {exc}")
-                self.post(JobDone(job, UpdateEvent.FAILED, failure=failure))
-
-        threading.Thread(target=run, name="update", daemon=True).start()
+    def _try_out(self, record: UpdateRecord) -> None:
+        try:
+            self.workers.try_out(record.target, record.policy.soak_s)
+        except AgentError as exc:
+            self.feed(UpdateEvent.FAILED, failure=Failure.of(exc))
 
     def _switch(self, record: UpdateRecord) -> None:
         try:
-            self.slots.save_pointers(Pointers(active=record.target, previous=record.before))
+            self._point_to(Pointers(active=record.target, previous=record.before))
         except OSError as exc:
             failure = Failure(code="disk.failed", message=f"the switch could not be written: {exc}")
             self.feed(UpdateEvent.FAILED, failure=failure)
@@ -244,35 +230,118 @@ class UpdateRunner:
         self.feed(UpdateEvent.SWITCHED)
 
     def _roll_back(self, record: UpdateRecord) -> None:
-        try:
-            self.slots.save_pointers(Pointers(active=record.before, previous=record.before_previous))
-        except OSError:
-            log.exception("the rollback could not be written; it is tried at the next start")
+        """Run the old model at once; the return has happened when the pointer says so as well."""
+        self._soak = None
         self.workers.keep(record.before)
+        try:
+            self._point_to(Pointers(active=record.before, previous=record.before_previous))
+        except OSError as exc:
+            log.error("the return could not be written, and is tried again: %s", exc)
+            self._try_again_soon()
+            return
         self.feed(UpdateEvent.RESTORED)
 
-    def _finish(self, record: UpdateRecord) -> None:
-        self._soak_until_s = None
-        pointers = self.slots.load_pointers()
-        self.slots.prune(
-            running.manifest for running in (pointers.active, pointers.previous) if running is not None
-        )
-        self._report_outcome(record)
+    def _finish(self) -> None:
+        self._soak = None
+        self.slow.abort()
+        self.workers.dismiss_candidate()
+        self._prune()
+        self._report_outcome()
 
-    def _report_outcome(self, record: UpdateRecord) -> None:
-        if record.outcome_reported:
+    # -- the disk
+
+    def _load_record(self) -> UpdateRecord | None:
+        try:
+            return self.file.load()
+        except ValueError as exc:
+            log.error("the update record is damaged: %s", exc)
+            self.witness.damaged("record.damaged", _set_aside(self.file))
+            return None
+
+    def _load_pointers(self, record: UpdateRecord | None) -> Pointers:
+        try:
+            pointers = self.slots.load_pointers()
+        except SlotError as exc:
+            log.error("%s", exc.message)
+            self.witness.damaged("pointers.damaged", _set_aside(self.slots))
+        else:
+            if record is None or self.slots.has_pointers:
+                return pointers
+        pointers = rebuild_pointers(record, self.slots.holds)
+        try:
+            self.slots.save_pointers(pointers)
+        except OSError as exc:
+            log.error("the rebuilt pointers cannot be written: %s", exc)
+        return pointers
+
+    def _point_to(self, pointers: Pointers) -> None:
+        self.slots.save_pointers(pointers)
+        self.pointers = pointers
+
+    def _save(self, record: UpdateRecord) -> OSError | None:
+        """Save the record; return what the disk says against it."""
+        try:
+            self.file.save(record)
+        except OSError as exc:
+            log.error("the update record cannot be written: %s", exc)
+            self._unsaved = True
+            self._try_again_soon()
+            return exc
+        self._unsaved = False
+        return None
+
+    def _prune(self) -> None:
+        """Remove what nothing points to, once nobody installs; never on the word of no pointer."""
+        named = (self.pointers.active, self.pointers.previous)
+        if not self.slow.is_idle or self.pointers.active is None:
             return
         try:
-            self.outcome(record)
-            self.record = msgspec.structs.replace(record, outcome_reported=True)
-            self.file.save(self.record)
-        except (AgentError, OSError) as exc:
-            log.error("the outcome waits for the next start: %s", exc)
+            self.slots.prune(running.manifest for running in named if running is not None)
+        except OSError as exc:
+            log.error("old models cannot be removed: %s", exc)
+
+    def _report_outcome(self) -> None:
+        record = self.record
+        if record is None or record.outcome_reported or not record.state.is_final:
             return
-        self.changed()
+        try:
+            self.witness.store_outcome(record)
+        except AgentError as exc:
+            log.error("the outcome is not stored yet, and is tried again: %s", exc)
+            self._try_again_soon()
+            return
+        self.record = msgspec.structs.replace(record, outcome_reported=True)
+        self._save(self.record)
+        self.changed += 1
+
+    def _try_again_soon(self) -> None:
+        if self._retry_at_s is None:
+            self._retry_at_s = self.clock.boot_s() + self.retry.next_delay_s()
+
+    def _try_again(self) -> None:
+        if self.record is not None and self.record.state is S.ROLLING_BACK:
+            self._roll_back(self.record)
+        self._report_outcome()
+        if self._unsaved and self.record is not None:
+            self._save(self.record)
+        if self._retry_at_s is None:
+            self.retry.reset()
+
+    def _is_soaking(self, assignment: AssignmentId) -> bool:
+        record = self.record
+        return record is not None and record.state is S.SOAKING and record.entry.assignment == assignment
 
     def _now_ms(self) -> int:
         return int(self.clock.boot_s() * 1000)
+
+
+def _set_aside(file: RecordFile | Slots) -> Path | None:
+    """Keep a damaged file for a human; a disk that does not take that keeps it where it is."""
+    try:
+        return file.set_aside()
+    except OSError as exc:
+        log.error("a damaged file could not be set aside: %s", exc)
+        return None
 
 
 def _late(record: UpdateRecord) -> Failure:
@@ -283,9 +352,9 @@ def _late(record: UpdateRecord) -> Failure:
     )
 
 
-def _looping(resumes: int) -> Failure:
+def _no_room(refused: OSError) -> Failure:
     return Failure(
-        code="update.loop",
-        message=f"the agent was restarted {resumes} times within this update",
-        hint="the update may bring the device down: look at its log before you push again",
+        code="disk.full",
+        message=f"the update record cannot be written: {refused.strerror}",
+        hint="free space on the device and push again; the running model goes on",
     )

@@ -14,17 +14,18 @@ import msgspec
 import psutil
 
 from fleet_agent.errors import WorkerError
-from fleet_agent.runtimes.port import load_runtime
+from fleet_agent.runtimes.loading import load_runtime
+from fleet_agent.worker.control import Control
 from fleet_agent.worker.engine import Engine, SelfTestFailed
 from fleet_agent.worker.oip import Protocol
 from fleet_agent.worker.protocol import (
     Drain,
     Drained,
     Failed,
-    FromWorker,
     Ready,
     Serve,
     Serving,
+    SourceFailed,
     Stats,
     ToWorker,
     WorkerSpec,
@@ -36,27 +37,13 @@ from fleet_agent.worker.statistics import Statistics, percentile
 from fleet_shared.messages.reported import Failure
 
 
-class Control:
-    """The line to the supervisor. When it is cut there is nobody to work for: exit."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._reader = connection.makefile("rb")
-        self._connection = connection
-        self._lock = threading.Lock()
-
-    def read(self) -> bytes:
-        """Return the next line; empty when the supervisor is gone."""
-        return self._reader.readline()
-
-    def say(self, message: FromWorker) -> None:
-        with self._lock:
-            self._connection.sendall(msgspec.json.encode(message) + b"\n")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="fleet_agent.worker")
     parser.add_argument("--control", type=int, required=True, help="inherited socket to the supervisor")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in a terminal is the supervisor's to handle
+    # A Ctrl-C in a terminal and the SIGTERM of a service manager reach the whole group: they are the
+    # supervisor's to handle, which ends its workers through the control socket.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s worker: %(message)s")
     control = Control(socket.socket(fileno=parser.parse_args().control))
     spec = msgspec.json.decode(control.read(), type=WorkerSpec)
@@ -89,12 +76,11 @@ def _obey(control: Control, spec: WorkerSpec, engine: Engine) -> int:
     server = Server(Protocol(engine), listeners)
     stop = threading.Event()
     threading.Thread(target=_report, args=(control, spec, engine, stop), daemon=True).start()
-    while line := control.read():
-        command: ToWorker = msgspec.json.decode(line, type=ToWorker)
+    while True:
+        command: ToWorker = msgspec.json.decode(control.read(), type=ToWorker)
         if isinstance(command, Serve):
             server.start()
-            if spec.source is not None:
-                threading.Thread(target=replay, args=(engine, spec.source, stop), daemon=True).start()
+            _start_source(control, spec, engine, stop)
             control.say(Serving())
         elif isinstance(command, Drain):
             stop.set()
@@ -102,7 +88,18 @@ def _obey(control: Control, spec: WorkerSpec, engine: Engine) -> int:
             control.say(_take(engine, 0))
             control.say(Drained())
             return 0
-    return 0
+
+
+def _start_source(control: Control, spec: WorkerSpec, engine: Engine, stop: threading.Event) -> None:
+    if spec.source is None:
+        return
+
+    def tell(failure: Failure) -> None:
+        control.say(SourceFailed(failure=failure))
+
+    threading.Thread(
+        target=replay, args=(engine, spec.source, stop, tell), name="source", daemon=True
+    ).start()
 
 
 def _report(control: Control, spec: WorkerSpec, engine: Engine, stop: threading.Event) -> None:

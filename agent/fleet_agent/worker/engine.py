@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.port import Array, Model, Runtime
-from fleet_agent.worker.golden import has_passed, run_golden
+from fleet_agent.worker.golden import NOT_A_NUMBER, has_passed, run_golden
 from fleet_agent.worker.protocol import SelfTest
 from fleet_agent.worker.slot import Slot
 from fleet_agent.worker.statistics import Statistics
@@ -19,9 +19,11 @@ class SelfTestFailed(WorkerError):
     code = "worker.golden.failed"
 
     def __init__(self, test: SelfTest) -> None:
+        differ = f"differ by {test.max_difference:.4g}, allowed {test.tolerance:.4g}"
+        if test.max_difference >= NOT_A_NUMBER:
+            differ = "give outputs that are not numbers"
         super().__init__(
-            f"golden vectors differ by {test.max_difference:.4g}, allowed {test.tolerance:.4g}; "
-            f"{test.class_flips} of {test.samples} samples change class",
+            f"golden vectors {differ}; {test.class_flips} of {test.samples} samples change class",
             hint="this runtime computes the model differently: build a variant for it",
         )
         self.test = test

@@ -123,7 +123,8 @@ def _read(tensor: RequestTensor, info: TensorInfo) -> Array:
     datatype = DATATYPES[info.dtype.name]
     if tensor.datatype != datatype:
         raise BadRequest(f"input {info.name!r} must be {datatype}, got {tensor.datatype}")
-    if tensor.shape[1:] != list(info.shape[1:]) or not 1 <= tensor.shape[0] <= BATCH_MAX:
+    fits = len(tensor.shape) == max(1, len(info.shape)) and tensor.shape[1:] == list(info.shape[1:])
+    if not fits or not 1 <= tensor.shape[0] <= BATCH_MAX:
         raise BadRequest(
             f"input {info.name!r} must have shape {[-1, *info.shape[1:]]} with at most {BATCH_MAX} "
             f"samples, got {tensor.shape}"
@@ -143,6 +144,8 @@ def _check_range(values: Array, info: TensorInfo) -> None:
         limits = np.iinfo(info.dtype)
         if values.dtype.kind == "f" or values.min() < limits.min or values.max() > limits.max:
             raise ValueError(f"every element must be a whole number from {limits.min} to {limits.max}")
+    elif info.dtype.kind == "f" and np.abs(values).max() > np.finfo(info.dtype).max:
+        raise ValueError(f"every element must fit {info.dtype}")
 
 
 def _write(info: TensorInfo, array: Array) -> dict[str, Any]:

@@ -95,5 +95,11 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     rss_bytes: int
 
 
+class SourceFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What is wrong with the source of samples; the model serves on, and is not to blame."""
+
+    failure: Failure
+
+
 ToWorker = Serve | Drain
-FromWorker = Ready | Failed | Serving | Drained | Stats
+FromWorker = Ready | Failed | Serving | Drained | Stats | SourceFailed

@@ -3,44 +3,85 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from fleet_agent.errors import WorkerError
 from fleet_agent.worker.engine import Engine
 from fleet_agent.worker.protocol import SourceSpec
 from fleet_agent.worker.sources import read_samples
 from fleet_agent.worker.tensors import preprocess
+from fleet_shared.messages.reported import Failure
 
 log = logging.getLogger(__name__)
 
+TRY_AGAIN_S: Final = 30.0
+"""A source may be on a medium that comes and goes."""
 
-def replay(engine: Engine, source: SourceSpec, stop: threading.Event) -> None:
+
+def replay(
+    engine: Engine,
+    source: SourceSpec,
+    stop: threading.Event,
+    tell: Callable[[Failure], None],
+    *,
+    try_again_s: float = TRY_AGAIN_S,
+) -> None:
     """Infer sample after sample until the source ends (or for ever, if it loops) or ``stop``.
 
-    The schedule is absolute, so that the rate does not drift; after a stall it does not catch up
-    in a burst. A source that is missing or damaged is logged and counted as an error: a model that
-    serves requests must not go down with it.
+    What is wrong with the source is told, once for each trouble, and never counted against the
+    model: a good one must not be rolled back for a missing file. A source that loops is tried again.
     """
+    told: Failure | None = None
+    while not stop.is_set():
+        trouble = _try_once(engine, source, stop)
+        if trouble is not None and trouble != told:
+            log.error("source: %s (%s)", trouble.message, trouble.code)
+            tell(trouble)
+        told = trouble
+        if not source.loop or (trouble is not None and stop.wait(try_again_s)):
+            return
+
+
+def _try_once(engine: Engine, source: SourceSpec, stop: threading.Event) -> Failure | None:
     try:
-        while not stop.is_set():
-            count = _replay_once(engine, source, stop)
-            if not source.loop or count == 0:
-                return
+        count = _replay_once(engine, source, stop)
     except WorkerError as exc:
-        log.error("source stopped: %s (%s)", exc.message, exc.code)
-        engine.statistics.add_error()
+        return Failure.of(exc)
+    except Exception as exc:  # the guard of the thread: it must not end without a word
+        log.exception("the source failed")
+        return Failure(code="worker.source.internal", message=f"{type(exc).__name__}: {exc}")
+    if count or stop.is_set():
+        return None
+    return Failure(
+        code="worker.source.empty",
+        message=f"the source {source.path} has no samples",
+        hint="give a folder or archive of .png, .jpg or .bmp images, or an .npz with x",
+    )
 
 
 def _replay_once(engine: Engine, source: SourceSpec, stop: threading.Event) -> int:
+    """Return how many samples were replayed. Raises `WorkerError` (``worker.source.*``).
+
+    The schedule is absolute, so that the rate does not drift; after a stall it does not catch up
+    in a burst.
+    """
     preprocessing = engine.slot.manifest.contract.preprocessing
     info = engine.model.inputs[0]
     interval_s = 1 / source.rate_hz
     due = time.monotonic()
-    count = 0
+    count = failed = 0
     for sample in read_samples(Path(source.path), engine.slot.labels, preprocessing, info):
         if stop.wait(max(0.0, due - time.monotonic())):
             break
-        engine.infer([preprocess(sample.array, preprocessing, info)], label=sample.label)
+        array = preprocess(sample.array, preprocessing, info)
+        try:
+            engine.infer([array], label=sample.label)
+        except WorkerError as exc:  # counted there; the next sample may do better
+            failed += 1
+            if failed == 1:
+                log.error("a sample failed: %s (%s)", exc.message, exc.code)
         due = max(due + interval_s, time.monotonic() - interval_s)
         count += 1
     return count

@@ -5,12 +5,14 @@ accept no more, answer each connection's next request with ``Connection: close``
 linger close what is idle. The sockets stay open for the next worker.
 """
 
+import logging
 import select
 import socket
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Final
 
@@ -19,7 +21,10 @@ import msgspec
 from fleet_agent.errors import WorkerError
 from fleet_agent.worker.oip import BadRequest, Protocol
 
+log = logging.getLogger(__name__)
+
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+LENGTH_DIGITS_MAX: Final = 18
 CONNECTIONS_MAX: Final = 64
 IDLE_TIMEOUT_S: Final = 60.0
 ACCEPT_POLL_S: Final = 0.2
@@ -31,10 +36,14 @@ class Server:
 
     protocol: Protocol
     listeners: list[socket.socket]
+    connections_max: int = CONNECTIONS_MAX
     draining: threading.Event = field(default_factory=threading.Event)
     _open: dict[socket.socket, "Handler | None"] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _acceptors: list[threading.Thread] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._room = threading.BoundedSemaphore(self.connections_max)
 
     def start(self) -> None:
         for listener in self.listeners:
@@ -60,11 +69,14 @@ class Server:
     def _accept(self, listener: socket.socket) -> None:
         while not self.draining.is_set():
             # Both workers wait on this socket during a swap: another may take what woke this one.
-            if not select.select([listener], [], [], ACCEPT_POLL_S)[0] or len(self._open) >= CONNECTIONS_MAX:
+            if not select.select([listener], [], [], ACCEPT_POLL_S)[0]:
                 continue
+            if not self._room.acquire(timeout=ACCEPT_POLL_S):
+                continue  # full: who knocks waits in the backlog
             try:
                 connection, _ = listener.accept()
             except OSError:
+                self._room.release()
                 continue
             connection.setblocking(True)
             with self._lock:
@@ -84,6 +96,7 @@ class Server:
                 self._open.pop(connection, None)
             _shut(connection)
             connection.close()
+            self._room.release()
 
     def register(self, connection: socket.socket, handler: "Handler") -> None:
         with self._lock:
@@ -138,20 +151,21 @@ class Handler(BaseHTTPRequestHandler):
         if self.path not in (f"{model}/infer", f"{model}/versions/{protocol.version}/infer"):
             self._answer(404, {"error": f"nothing at {self.path}; this agent serves {model}/infer"})
             return
-        try:
-            self._answer(200, protocol.infer(body))
-        except BadRequest as exc:
-            self._answer(400, {"error": str(exc)})
-        except WorkerError as exc:
-            self._answer(500, {"error": str(exc)})
+        self._answer(*_infer(protocol, body))
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the base class refuses by itself: a malformed request line, an unknown method."""
+        self.close_connection = True
+        self.request_version = self.protocol_version  # as yet it is 0.9, which has no headers
+        self._answer(code, {"error": message or explain or self.responses[HTTPStatus(code)][0]})
 
     def _read_body(self) -> bytes | None:
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit():
+        if not (length.isascii() and length.isdigit()):
             self.close_connection = True
             self._answer(411, {"error": "Content-Length is needed"})
             return None
-        if int(length) > BODY_BYTES_MAX:
+        if len(length) > LENGTH_DIGITS_MAX or int(length) > BODY_BYTES_MAX:
             self.close_connection = True
             self._answer(413, {"error": f"a request may have at most {BODY_BYTES_MAX} bytes"})
             return None
@@ -170,6 +184,18 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Requests are counted, not logged: an SD card has better things to do."""
+
+
+def _infer(protocol: Protocol, body: bytes) -> tuple[int, dict[str, Any]]:
+    try:
+        return 200, protocol.infer(body)
+    except BadRequest as exc:
+        return 400, {"error": str(exc)}
+    except WorkerError as exc:
+        return 500, {"error": str(exc)}
+    except Exception as exc:  # the guard of the connection: a client gets an answer, whatever happens
+        log.exception("a request failed")
+        return 500, {"error": f"this is a defect of the agent: {type(exc).__name__}"}
 
 
 def _is_busy(handler: Handler | None) -> bool:

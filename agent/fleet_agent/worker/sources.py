@@ -29,7 +29,11 @@ class LabelledSample:
 def read_samples(
     path: Path, labels: tuple[str, ...], preprocessing: Preprocessing, info: TensorInfo
 ) -> Iterator[LabelledSample]:
-    """Yield the samples under ``path`` once. Raises `WorkerError` (``worker.source.*``)."""
+    """Yield the samples under ``path`` once. Raises `WorkerError` (``worker.source.*``).
+
+    Damage has as many exceptions as there are formats inside formats (zlib, lzma, EOF, a truncated
+    PNG, an image of a billion pixels): all of them are one error here.
+    """
     if not path.exists():
         raise WorkerError(
             f"the source {path} does not exist",
@@ -41,22 +45,25 @@ def read_samples(
             yield from _read_npz(path, labels)
         else:
             yield from _read_images(path, preprocessing, info)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, tarfile.TarError) as exc:
-        raise WorkerError(f"the source {path} cannot be read: {exc}", code="worker.source.damaged") from exc
+    except WorkerError:
+        raise
+    except Exception as exc:
+        reason = str(exc) or type(exc).__name__
+        raise _damaged(f"the source {path} cannot be read: {reason}") from exc
 
 
 def _read_npz(path: Path, labels: tuple[str, ...]) -> Iterator[LabelledSample]:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         samples = archive["x"]
         numbers = archive.get("y")
+    if numbers is not None and len(numbers) != len(samples):
+        raise _damaged(f"the source {path} has {len(samples)} samples and {len(numbers)} labels")
     for index, sample in enumerate(samples):
-        number = None if numbers is None else int(numbers[index])
-        known = number is not None and number < len(labels)
-        yield LabelledSample(sample, labels[number] if known and number is not None else _text(number))
+        yield LabelledSample(sample, None if numbers is None else _name(int(numbers[index]), labels))
 
 
-def _text(number: int | None) -> str | None:
-    return None if number is None else str(number)
+def _name(number: int, labels: tuple[str, ...]) -> str:
+    return labels[number] if 0 <= number < len(labels) else str(number)
 
 
 def _read_images(path: Path, preprocessing: Preprocessing, info: TensorInfo) -> Iterator[LabelledSample]:
@@ -68,7 +75,9 @@ def _read_images(path: Path, preprocessing: Preprocessing, info: TensorInfo) -> 
                 converted = image.convert(mode)
                 array: np.ndarray[Any, Any] = np.asarray(converted.resize(size) if size else converted)
         except UnidentifiedImageError as exc:
-            raise WorkerError(f"{name} in {path} is no image", code="worker.source.damaged") from exc
+            raise _damaged(f"{name} in {path} is no image") from exc
+        except Image.DecompressionBombError as exc:
+            raise _damaged(f"{name} in {path} is too large: {exc}") from exc
         folder = Path(name).parent.name
         yield LabelledSample(array, folder or None)
 
@@ -92,3 +101,9 @@ def _read_files(path: Path) -> Iterator[tuple[str, bytes]]:
                 )
                 if reader is not None:
                     yield member.name, reader.read()
+
+
+def _damaged(message: str) -> WorkerError:
+    return WorkerError(
+        message, hint="replace the damaged part; the source is tried again", code="worker.source.damaged"
+    )

@@ -1,5 +1,6 @@
 """What was served within one window: counts, errors, latency percentiles, classes, accuracy."""
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -63,8 +64,10 @@ class Statistics:
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
-    """Return the nearest-rank percentile, ``share`` from 0 to 1; none of nothing."""
+    """Return the nearest-rank percentile, the value of rank ceil(share * n), ``share`` from 0 to 1;
+    none of nothing."""
     if not values:
         return None
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    rank = math.ceil(share * len(ordered))
+    return ordered[min(max(rank, 1), len(ordered)) - 1]

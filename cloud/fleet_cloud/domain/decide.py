@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from fleet_cloud.domain.model import ModelVersion
 from fleet_cloud.domain.rollout import (
+    Assignment,
     AssignmentState,
     Observation,
     Rollout,
@@ -21,7 +22,7 @@ from fleet_shared.names import AssignmentId, DeviceId, Digest, VariantName
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """Tell the device to run this variant; an open assignment of the same model is superseded."""
+    """Tell the device to run this variant; what it was told before and has not done is superseded."""
 
     device: DeviceId
     variant: VariantName
@@ -30,10 +31,11 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Record that the device can not be served; nothing is sent."""
+    """Record that the device is not served by this rollout; nothing is sent."""
 
     device: DeviceId
     failure: Failure
+    state: AssignmentState = AssignmentState.REFUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,9 @@ def _decide_device(
     assignment = observation.assignment
     if assignment is not None:
         overdue = assignment.state.is_open and now_ms > assignment.deadline_ms
-        return TimeOut(assignment.id, _overdue(rollout)) if overdue else None
+        return TimeOut(assignment.id, _overdue(rollout, assignment)) if overdue else None
+    if observation.overtaken:
+        return Refuse(observation.device, _overtaken(), AssignmentState.SUPERSEDED)
     if observation.facts is None:
         late = now_ms > rollout.created_ms + rollout.policy.deadline_s * 1000
         return Refuse(observation.device, _never_seen(rollout)) if late else None
@@ -96,10 +100,17 @@ def _decide_end(observations: Sequence[Observation]) -> list[Action]:
     return [Finish(RolloutState.SUCCEEDED if succeeded else RolloutState.FAILED)]
 
 
-def _overdue(rollout: Rollout) -> Failure:
+def _overtaken() -> Failure:
+    return Failure(
+        code="assignment.superseded", message="a newer push told the device what to run before this one did"
+    )
+
+
+def _overdue(rollout: Rollout, assignment: Assignment) -> Failure:
+    said = f"; it last said: {assignment.failure.message}" if assignment.failure else ""
     return Failure(
         code="assignment.deadline",
-        message=f"the device reported no outcome within {rollout.policy.deadline_s:g} s",
+        message=f"the device reported no outcome within {rollout.policy.deadline_s:g} s{said}",
         hint="look at the device: fleet device show; push again when it is back",
     )
 

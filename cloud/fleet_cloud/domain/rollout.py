@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NewType
+from typing import Final, NewType
 
 from fleet_shared.messages.desired import Policy
 from fleet_shared.messages.reported import Facts, Failure, Order
@@ -11,6 +11,9 @@ from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName, Varian
 from fleet_shared.version import Version
 
 RolloutId = NewType("RolloutId", str)
+
+SOAK_S_MAX: Final = 24 * 3600.0
+DEADLINE_S_MAX: Final = 30 * 24 * 3600.0
 
 
 class RolloutState(StrEnum):
@@ -117,8 +120,10 @@ class AssignmentChange:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a tick sees of one device of a rollout. ``facts`` is none until the device speaks."""
+    """What a tick sees of one device of a rollout. ``facts`` is none until the device speaks;
+    ``overtaken``: a later rollout has told the device what to run."""
 
     device: DeviceId
     facts: Facts | None
     assignment: Assignment | None
+    overtaken: bool = False

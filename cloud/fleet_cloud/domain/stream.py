@@ -6,6 +6,7 @@ that are missing. Only when the device says that it no longer holds them (``olde
 counted as lost, and the mark moves on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fleet_shared.errors import MessageError
@@ -19,14 +20,21 @@ from fleet_shared.messages.telemetry import (
     decode_row,
 )
 
+Tile = tuple[int, int, AnyRow | None, bytes]
+"""First and last number, the row if it parses, its bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """Counts are rows. ``head`` is the highest number that the device has spoken of."""
+    """Counts are rows. ``head`` is the highest number that the device has spoken of; ``outbox`` the
+    file on the device that holds the stream."""
 
     start: int
     mark: int
     head: int
+    outbox: str = ""
+    samples: int = 0
+    events: int = 0
     lost: int = 0
     duplicates: int = 0
     thinned: int = 0
@@ -63,16 +71,42 @@ class Admission:
 def admit(state: StreamState | None, batch: TelemetryBatch) -> Admission:
     """Decide what ``batch`` adds to a stream (``state`` is none for a stream not seen yet).
 
-    Raises `MessageError` (``telemetry.batch.tiling``) when the rows that parse do not lie in
-    order within ``first`` to ``last`` of the batch: such a device is wrong about its own
-    numbers, so nothing of the batch can be accounted for.
+    When the rows that parse do not lie in order within ``first`` to ``last`` of the batch, the device
+    is wrong about its own numbers: the batch goes to the dead letters (``telemetry.batch.tiling``).
+    A batch is never left unanswered: it would be sent again for ever, and hold up all after it.
     """
-    known = state or StreamState(start=batch.start, mark=batch.start - 1, head=batch.head)
-    known = replace(known, head=max(known.head, batch.head))
-    known = _count_lost(known, batch.oldest)
+    known = _advance(state, batch)
     if batch.first > known.mark + 1:
         return Admission(known)
-    return _admit_rows(known, batch)
+    try:
+        tiles = _tile(batch)
+    except MessageError as exc:
+        return refuse(state, batch, exc.code)
+    return _admit_rows(known, batch, tiles)
+
+
+def refuse(state: StreamState | None, batch: TelemetryBatch, code: str) -> Admission:
+    """Put what ``batch`` would add into the dead letters, and count its rows as rejected."""
+    known = _advance(state, batch)
+    first = max(batch.first, known.mark + 1)
+    if batch.first > known.mark + 1 or first > batch.last:
+        return Admission(known)
+    numbered = zip(range(first, batch.last + 1), batch.rows, strict=False)
+    rejects = tuple(Reject(seq, code, bytes(raw)) for seq, raw in numbered)
+    rejected = known.rejected + batch.last - first + 1
+    return Admission(replace(known, mark=batch.last, rejected=rejected), rejects=rejects)
+
+
+def close(state: StreamState) -> StreamState:
+    """Count what the device held and never sent as lost: the outbox that held it is gone."""
+    return replace(state, mark=max(state.mark, state.head), lost=state.lost + state.pending)
+
+
+def _advance(state: StreamState | None, batch: TelemetryBatch) -> StreamState:
+    """Return the stream as the batch's head and oldest row tell it."""
+    known = state or StreamState(start=batch.start, mark=batch.start - 1, head=batch.head)
+    outbox = batch.outbox or known.outbox
+    return _count_lost(replace(known, head=max(known.head, batch.head), outbox=outbox), batch.oldest)
 
 
 def _count_lost(state: StreamState, oldest: int) -> StreamState:
@@ -80,11 +114,11 @@ def _count_lost(state: StreamState, oldest: int) -> StreamState:
     return state if gone <= 0 else replace(state, mark=oldest - 1, lost=state.lost + gone)
 
 
-def _admit_rows(state: StreamState, batch: TelemetryBatch) -> Admission:
+def _admit_rows(state: StreamState, batch: TelemetryBatch, tiles: Sequence[Tile]) -> Admission:
     rows: list[Sample | Event] = []
     rejects: list[Reject] = []
     duplicates = thinned = 0
-    for first, last, row, raw in _tile(batch):
+    for first, last, row, raw in tiles:
         fresh = last - max(first, state.mark + 1) + 1
         duplicates += (last - first + 1) - max(0, fresh)
         if fresh <= 0:
@@ -101,6 +135,8 @@ def _admit_rows(state: StreamState, batch: TelemetryBatch) -> Admission:
         replace(
             state,
             mark=max(state.mark, batch.last),
+            samples=state.samples + sum(isinstance(row, Sample) for row in rows),
+            events=state.events + sum(isinstance(row, Event) for row in rows),
             duplicates=state.duplicates + duplicates,
             thinned=state.thinned + thinned,
             rejected=state.rejected + len(rejects),
@@ -110,13 +146,13 @@ def _admit_rows(state: StreamState, batch: TelemetryBatch) -> Admission:
     )
 
 
-def _tile(batch: TelemetryBatch) -> list[tuple[int, int, AnyRow | None, bytes]]:
+def _tile(batch: TelemetryBatch) -> list[Tile]:
     """Return (first, last, row, raw) for each row, without holes from first to last of the batch.
 
     A row that does not parse has no number of its own: it stands for the one after its
     predecessor.
     """
-    tiles: list[tuple[int, int, AnyRow | None, bytes]] = []
+    tiles: list[Tile] = []
     expected = batch.first
     for raw in batch.rows:
         row = _parse(bytes(raw))

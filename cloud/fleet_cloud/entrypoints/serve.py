@@ -20,6 +20,8 @@ from fleet_cloud.masking import mask_url
 from fleet_cloud.settings import Settings
 
 RELEASE_REFRESH_S = 3600.0
+PACKING_CHECK_S = 60.0
+PRESENCE_CHECK_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +106,13 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         publisher.wake()
 
     ticker = Loop("tick", tick)
-    publisher = Loop(
-        "publish",
-        Publisher(controller.uow, lambda t, p, retain: gateway.publish(t, p, retain=retain)).turn,
-    )
+
+    def give_up_silent() -> float:
+        if gateway.connected_ms is not None:
+            controller.observe.give_up_silent(gateway.connected_ms)
+        return PRESENCE_CHECK_S
+
+    publisher = Loop("publish", Publisher(controller.uow, gateway.publish).turn)
     ingest = Ingest(
         gateway.incoming,
         controller.topics,
@@ -115,13 +120,22 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         controller.blobs,
         answer=lambda topic, payload: _answer(controller, topic, payload),
         changed=wake,
+        catch_up=gateway.catch_up,
     )
-    loops = [ticker, publisher, Loop("ingest", ingest.turn), Loop("releases", refresh)]
+    loops = [
+        ticker,
+        publisher,
+        Loop("ingest", ingest.turn),
+        Loop("releases", refresh),
+        Loop("presence", give_up_silent),
+        Loop("packing", lambda: 0.0 if controller.packing.pack_next() else PACKING_CHECK_S),
+    ]
     for loop in loops:
         loop.start()
     try:
         yield wake
     finally:
+        controller.packing.stop()
         for loop in loops:
             loop.stop()
 

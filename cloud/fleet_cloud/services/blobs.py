@@ -44,7 +44,7 @@ class Blobs:
         """Answer a device's question for a blob of its own open assignment. Failures that will
         pass are marked: the device asks again."""
         try:
-            with self.uow.begin() as transaction:
+            with self.uow.read() as transaction:
                 self._check_right(transaction, device, fetch)
             self.info(fetch.sha256)
             url = self.store.presigned_url(fetch.sha256, BLOB_URL_LIFE_S)

@@ -7,8 +7,9 @@ from difflib import get_close_matches
 from fleet_cloud.domain.device import Device
 from fleet_cloud.domain.selector import parse_selector
 from fleet_cloud.errors import NotFound
+from fleet_cloud.services.enrolment import parse_labels
 from fleet_cloud.services.ports import Transaction, UnitOfWork
-from fleet_shared.names import DeviceId, parse_device_id, parse_label
+from fleet_shared.names import DeviceId, parse_device_id
 
 PAGE = 500
 
@@ -19,30 +20,34 @@ class Inventory:
 
     def get(self, device: str) -> Device:
         """Return a device; raise `NotFound` (``device.unknown``)."""
-        with self.uow.begin() as transaction:
+        with self.uow.read() as transaction:
             return get_device(transaction, parse_device_id(device))
 
     def page(self, after: DeviceId | None, limit: int) -> Sequence[Device]:
-        with self.uow.begin() as transaction:
+        with self.uow.read() as transaction:
             return transaction.devices.page(after, limit)
 
     def select(self, selector: str) -> list[Device]:
         """Return the devices that ``selector`` means, by id; raise `InvalidSelector`."""
-        with self.uow.begin() as transaction:
+        with self.uow.read() as transaction:
             return select_devices(transaction, selector)
 
     def label(self, device: str, added: Mapping[str, str], removed: Collection[str]) -> Device:
-        checked = dict(parse_label(key, value) for key, value in added.items())
         with self.uow.begin() as transaction:
-            found = get_device(transaction, parse_device_id(device))
+            name = parse_device_id(device)
+            found = _known(transaction, name, transaction.devices.lock(name))
             kept = {key: value for key, value in found.labels.items() if key not in removed}
-            changed = replace(found, labels={**kept, **checked})
+            changed = replace(found, labels=parse_labels({**kept, **added}))
             transaction.devices.put(changed)
         return changed
 
 
 def get_device(transaction: Transaction, device: DeviceId) -> Device:
-    found = transaction.devices.get(device)
+    """Raise `NotFound` (``device.unknown``) with what comes close."""
+    return _known(transaction, device, transaction.devices.get(device))
+
+
+def _known(transaction: Transaction, device: DeviceId, found: Device | None) -> Device:
     if found is None:
         close = get_close_matches(device, [known.id for known in all_devices(transaction)], 3)
         hint = f"did you mean {', '.join(close)}?" if close else "fleet device list shows all"

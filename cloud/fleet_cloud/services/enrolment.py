@@ -51,10 +51,13 @@ class Enrolling:
         device = parse_device_id(request.device)
         key = self.ca.public_key_digest(request.csr_pem)
         certificate = self.ca.sign_csr(request.csr_pem, device)
-        with self.uow.begin() as transaction:
-            grant = self._check_grant(transaction, request.secret, device, key)
-            transaction.enrolments.put(replace(grant, device=device, public_key_sha256=key))
-            self._admit(transaction, device, key, grant.labels)
+        try:
+            with self.uow.begin() as transaction:
+                grant = self._check_grant(transaction, request.secret, device, key)
+                transaction.enrolments.put(replace(grant, device=device, public_key_sha256=key))
+                self._admit(transaction, device, key, grant.labels)
+        except Conflict as exc:  # another device of this name came first, at the same time
+            raise _device_exists(device) from exc
         return EnrolReply(
             device=device,
             certificate_pem=certificate,
@@ -94,18 +97,23 @@ class Enrolling:
     def _admit(
         self, transaction: Transaction, device: DeviceId, key: Digest, labels: Mapping[str, str]
     ) -> None:
+        """Insert a new device, never change one: of two with the same id and different tokens, at
+        once, the second is refused."""
         known = transaction.devices.get(device)
+        if known is not None and known.public_key_sha256 != key:
+            raise _device_exists(device)
         if known is None:
             now_ms = self.clock.now_ms()
-            transaction.devices.put(
-                Device(id=device, enrolled_ms=now_ms, public_key_sha256=key, labels=labels)
-            )
-        elif known.public_key_sha256 != key:
-            raise Conflict(
-                f"a device with the id {device!r} is enrolled already, with another key",
-                hint="give this device another id: fleet-agent enrol --id NAME",
-                code="enrol.device.exists",
-            )
+            new = Device(id=device, enrolled_ms=now_ms, public_key_sha256=key, labels=labels)
+            transaction.devices.add(new)
+
+
+def _device_exists(device: DeviceId) -> Conflict:
+    return Conflict(
+        f"a device with the id {device!r} is enrolled already, with another key",
+        hint="give this device another id: fleet-agent enrol --id NAME",
+        code="enrol.device.exists",
+    )
 
 
 def parse_labels(labels: Mapping[str, str]) -> dict[str, str]:

@@ -51,13 +51,13 @@ class Registry:
         name = parse_model_name(model)
         _check_variants(draft)
         content = _content(draft)
-        with self.uow.begin() as transaction:
+        with self.uow.read() as transaction:
             if (known := transaction.models.find_content(name, content)) is not None:
                 return Registered(_same_number(known, draft), created=False)
         self._check_blobs(draft)
         encodings = self.packing.pack_now(_model_blobs(draft))
         for _ in range(ATTEMPTS):
-            with self.uow.begin() as transaction:
+            with self.uow.read() as transaction:
                 number = _choose_number(transaction, name, draft)
             version = self._compose(name, number, content, draft)
             self.trust.release({v.digest: encode_manifest(v.manifest) for v in version.variants})

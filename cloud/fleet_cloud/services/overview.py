@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fleet_cloud.services.devices import all_devices
 from fleet_cloud.services.ports import TelemetryTotals, UnitOfWork
 
 
@@ -23,27 +22,17 @@ class Overview:
     uow: UnitOfWork
 
     def status(self) -> FleetStatus:
-        with self.uow.begin() as transaction:
-            devices = list(all_devices(transaction))
+        with self.uow.read() as transaction:
+            online, total = transaction.devices.count()
             versions = transaction.models.versions(None)
-            totals = [transaction.telemetry.totals(device.id) for device in devices]
-            online = sum(device.online for device in devices)
             return FleetStatus(
                 devices_online=online,
-                devices_offline=len(devices) - online,
+                devices_offline=total - online,
                 models=len({version.model for version in versions}),
                 versions=len(versions),
-                rollouts_running=len(transaction.rollouts.running(1000)),
+                rollouts_running=transaction.rollouts.count_running(),
                 assignments={
                     state.value: count for state, count in transaction.assignments.count_by_state().items()
                 },
-                telemetry=TelemetryTotals(
-                    samples=sum(t.samples for t in totals),
-                    events=sum(t.events for t in totals),
-                    lost=sum(t.lost for t in totals),
-                    duplicates=sum(t.duplicates for t in totals),
-                    thinned=sum(t.thinned for t in totals),
-                    rejected=sum(t.rejected for t in totals),
-                    pending=sum(t.pending for t in totals),
-                ),
+                telemetry=transaction.telemetry.totals(None),
             )

@@ -45,13 +45,13 @@ class Packing:
     def pack_now(self, blobs: list[BlobRef]) -> list[EncodedBlob]:
         """Pack the small ones that have no encoding yet; they are listed by the caller."""
         small = [blob for blob in blobs if blob.size_bytes <= PACKED_AT_ONCE_BYTES]
-        with self.uow.begin() as transaction:
+        with self.uow.read() as transaction:
             wanted = [blob for blob in small if not transaction.models.encodings(blob.sha256)]
         return [encoding for blob in wanted if (encoding := self._pack(blob)) is not None]
 
     def pack_next(self) -> bool:
         """Pack and list one large blob of a registered version; false when there is none."""
-        with self.uow.begin() as transaction:
+        with self.uow.read() as transaction:
             blob = self._find(transaction)
         if blob is None or self._stopped.is_set():
             return False

@@ -3,6 +3,7 @@ and one contract test runs against both.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -86,7 +87,25 @@ class BlobStore(Protocol):
 class Devices(Protocol):
     def get(self, device: DeviceId) -> Device | None: ...
 
+    def lock(self, device: DeviceId) -> Device | None:
+        """Return a device that is to be changed: others wait until the end of the transaction."""
+
+    def add(self, device: Device) -> None:
+        """Insert a device; raise `Conflict` when there is one with this id."""
+
     def put(self, device: Device) -> None: ...
+
+    def many(self, devices: Sequence[DeviceId]) -> Sequence[Device]:
+        """Those of ``devices`` that there are."""
+
+    def seen(self, device: DeviceId, now_ms: int) -> None:
+        """Remember that a device was heard from."""
+
+    def give_up_silent(self, heard_before_ms: int) -> int:
+        """Count as offline what is online and was heard from last before then; return how many."""
+
+    def count(self) -> tuple[int, int]:
+        """How many are online, and how many there are."""
 
     def page(self, after: DeviceId | None, limit: int) -> Sequence[Device]:
         """Devices by id, after the given one."""
@@ -134,7 +153,10 @@ class Rollouts(Protocol):
 
     def set_state(self, rollout: RolloutId, state: RolloutState) -> None: ...
 
-    def running(self, limit: int) -> Sequence[Rollout]: ...
+    def running(self, after: Rollout | None, limit: int) -> Sequence[Rollout]:
+        """Running rollouts, oldest first, after the given one."""
+
+    def count_running(self) -> int: ...
 
     def page(self, limit: int) -> Sequence[Rollout]:
         """Newest first."""
@@ -143,12 +165,19 @@ class Rollouts(Protocol):
 class Assignments(Protocol):
     def get(self, assignment: AssignmentId) -> Assignment | None: ...
 
+    def lock(self, assignment: AssignmentId) -> Assignment | None:
+        """Return an assignment that is to be changed: others wait until the end of the transaction."""
+
     def put(self, assignment: Assignment) -> None:
         """Insert or change; a changed state or failure is added to the history."""
 
     def of_rollout(self, rollout: RolloutId) -> Sequence[Assignment]: ...
 
-    def open_of_device(self, device: DeviceId) -> Sequence[Assignment]: ...
+    def lock_open_of_device(self, device: DeviceId) -> Sequence[Assignment]:
+        """Those that wait for the device, locked."""
+
+    def overtaken(self, rollout: Rollout) -> AbstractSet[DeviceId]:
+        """Devices that a later rollout has told what to run."""
 
     def count_by_state(self) -> Mapping[AssignmentState, int]: ...
 
@@ -202,6 +231,9 @@ class Telemetry(Protocol):
 
     def put_stream(self, device: DeviceId, stream: str, state: StreamState) -> None: ...
 
+    def lock_strays(self, device: DeviceId, outbox: str) -> Mapping[str, StreamState]:
+        """Streams with rows outstanding that lay in another outbox of the device, locked."""
+
     def add(self, rows: Sequence[Received]) -> None: ...
 
     def add_rejected(
@@ -214,7 +246,8 @@ class Telemetry(Protocol):
     def events(self, device: DeviceId | None, since_ms: int, limit: int) -> Sequence[Received]:
         """Newest ``limit`` events received since, oldest first."""
 
-    def totals(self, device: DeviceId) -> TelemetryTotals: ...
+    def totals(self, device: DeviceId | None) -> TelemetryTotals:
+        """Of one device, or of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,3 +302,6 @@ class Transaction(Protocol):
 class UnitOfWork(Protocol):
     def begin(self) -> AbstractContextManager[Transaction]:
         """Open a transaction: committed at the end of the block, undone by an exception."""
+
+    def read(self) -> AbstractContextManager[Transaction]:
+        """Open a transaction that only reads: it keeps nobody waiting."""

@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fleet_cloud.domain.model import ModelVersion
-from fleet_cloud.domain.rollout import Assignment, AssignmentChange, Rollout, RolloutId
+from fleet_cloud.domain.rollout import (
+    DEADLINE_S_MAX,
+    SOAK_S_MAX,
+    Assignment,
+    AssignmentChange,
+    Rollout,
+    RolloutId,
+)
 from fleet_cloud.errors import Invalid, NotFound
 from fleet_cloud.services.devices import all_devices, select_devices
 from fleet_cloud.services.models import get_version
@@ -29,7 +36,9 @@ class Rollouts:
     def create(
         self, reference: ModelRef, selector: str, variant: str | None, policy: Policy
     ) -> RolloutStatus:
-        """Record a rollout of one wave over the devices that ``selector`` means now."""
+        """Record a rollout of one wave over the devices that ``selector`` means now; raise `Invalid`
+        (``rollout.policy``, ``rollout.empty``, ``selector.invalid``)."""
+        _check_policy(policy)
         with self.uow.begin() as transaction:
             version = get_version(transaction, reference)
             forced = None if variant is None else _check_variant(version, variant)
@@ -50,7 +59,7 @@ class Rollouts:
         return RolloutStatus(rollout, ())
 
     def get(self, rollout: str) -> RolloutStatus:
-        with self.uow.begin() as transaction:
+        with self.uow.read() as transaction:
             found = transaction.rollouts.get(RolloutId(rollout))
             if found is None:
                 raise NotFound(
@@ -59,12 +68,26 @@ class Rollouts:
             return RolloutStatus(found, transaction.assignments.of_rollout(found.id))
 
     def page(self, limit: int) -> Sequence[Rollout]:
-        with self.uow.begin() as transaction:
+        with self.uow.read() as transaction:
             return transaction.rollouts.page(limit)
 
     def history(self, assignment: AssignmentId) -> Sequence[AssignmentChange]:
-        with self.uow.begin() as transaction:
+        with self.uow.read() as transaction:
             return transaction.assignments.history(assignment)
+
+
+def _check_policy(policy: Policy) -> None:
+    """Refuse times that are no numbers or out of range: no later step could compute with them."""
+    for name, value, low, high in (
+        ("soak", policy.soak_s, 0.0, SOAK_S_MAX),
+        ("deadline", policy.deadline_s, 1.0, DEADLINE_S_MAX),
+    ):
+        if not low <= value <= high:  # also false for what is no number
+            raise Invalid(
+                f"{name} {value:g} s is out of range",
+                hint=f"between {low:g} and {high:g} seconds",
+                code="rollout.policy",
+            )
 
 
 def _check_variant(version: ModelVersion, variant: str) -> VariantName:

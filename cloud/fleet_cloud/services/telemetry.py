@@ -34,7 +34,7 @@ class Readings:
     ) -> list[Series]:
         """Return the series of a device, oldest point first, over its newest ``limit`` samples."""
         name = parse_device_id(device)
-        with self.uow.begin() as transaction:
+        with self.uow.read() as transaction:
             get_device(transaction, name)
             samples = transaction.telemetry.samples(name, source, since_ms, limit)
         points: dict[tuple[str, str], list[Point]] = defaultdict(list)
@@ -48,7 +48,7 @@ class Readings:
         return [Series(kind, key, found) for (kind, key), found in sorted(points.items())]
 
     def events(self, device: str | None, since_ms: int, limit: int) -> Sequence[Received]:
-        with self.uow.begin() as transaction:
+        with self.uow.read() as transaction:
             name: DeviceId | None = None
             if device is not None:
                 name = get_device(transaction, parse_device_id(device)).id
@@ -56,6 +56,6 @@ class Readings:
 
     def totals(self, device: str) -> TelemetryTotals:
         name = parse_device_id(device)
-        with self.uow.begin() as transaction:
+        with self.uow.read() as transaction:
             get_device(transaction, name)
             return transaction.telemetry.totals(name)

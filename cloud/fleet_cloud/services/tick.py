@@ -3,6 +3,8 @@
 A decision and the message that it causes are committed in one transaction.
 """
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
@@ -13,6 +15,7 @@ from fleet_cloud.domain.rollout import (
     Observation,
     Rollout,
 )
+from fleet_cloud.errors import Unavailable
 from fleet_cloud.services.models import get_version
 from fleet_cloud.services.ports import (
     Clock,
@@ -30,7 +33,9 @@ from fleet_shared.names import AssignmentId, DeviceId
 from fleet_shared.topics import Channel, Topics
 from fleet_shared.version import ModelRef
 
-ROLLOUTS_PER_TICK: Final = 20
+log = logging.getLogger(__name__)
+
+ROLLOUTS_PER_PAGE: Final = 20
 ACTIONS_PER_TICK: Final = 200
 
 
@@ -43,49 +48,68 @@ class Tick:
     topics: Topics
 
     def run(self) -> int:
-        """Do one bounded batch, a transaction for each rollout; return how many actions it was."""
-        with self.uow.begin() as transaction:
-            rollouts = transaction.rollouts.running(ROLLOUTS_PER_TICK)
-        return sum(self._advance(rollout) for rollout in rollouts)
+        """Look at every running rollout once, oldest first, and do a bounded batch of each; return
+        how many actions it was."""
+        done, last = 0, None
+        while rollouts := self._load_page(last):
+            done += sum(self._advance(rollout) for rollout in rollouts)
+            last = rollouts[-1]
+        return done
+
+    def _load_page(self, after: Rollout | None) -> Sequence[Rollout]:
+        with self.uow.read() as transaction:
+            return transaction.rollouts.running(after, ROLLOUTS_PER_PAGE)
 
     def _advance(self, rollout: Rollout) -> int:
-        with self.uow.begin() as transaction:
-            actions = self._decide(transaction, rollout)[:ACTIONS_PER_TICK]
-            for action in actions:
-                self._carry_out(transaction, rollout, action)
+        """Decide on what is read, then act in one transaction; an open assignment is looked at again
+        when it is locked. One rollout that fails must not keep the others from going on."""
+        try:
+            with self.uow.read() as transaction:
+                actions = self._decide(transaction, rollout)[:ACTIONS_PER_TICK]
+            if actions:
+                with self.uow.begin() as transaction:
+                    for action in actions:
+                        self._carry_out(transaction, rollout, action)
+        except Unavailable:
+            raise
+        except Exception:  # the guard between rollouts
+            log.exception("rollout %s of %s cannot go on", rollout.id, rollout.model)
+            return 0
         return len(actions)
 
     def _decide(self, transaction: Transaction, rollout: Rollout) -> list[Action]:
-        current = transaction.rollouts.get(rollout.id)
-        if current is None:
-            return []
         version = get_version(transaction, ModelRef(rollout.model, rollout.version))
         assigned = {a.device: a for a in transaction.assignments.of_rollout(rollout.id)}
+        waiting = [device for device in rollout.devices if device not in assigned]
+        known = {device.id: device.reported for device in transaction.devices.many(waiting)}
+        overtaken = transaction.assignments.overtaken(rollout) if waiting else frozenset[DeviceId]()
         observations = []
         for name in rollout.devices:
-            device = transaction.devices.get(name)
-            facts = device.reported.facts if device is not None and device.reported is not None else None
-            observations.append(Observation(name, facts, assigned.get(name)))
-        return decide(current, version, observations, self.clock.now_ms())
+            reported = known.get(name)
+            facts = None if reported is None else reported.facts
+            observations.append(Observation(name, facts, assigned.get(name), name in overtaken))
+        return decide(rollout, version, observations, self.clock.now_ms())
 
     def _carry_out(self, transaction: Transaction, rollout: Rollout, action: Action) -> None:
         match action:
             case Assign():
                 self._assign(transaction, rollout, action)
             case Refuse():
-                refused = self._new(rollout, action.device, AssignmentState.REFUSED)
+                refused = self._new(rollout, action.device, action.state)
                 transaction.assignments.put(replace(refused, failure=action.failure))
             case TimeOut():
                 self._close(transaction, action.assignment, AssignmentState.TIMED_OUT, action.failure)
             case Finish():
-                transaction.rollouts.set_state(rollout.id, action.state)
+                # A late outcome may have come in since: the end is judged in this transaction.
+                if self._decide(transaction, rollout) == [action]:
+                    transaction.rollouts.set_state(rollout.id, action.state)
             case _ as never:
                 assert_never(never)
 
     def _assign(self, transaction: Transaction, rollout: Rollout, action: Assign) -> None:
-        for older in transaction.assignments.open_of_device(action.device):
-            if older.model == rollout.model:
-                self._close(transaction, older.id, AssignmentState.SUPERSEDED, _superseded(rollout))
+        # A desired document has one entry: whatever the device was told before is overwritten.
+        for older in transaction.assignments.lock_open_of_device(action.device):
+            self._close(transaction, older.id, AssignmentState.SUPERSEDED, _superseded(rollout))
         order = self._next_order(transaction, action.device)
         assignment = replace(
             self._new(rollout, action.device, AssignmentState.PENDING),
@@ -100,12 +124,14 @@ class Tick:
         transaction.outbox.add(OutgoingMessage(topic, envelope, retain=True))
 
     def _next_order(self, transaction: Transaction, device: DeviceId) -> Order:
-        """One above what the database or the device has seen, whichever is higher."""
+        """One above what the database or the device has seen in this key epoch."""
         stored = transaction.desired.get(device)
         known = transaction.devices.get(device)
         reported = known.reported.accepted if known is not None and known.reported is not None else Order()
-        highest = max(stored.order if stored is not None else Order(), reported)
-        return Order(key_epoch=self.trust.key_epoch, generation=highest.generation + 1, serial=0)
+        seen = (stored.order if stored is not None else Order(), reported)
+        epoch = self.trust.key_epoch
+        highest = max((order.generation for order in seen if order.key_epoch == epoch), default=0)
+        return Order(key_epoch=epoch, generation=highest + 1, serial=0)
 
     def _desired(
         self,
@@ -159,7 +185,7 @@ class Tick:
     def _close(
         self, transaction: Transaction, name: AssignmentId, state: AssignmentState, failure: Failure
     ) -> None:
-        assignment = transaction.assignments.get(name)
+        assignment = transaction.assignments.lock(name)
         if assignment is not None and assignment.state.is_open:
             closed = replace(assignment, state=state, failure=failure, updated_ms=self.clock.now_ms())
             transaction.assignments.put(closed)

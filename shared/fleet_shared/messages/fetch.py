@@ -21,7 +21,8 @@ class Fetch(Document, frozen=True, kw_only=True):
 
 
 class Chunk(Document, frozen=True, kw_only=True):
-    """``life_s`` counts from the sending: a device need not know the time."""
+    """``life_s`` counts from the sending: a device need not know the time. ``retry``: the failure is
+    a passing one (the store is away), and the device may ask again."""
 
     LIMIT_BYTES: ClassVar[int] = CHUNK_BYTES
 

@@ -211,6 +211,78 @@ def test_a_controller_that_is_away_is_a_passing_trouble(lab: Lab) -> None:
     assert refused(lab.ask(lab.trust.sign_desired(lab.desired())), "trust.metadata.unreachable").retry
 
 
+def test_a_document_from_the_future_does_not_take_the_device_hostage(lab: Lab) -> None:
+    day_ms = 24 * 3600 * 1000
+    now_ms = int(time.time() * 1000)
+    ahead = lab.desired(issued_ms=now_ms + 400 * day_ms, expires_ms=now_ms + 500 * day_ms)
+    refused(lab.ask(lab.trust.sign_desired(ahead)), "trust.desired.future")
+    today = lab.ask(lab.trust.sign_desired(lab.desired()))
+    assert isinstance(today, DesiredVerified), "the floor was raised by a refused document"
+    assert not today.expired
+    skewed = lab.desired(issued_ms=now_ms + day_ms // 2)
+    assert isinstance(lab.ask(lab.trust.sign_desired(skewed)), DesiredVerified)
+
+
+def test_without_a_clock_that_is_believed_the_document_says_what_time_it_is(lab: Lab) -> None:
+    now_ms = int(time.time() * 1000)
+    envelope = lab.trust.sign_desired(lab.desired(issued_ms=now_ms, expires_ms=now_ms + YEAR_MS))
+    answer = TrustProcess().ask(
+        VerifyDesired(
+            trust_dir=str(lab.device / "trust"), device=PI, metadata_url=f"{lab.url}/metadata",
+            targets_url=f"{lab.url}/targets", envelope=envelope, wall_ms=None,
+        )
+    )  # fmt: skip
+    assert isinstance(answer, DesiredVerified)
+    assert answer.now_ms == now_ms
+
+
+def test_a_disk_that_cannot_be_written_is_no_verdict(lab: Lab) -> None:
+    envelope = lab.trust.sign_desired(lab.desired())
+    target = lab.device / "trust" / "targets" / f"manifests_{lab.manifest}.json"
+    target.parent.mkdir()
+    target.symlink_to("/dev/full")
+    full = refused(lab.ask(envelope), "disk.full")
+    assert full.retry
+    assert "full" in full.message
+    target.unlink()
+    timestamp = lab.device / "trust" / "metadata" / "timestamp.json"
+    timestamp.unlink()
+    timestamp.mkdir()
+    odd = refused(lab.ask(envelope), "trust.storage")
+    assert odd.retry
+    assert "tampering" not in odd.hint
+    timestamp.rmdir()
+    assert isinstance(lab.ask(envelope), DesiredVerified)
+
+
+def test_a_floor_that_cannot_be_written_is_a_passing_trouble_too(lab: Lab) -> None:
+    floor = lab.device / "trust" / "floor.json"
+    floor.mkdir()
+    assert refused(lab.ask(lab.trust.sign_desired(lab.desired())), "trust.storage").retry
+
+
+def test_a_missing_root_is_a_verdict(lab: Lab) -> None:
+    (lab.device / "trust" / "root.json").unlink()
+    answer = refused(lab.ask(lab.trust.sign_desired(lab.desired())), "trust.root")
+    assert not answer.retry
+    assert "enrol" in answer.hint
+
+
+def test_targets_of_other_versions_and_half_written_metadata_are_removed(lab: Lab) -> None:
+    envelope = lab.trust.sign_desired(lab.desired())
+    assert isinstance(lab.ask(envelope), DesiredVerified)
+    trust = lab.device / "trust"
+    kept = sorted(file.name for file in (trust / "targets").iterdir())
+    assert len(kept) == 2
+    (trust / "targets" / f"manifests_{'e' * 64}.json").write_bytes(b"{}")
+    (trust / "metadata" / "tmpabc123").write_bytes(b"{")
+    refused(lab.ask(lab.trust.sign_desired(lab.desired(critical=("teleport",)))), "trust.desired.critical")
+    assert len(list((trust / "targets").iterdir())) == 3, "only a success removes"
+    assert isinstance(lab.ask(envelope), DesiredVerified)
+    assert sorted(file.name for file in (trust / "targets").iterdir()) == kept
+    assert not list((trust / "metadata").glob("tmp*"))
+
+
 def test_an_impostor_is_refused_at_enrolment_and_nothing_is_stored(tmp_path: Path) -> None:
     lab, stranger = LabTrust(tmp_path / "lab"), LabTrust(tmp_path / "stranger")
     device = tmp_path / "device"

@@ -1,6 +1,5 @@
 """The protocol over a real model, without sockets; golden vectors that must and must not pass."""
 
-import io
 import json
 from pathlib import Path
 from random import Random
@@ -10,35 +9,23 @@ import msgspec
 import numpy as np
 import pytest
 
-from fleet_agent.runtimes.litert import LiteRt
 from fleet_agent.worker.engine import Engine, SelfTestFailed
 from fleet_agent.worker.oip import BadRequest, Protocol
-from fleet_agent.worker.slot import load_slot
+from fleet_agent.worker.protocol import Failed, FromWorker
 from fleet_agent.worker.statistics import RESERVOIR, Statistics, percentile
 from fleet_agent.worker.tensors import preprocess, quantize
-from fleet_shared.manifest import Manifest, Preprocessing, Quantization, encode_manifest
-from fleet_shared.names import ModelName, VariantName
-from tests.kit.packages import LABELS, make_package
+from fleet_shared.manifest import Preprocessing, Quantization
+from fleet_shared.messages.reported import Failure
+from tests.kit.engine import edit_golden, load_engine, package_of, write_slot
+from tests.kit.packages import LABELS
+from tests.kit.tiny_model import make_sum_and_product
 
 
 def make_engine(folder: Path, statistics: Statistics | None = None, *, spoil: bool = False) -> Engine:
-    package = make_package()
-    names = {"model": "model.tflite", "golden": "golden.npz", "labels": "labels.txt"}
-    for role, content in package.blobs.items():
-        (folder / names[role.value]).write_bytes(content)
+    write_slot(folder)
     if spoil:
-        with np.load(folder / "golden.npz") as archive:
-            arrays = dict(archive)
-        arrays["output_0"] = arrays["output_0"][::-1].copy()
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
-        (folder / "golden.npz").write_bytes(buffer.getvalue())
-    manifest = Manifest(
-        model=ModelName("tiny"), version="1.0.0", variant=VariantName("fp32"), contract=package.contract,
-        blobs=package.refs,
-    )  # fmt: skip
-    (folder / "manifest.json").write_bytes(encode_manifest(manifest))
-    return Engine(load_slot(folder), LiteRt(), 1, statistics or Statistics(Random(1)))
+        edit_golden(folder, "output_0", lambda recorded: recorded[::-1].copy())
+    return load_engine(folder, statistics)
 
 
 def request(**changes: Any) -> bytes:
@@ -57,6 +44,43 @@ def test_other_outputs_than_recorded_fail_with_the_evidence(tmp_path: Path) -> N
         make_engine(tmp_path, spoil=True).prove()
     assert caught.value.code == "worker.golden.failed"
     assert caught.value.test.max_difference > caught.value.test.tolerance
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_not_numbers_fail_and_the_evidence_can_be_told(tmp_path: Path, value: float) -> None:
+    write_slot(tmp_path)
+    edit_golden(tmp_path, "output_0", lambda recorded: np.full_like(recorded, value))
+    with pytest.raises(SelfTestFailed, match="not numbers") as caught:
+        load_engine(tmp_path).prove()
+    told = Failed(failure=Failure.of(caught.value), self_test=caught.value.test)
+    read = msgspec.json.decode(msgspec.json.encode(told), type=FromWorker)
+    assert read == told
+
+
+def test_several_inputs_and_outputs_in_a_batch(tmp_path: Path) -> None:
+    shape = (1, 3)
+    write_slot(tmp_path, package_of(make_sum_and_product(shape), [shape, shape]))
+    engine = load_engine(tmp_path)
+    assert engine.prove().samples > 0
+    protocol = Protocol(engine)
+    a, b = np.arange(6.0).reshape(2, 3), np.full((2, 3), 2.0)
+    names = [info.name for info in engine.model.inputs]
+    tensors = [
+        {"name": name, "shape": [2, 3], "datatype": "FP32", "data": array.tolist()}
+        for name, array in zip(names, (a, b), strict=True)
+    ]
+    answer = protocol.infer(msgspec.json.encode({"inputs": tensors[::-1]}))
+    first, second = answer["outputs"]
+    assert first["data"] == (a + b).ravel().tolist()
+    assert second["data"] == (a * b).ravel().tolist()
+    assert first["shape"] == second["shape"] == [2, 3]
+    only = protocol.infer(msgspec.json.encode({"inputs": tensors, "outputs": [{"name": second["name"]}]}))
+    assert only["outputs"] == [second]
+    uneven = [tensors[0], {**tensors[1], "shape": [1, 3], "data": [1.0] * 3}]
+    with pytest.raises(BadRequest, match="same batch size"):
+        protocol.infer(msgspec.json.encode({"inputs": uneven}))
+    with pytest.raises(BadRequest, match="inputs must be"):
+        protocol.infer(msgspec.json.encode({"inputs": [*tensors, tensors[0]]}))
 
 
 def test_metadata_and_inference(tmp_path: Path) -> None:
@@ -87,6 +111,11 @@ def test_a_batch_gives_what_its_samples_give_alone(tmp_path: Path) -> None:
         ({"shape": [1, 7]}, "must have shape"),
         ({"shape": [0, 8]}, "must have shape"),
         ({"shape": [257, 8]}, "at most 256"),
+        ({"shape": []}, "must have shape"),
+        ({"shape": [8]}, "must have shape"),
+        ({"shape": [-1, 8]}, "must have shape"),
+        ({"data": [1e300] * 8}, "must fit float32"),
+        ({"data": [10**400] * 8}, "does not parse|data of input"),
         ({"data": [0.5] * 7}, "data of input"),
         ({"data": ["a"] * 8}, "data of input"),
         ({"data": None}, "does not parse"),
@@ -131,7 +160,10 @@ def test_latencies_stay_bounded_and_percentiles_are_nearest_rank() -> None:
     median = percentile(window.latencies_us, 0.5)
     assert median is not None
     assert abs(median - 1.5 * RESERVOIR) < 0.1 * 3 * RESERVOIR
-    assert percentile([1, 2, 3, 4], 0.5) == 3
+    hundred = [float(value) for value in range(1, 101)]
+    assert [percentile(hundred, share) for share in (0.0, 0.5, 0.9, 0.99, 1.0)] == [1, 50, 90, 99, 100]
+    assert [percentile([1, 2, 3, 4], share) for share in (0.25, 0.26, 0.5, 0.51)] == [1, 2, 2, 3]
+    assert percentile([7], 0.99) == 7
     assert percentile([], 0.5) is None
 
 

@@ -1,9 +1,7 @@
 """The unit of work and the services over it, on SQLite and PostgreSQL alike."""
 
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -12,108 +10,15 @@ from alembic.migration import MigrationContext
 
 from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.tables import metadata
-from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
-from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
-from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.domain.device import Device
-from fleet_cloud.domain.rollout import Assignment, AssignmentState, RolloutState
+from fleet_cloud.domain.rollout import AssignmentState, RolloutState
 from fleet_cloud.errors import Conflict, Invalid, NotFound
-from fleet_cloud.services.blobs import Blobs
-from fleet_cloud.services.drafts import VariantDraft, VersionDraft
-from fleet_cloud.services.models import Registry
-from fleet_cloud.services.observe import Observe
-from fleet_cloud.services.packing import Packing
-from fleet_cloud.services.rollouts import Rollouts
-from fleet_cloud.services.signing import UrlSigner
-from fleet_cloud.services.tick import Tick
 from fleet_shared.manifest import BlobRef, Role
-from fleet_shared.messages.desired import Policy
 from fleet_shared.messages.fetch import Fetch
-from fleet_shared.messages.reported import Reported
-from fleet_shared.messages.telemetry import Event, Sample, Source, TelemetryBatch, encode_row
-from fleet_shared.names import AssignmentId, DeviceId, Digest, digest_of
-from fleet_shared.topics import Topics
+from fleet_shared.messages.telemetry import Sample, Source, TelemetryBatch, encode_row
+from fleet_shared.names import AssignmentId, DeviceId, Digest
 from fleet_shared.version import ModelRef
-from tests.cloud.domain.test_rules import FACTS, variant
-
-PI = DeviceId("pi-1")
-
-
-@dataclass
-class Moving:
-    """A clock that tests move."""
-
-    at_ms: int = 1_000
-
-    def now_ms(self) -> int:
-        return self.at_ms
-
-
-class Counting:
-    def __init__(self) -> None:
-        self.count = 0
-
-    def new_id(self) -> str:
-        self.count += 1
-        return f"id{self.count}"
-
-
-@dataclass
-class Parts:
-    uow: DatabaseUnitOfWork
-    clock: Moving
-    registry: Registry
-    rollouts: Rollouts
-    tick: Tick
-    observe: Observe
-    blobs: Blobs
-
-    def put(self, content: bytes) -> BlobRef:
-        sha256 = digest_of(content)
-        self.blobs.put(sha256, iter([content]))
-        return BlobRef(sha256=sha256, size_bytes=len(content))
-
-    def draft(self, content: bytes, version: str | None = None) -> VersionDraft:
-        blobs = {Role.MODEL: self.put(content), Role.GOLDEN: self.put(b"golden")}
-        contract = variant("int8", 1).manifest.contract
-        variants = (VariantDraft(name="int8", contract=contract, blobs=blobs),)
-        return VersionDraft(variants=variants, version=version)
-
-    def add_device(self) -> None:
-        device = Device(
-            id=PI, enrolled_ms=1, public_key_sha256=Digest("a" * 64), labels={"site": "berlin"},
-            reported=Reported(session="s", facts=msgspec.structs.replace(FACTS, memory_bytes=10**9)),
-        )  # fmt: skip
-        with self.uow.begin() as transaction:
-            transaction.devices.put(device)
-
-    def push(self, model: str = "m") -> Assignment:
-        status = self.rollouts.create(ModelRef.parse(model), "site=berlin", None, Policy(deadline_s=10))
-        self.tick.run()
-        (assignment,) = self.rollouts.get(status.rollout.id).assignments
-        return assignment
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'fleet.db'}"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
-@pytest.fixture
-def parts(url: str, tmp_path: Path) -> Iterator[Parts]:
-    engine = open_engine(url)
-    migrate(engine)
-    uow, clock, ids, topics = DatabaseUnitOfWork(engine), Moving(), Counting(), Topics()
-    trust, store = LabTrust(tmp_path / "trust"), FilesystemBlobs(tmp_path / "blobs")
-    yield Parts(
-        uow, clock, Registry(uow, trust, store, clock, Packing(uow, store)), Rollouts(uow, clock, ids),
-        Tick(uow, trust, clock, ids, topics), Observe(uow, clock, topics),
-        Blobs(store, uow, UrlSigner(b"k" * 32, clock), 10**6),
-    )  # fmt: skip
-    engine.dispose()
+from tests.kit.parts import PI, Parts, outcome_batch
 
 
 def test_the_migrations_give_the_tables_of_the_code(url: str) -> None:
@@ -191,8 +96,9 @@ def test_a_push_ends_when_the_outcome_comes_and_a_late_duplicate_changes_nothing
     assert message.topic == "fleet/v1/devices/pi-1/desired"
     assert message.retain
     assert parts.tick.run() == 0
-    ack = parts.observe.telemetry(PI, outcome_batch(assignment.id, "update.succeeded", 1))
+    ack, moved = parts.observe.telemetry(PI, outcome_batch(assignment.id, "update.succeeded", 1))
     assert ack is not None
+    assert moved
     assert ack.upto == 1
     parts.observe.telemetry(PI, outcome_batch(assignment.id, "update.failed", 2))
     parts.tick.run()
@@ -236,13 +142,6 @@ def test_only_blobs_of_an_open_assignment_of_its_own_get_an_address(parts: Parts
     assert ask(PI, assignment.id, blob) == "fetch.forbidden"
 
 
-def outcome_batch(assignment: AssignmentId, name: str, seq: int) -> TelemetryBatch:
-    row = Event(seq=seq, boot_id="b", boot_ms=1, name=name, assignment=assignment)
-    return TelemetryBatch(
-        stream="s", start=1, oldest=seq, head=seq, first=seq, last=seq, rows=(msgspec.Raw(encode_row(row)),)
-    )
-
-
 def test_duplicates_are_suppressed_and_counted(parts: Parts) -> None:
     parts.add_device()
     rows = [
@@ -251,10 +150,10 @@ def test_duplicates_are_suppressed_and_counted(parts: Parts) -> None:
     raw = tuple(msgspec.Raw(encode_row(row)) for row in rows)
     batch = TelemetryBatch(stream="s", start=1, oldest=1, head=9, first=1, last=3, rows=raw)
     for _ in range(2):
-        ack = parts.observe.telemetry(PI, batch)
+        ack, _ = parts.observe.telemetry(PI, batch)
         assert ack is not None
         assert ack.upto == 3
     with parts.uow.begin() as transaction:
         totals = transaction.telemetry.totals(PI)
     assert (totals.samples, totals.duplicates, totals.lost, totals.pending) == (3, 3, 0, 6)
-    assert parts.observe.telemetry(DeviceId("nobody"), batch) is None
+    assert parts.observe.telemetry(DeviceId("nobody"), batch) == (None, False)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fleet_agent.runtimes.port import load_runtime
+from fleet_agent.runtimes.loading import load_runtime
 from fleet_agent.worker.golden import has_passed, run_golden
 from fleet_cloud.errors import Invalid
 from fleet_cloud.factory.golden import FLOAT_TOLERANCE_MIN, SAMPLES, choose_samples, make_golden

@@ -77,6 +77,9 @@ SAMPLES: dict[str, Document] = {
     "ack": Ack(stream="st", upto=20, rejected=(Rejection(seq=8, code="telemetry.row.invalid"),)),
     "fetch": Fetch(request="r", assignment=ASSIGNMENT, sha256=DIGEST),
     "chunk": Chunk(request="r", sha256=DIGEST, url="/api/v1/blobs/x", life_s=300),
+    "chunk-2": Chunk(
+        request="r", sha256=DIGEST, failure=Failure(code="storage.unreachable", message="m"), retry=True
+    ),
     "enrol-request": EnrolRequest(secret="secret", device=DEVICE, csr_pem="pem"),
     "enrol-reply": EnrolReply(
         device=DEVICE, certificate_pem="c", ca_pem="ca", root_json="{}", metadata_path="/m",

@@ -9,10 +9,17 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
 from fleet_cloud.addresses import check_database
-from fleet_cloud.errors import CloudError, Conflict, SettingsError, Unavailable
+from fleet_cloud.errors import CloudError, Conflict, Invalid, SettingsError, Unavailable
 from fleet_cloud.masking import mask_url
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
@@ -64,6 +71,8 @@ def mapped_errors(engine: Engine) -> Iterator[None]:
         yield
     except IntegrityError as exc:
         raise Conflict(f"the database refuses a duplicate: {exc.orig}", code="database.conflict") from exc
+    except (DataError, OverflowError) as exc:  # the latter is how SQLite's driver says it
+        raise Invalid(f"the database cannot hold a value: {exc}", code="database.data") from exc
     except (OperationalError, DBAPIError) as exc:
         raise Unavailable(
             f"the database {mask_url(str(engine.url))} cannot be used: {exc.orig}",
@@ -80,6 +89,12 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
+def reading(connection: Connection) -> Connection:
+    """Return ``connection`` for a transaction that only reads: it takes no lock that a writer needs."""
+    return connection.execution_options(fleet_read_only=True, postgresql_readonly=True)
+
+
 def _begin_immediate(connection: Connection) -> None:
     """Take the write lock at once: a deferred transaction could fail half-way with "busy"."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    read_only = connection.get_execution_options().get("fleet_read_only")
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

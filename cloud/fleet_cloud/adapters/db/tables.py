@@ -145,6 +145,8 @@ outgoing = Table(
     Column("topic", String(255), nullable=False, index=True),
     Column("payload", LargeBinary, nullable=False),
     Column("retain", Boolean, nullable=False),
+    # A number must not come back: the publisher removes by number what it has sent meanwhile.
+    sqlite_autoincrement=True,
 )
 
 stream = Table(
@@ -155,6 +157,9 @@ stream = Table(
     Column("start", BigInteger, nullable=False),
     Column("mark", BigInteger, nullable=False),
     Column("head", BigInteger, nullable=False),
+    Column("outbox", String(64), nullable=False),
+    Column("samples", BigInteger, nullable=False),
+    Column("events", BigInteger, nullable=False),
     Column("lost", BigInteger, nullable=False),
     Column("duplicates", BigInteger, nullable=False),
     Column("thinned", BigInteger, nullable=False),

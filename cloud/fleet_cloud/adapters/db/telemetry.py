@@ -1,13 +1,14 @@
 """Streams, samples, events and dead letters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, func, insert, select
 
 from fleet_cloud.adapters.db import tables
-from fleet_cloud.adapters.db.repositories import upsert, write_json
+from fleet_cloud.adapters.db.rows import locking, upsert, write_json
 from fleet_cloud.domain.stream import StreamState
 from fleet_cloud.services.ports import Received, TelemetryTotals
 from fleet_shared.messages.telemetry import AnyRow, Event, Sample
@@ -21,31 +22,17 @@ class TelemetryTable:
 
     def lock_stream(self, device: DeviceId, stream: str) -> StreamState | None:
         t = tables.stream
-        query = select(t).where(t.c.device == device, t.c.stream == stream).with_for_update()
-        row = self._connection.execute(query).one_or_none()
-        if row is None:
-            return None
-        return StreamState(
-            start=row.start,
-            mark=row.mark,
-            head=row.head,
-            lost=row.lost,
-            duplicates=row.duplicates,
-            thinned=row.thinned,
-            rejected=row.rejected,
-        )
+        query = select(t).where(t.c.device == device, t.c.stream == stream)
+        row = self._connection.execute(locking(query)).one_or_none()
+        return None if row is None else _stream(row)
 
     def put_stream(self, device: DeviceId, stream: str, state: StreamState) -> None:
-        values = {
-            "start": state.start,
-            "mark": state.mark,
-            "head": state.head,
-            "lost": state.lost,
-            "duplicates": state.duplicates,
-            "thinned": state.thinned,
-            "rejected": state.rejected,
-        }
-        upsert(self._connection, tables.stream, {"device": device, "stream": stream}, values)
+        upsert(self._connection, tables.stream, {"device": device, "stream": stream}, asdict(state))
+
+    def lock_strays(self, device: DeviceId, outbox: str) -> Mapping[str, StreamState]:
+        t = tables.stream
+        query = select(t).where(t.c.device == device, t.c.outbox.not_in(("", outbox)), t.c.mark < t.c.head)
+        return {row.stream: _stream(row) for row in self._connection.execute(locking(query))}
 
     def add(self, rows: Sequence[Received]) -> None:
         if rows:
@@ -69,31 +56,21 @@ class TelemetryTable:
             where.append(self._t.c.device == device)
         return self._newest(where, since_ms, limit)
 
-    def totals(self, device: DeviceId) -> TelemetryTotals:
-        counted = self._connection.execute(
-            select(self._t.c.kind, func.count()).where(self._t.c.device == device).group_by(self._t.c.kind)
-        )
-        kinds: dict[str, int] = {row[0]: row[1] for row in counted}
+    def totals(self, device: DeviceId | None) -> TelemetryTotals:
         t = tables.stream
-        sums = self._connection.execute(
-            select(
-                func.coalesce(func.sum(t.c.lost), 0),
-                func.coalesce(func.sum(t.c.duplicates), 0),
-                func.coalesce(func.sum(t.c.thinned), 0),
-                func.coalesce(func.sum(t.c.rejected), 0),
-                func.coalesce(func.sum(t.c.head - t.c.mark), 0),
-            ).where(t.c.device == device)
-        ).one()
-        lost, duplicates, thinned, rejected, pending = (int(value) for value in sums)
-        return TelemetryTotals(
-            samples=kinds.get("sample", 0),
-            events=kinds.get("event", 0),
-            lost=lost,
-            duplicates=duplicates,
-            thinned=thinned,
-            rejected=rejected,
-            pending=pending,
+        summed = (
+            t.c.samples,
+            t.c.events,
+            t.c.lost,
+            t.c.duplicates,
+            t.c.thinned,
+            t.c.rejected,
+            t.c.head - t.c.mark,
         )
+        query = select(*(func.coalesce(func.sum(column), 0) for column in summed))
+        if device is not None:
+            query = query.where(t.c.device == device)
+        return TelemetryTotals(*(int(value) for value in self._connection.execute(query).one()))
 
     def _newest(self, where: Sequence[Any], since_ms: int, limit: int) -> Sequence[Received]:
         t = self._t
@@ -104,6 +81,21 @@ class TelemetryTable:
             .limit(limit)
         )
         return [_received(row) for row in reversed(self._connection.execute(query).all())]
+
+
+def _stream(row: Row[Any]) -> StreamState:
+    return StreamState(
+        start=row.start,
+        mark=row.mark,
+        head=row.head,
+        outbox=row.outbox,
+        samples=row.samples,
+        events=row.events,
+        lost=row.lost,
+        duplicates=row.duplicates,
+        thinned=row.thinned,
+        rejected=row.rejected,
+    )
 
 
 def _columns(received: Received) -> dict[str, Any]:

@@ -5,16 +5,11 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
-from fleet_cloud.adapters.db.engine import mapped_errors
-from fleet_cloud.adapters.db.repositories import (
-    AssignmentTable,
-    DesiredTable,
-    DeviceTable,
-    EnrolmentTable,
-    ModelTable,
-    OutgoingTable,
-    RolloutTable,
-)
+from fleet_cloud.adapters.db.devices import DeviceTable, EnrolmentTable
+from fleet_cloud.adapters.db.engine import mapped_errors, reading
+from fleet_cloud.adapters.db.messages import DesiredTable, OutgoingTable
+from fleet_cloud.adapters.db.models import ModelTable
+from fleet_cloud.adapters.db.rollouts import AssignmentTable, RolloutTable
 from fleet_cloud.adapters.db.telemetry import TelemetryTable
 from fleet_cloud.services.ports import Transaction
 
@@ -43,3 +38,8 @@ class DatabaseUnitOfWork:
     def begin(self) -> Iterator[Transaction]:
         with mapped_errors(self._engine), self._engine.begin() as connection:
             yield DatabaseTransaction(connection)
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        with mapped_errors(self._engine), self._engine.connect() as connection:
+            yield DatabaseTransaction(reading(connection))

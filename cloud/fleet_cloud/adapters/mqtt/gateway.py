@@ -1,13 +1,16 @@
 """The controller at the broker, on paho-mqtt 2.
 
 MQTT 5 first; a broker that does not speak it gets 3.1.1. Callbacks only put messages on a bounded
-queue: what does not fit is dropped, and devices send it again. Reconnecting is paho's, with its
+queue. What does not fit is dropped: telemetry and questions come again by themselves, presence and
+reports are retained, and come again when `catch_up` subscribes anew. Reconnecting is paho's, with its
 growing delay; subscriptions are data and applied on each connect.
 """
 
 import logging
 import queue
 import threading
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,11 +20,13 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from fleet_cloud.errors import Unavailable
+from fleet_cloud.services.ports import OutgoingMessage
 from fleet_shared.topics import TO_CLOUD, Topics
 
 log = logging.getLogger(__name__)
 
-QUEUE_MAX: Final = 20_000
+QUEUE_MAX: Final = 5_000
+PUBLISH_TIMEOUT_S: Final = 5.0
 KEEPALIVE_S: Final = 30
 RECONNECT_MAX_S: Final = 10
 
@@ -37,10 +42,12 @@ class BrokerEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A message from a device, or with no topic: the connection is new."""
+    """A message from a device (``retained``: the broker had kept it), or with no topic: the
+    subscriptions are new."""
 
     topic: str | None
     payload: bytes
+    retained: bool = False
 
 
 class Gateway:
@@ -51,6 +58,9 @@ class Gateway:
         self._endpoint, self._topics, self._client_id = endpoint, topics, client_id
         self._connected = threading.Event()
         self._settled = threading.Event()
+        self._dropped = threading.Event()
+        self.connected_ms: int | None = None
+        """Wall time since when everything that devices say is heard; none while the broker is away."""
         self._protocol = MQTTProtocolVersion.MQTTv5
         self._reason = "not connected yet"
         self._client: mqtt.Client | None = None
@@ -73,16 +83,18 @@ class Gateway:
             code="broker.unreachable",
         )
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool) -> bool:
-        """Publish at QoS 1 and wait for the broker's word; false when it does not come."""
-        info = self.send(topic, payload, retain=retain)
-        if info is None:
-            return False
-        try:
-            info.wait_for_publish(5.0)
-        except (RuntimeError, ValueError):
-            return False
-        return info.is_published()
+    def publish(self, messages: Sequence[OutgoingMessage]) -> list[bool]:
+        """Publish all at QoS 1, then wait for the broker's word on each; tell which it has."""
+        sent = [self.send(m.topic, m.payload, retain=m.retain) for m in messages]
+        deadline = time.monotonic() + PUBLISH_TIMEOUT_S
+        return [info is not None and _wait(info, deadline - time.monotonic()) for info in sent]
+
+    def catch_up(self) -> None:
+        """If a message was dropped, subscribe anew: the broker says again what it retains."""
+        client = self._client
+        if self._dropped.is_set() and client is not None and self._connected.is_set():
+            self._dropped.clear()
+            self._subscribe(client)
 
     def send(self, topic: str, payload: bytes, *, retain: bool) -> mqtt.MQTTMessageInfo | None:
         """Hand a message over without waiting; none while the broker is away."""
@@ -122,6 +134,7 @@ class Gateway:
         if self._endpoint.username:
             client.username_pw_set(self._endpoint.username, self._endpoint.password)
         client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         return client
@@ -137,7 +150,22 @@ class Gateway:
         if reason.is_failure:
             self._reason = str(reason)
             return
+        self._subscribe(client)
+
+    def _subscribe(self, client: mqtt.Client) -> None:
         client.subscribe([(self._topics.every_device(channel), 1) for channel in TO_CLOUD])
+
+    def _on_subscribe(
+        self,
+        _client: mqtt.Client,
+        _data: Any,
+        _id: int,
+        _reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        """Only now may anything be published: what an older connection left in flight is sent again
+        before, so that nothing newer is overwritten by it."""
+        self.connected_ms = self.connected_ms or time.time_ns() // 1_000_000
         self._connected.set()
         self._settled.set()
         self._put(Incoming(None, b""))
@@ -154,13 +182,24 @@ class Gateway:
             log.warning("the broker is away: %s", reason)
         self._reason = str(reason)
         self._connected.clear()
+        self.connected_ms = None
         self._settled.set()
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        self._put(Incoming(message.topic, bytes(message.payload)))
+        self._put(Incoming(message.topic, bytes(message.payload), message.retain))
 
     def _put(self, incoming: Incoming) -> None:
         try:
             self.incoming.put_nowait(incoming)
         except queue.Full:
-            log.warning("too many messages wait; devices will send this one again")
+            if not self._dropped.is_set():
+                log.warning("too many messages wait: some are dropped, and asked for again")
+            self._dropped.set()
+
+
+def _wait(info: mqtt.MQTTMessageInfo, timeout_s: float) -> bool:
+    try:
+        info.wait_for_publish(max(0.0, timeout_s))
+    except (RuntimeError, ValueError):
+        return False
+    return info.is_published()

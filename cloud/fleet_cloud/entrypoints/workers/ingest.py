@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from fleet_cloud.errors import CloudError, Unavailable
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.observe import Observe
 from fleet_shared.errors import FleetError
@@ -20,6 +21,7 @@ from fleet_shared.wire import Document, decode, encode
 log = logging.getLogger(__name__)
 
 WAIT_S: Final = 0.5
+HELD_S: Final = 1.0
 
 
 class Message(Protocol):
@@ -29,14 +31,18 @@ class Message(Protocol):
     @property
     def payload(self) -> bytes: ...
 
+    @property
+    def retained(self) -> bool: ...
+
 
 class Incoming(Protocol):
     def get(self, block: bool = True, timeout: float | None = None) -> Message: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ingest:
-    """``answer`` publishes to a device; ``changed`` wakes the tick and the publisher."""
+    """``answer`` publishes to a device; ``changed`` wakes the tick and the publisher; ``catch_up``
+    asks the broker again for what did not fit into the queue."""
 
     incoming: Incoming
     topics: Topics
@@ -44,43 +50,68 @@ class Ingest:
     blobs: Blobs
     answer: Callable[[str, bytes], None]
     changed: Callable[[], None]
+    catch_up: Callable[[], None]
+    _held: Message | None = None
 
     def turn(self) -> float:
-        """Handle one message; malformed ones are logged and dropped."""
-        try:
-            message = self.incoming.get(timeout=WAIT_S)
-        except queue.Empty:
+        """Handle one message; malformed ones are logged and dropped. While the database is away the
+        message is held: presence and reports are said once, and not sent again."""
+        message = self._next()
+        if message is None:
+            self.catch_up()
             return 0.0
+        try:
+            self._handle(message)
+        except Unavailable as exc:
+            log.warning("a message waits: %s (%s)", exc.message, exc.code)
+            self._held = message
+            return HELD_S
+        except FleetError as exc:
+            log.warning("a message on %s is dropped: %s (%s)", message.topic, exc.message, exc.code)
+        except Exception:  # the guard between messages: one device must not hold up the others
+            log.exception("a message on %s is dropped", message.topic)
+        return 0.0
+
+    def _next(self) -> Message | None:
+        held, self._held = self._held, None
+        if held is not None:
+            return held
+        try:
+            return self.incoming.get(timeout=WAIT_S)
+        except queue.Empty:
+            return None
+
+    def _handle(self, message: Message) -> None:
         if message.topic is None:
             self.observe.republish_unmet()
             self.changed()
-            return 0.0
-        try:
-            self._handle(message.topic, message.payload)
-        except FleetError as exc:
-            log.warning("a message on %s is dropped: %s (%s)", message.topic, exc.message, exc.code)
-        return 0.0
-
-    def _handle(self, topic: str, payload: bytes) -> None:
-        parsed = self.topics.parse(topic)
+            return
+        parsed, payload = self.topics.parse(message.topic), message.payload
         device = parsed.device
         match parsed.channel:
             case Channel.PRESENCE if payload:
-                self.observe.presence(device, decode(Presence, payload))
+                self.observe.presence(device, decode(Presence, payload), retained=message.retained)
             case Channel.REPORTED if payload:
-                self.observe.reported(device, decode(Reported, payload))
-                self.changed()
+                if self.observe.reported(device, decode(Reported, payload)):
+                    self.changed()
             case Channel.TELEMETRY:
-                self._telemetry(device, payload)
+                self._telemetry(device, decode(TelemetryBatch, payload))
             case Channel.FETCH:
                 self._reply(device, Channel.CHUNK, self.blobs.url_for(device, decode(Fetch, payload)))
             case _:
-                log.debug("nothing to do for %s", topic)
+                log.debug("nothing to do for %s", message.topic)
 
-    def _telemetry(self, device: DeviceId, payload: bytes) -> None:
-        ack = self.observe.telemetry(device, decode(TelemetryBatch, payload))
+    def _telemetry(self, device: DeviceId, batch: TelemetryBatch) -> None:
+        try:
+            ack, moved = self.observe.telemetry(device, batch)
+        except Unavailable:
+            raise
+        except CloudError as exc:  # unanswered it would come again for ever
+            log.warning("telemetry of %s goes to the dead letters: %s (%s)", device, exc.message, exc.code)
+            ack, moved = self.observe.refuse_telemetry(device, batch, exc.code)
         if ack is not None:
             self._reply(device, Channel.ACK, ack)
+        if moved:
             self.changed()
 
     def _reply(self, device: DeviceId, channel: Channel, document: Document) -> None:

@@ -1,10 +1,10 @@
 """From committed decisions to the broker: a message leaves the outbox when the broker has it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from fleet_cloud.services.ports import UnitOfWork
+from fleet_cloud.services.ports import OutgoingMessage, UnitOfWork
 
 BATCH: Final = 100
 IDLE_S: Final = 1.0
@@ -12,20 +12,16 @@ IDLE_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """``publish(topic, payload, retain)`` tells whether the broker took the message."""
+    """``publish`` takes messages and tells which of them the broker has, in the same order."""
 
     uow: UnitOfWork
-    publish: Callable[[str, bytes, bool], bool]
+    publish: Callable[[Sequence[OutgoingMessage]], Sequence[bool]]
 
     def turn(self) -> float:
-        with self.uow.begin() as transaction:
+        with self.uow.read() as transaction:
             messages = transaction.outbox.pending(BATCH)
-        sent: list[int] = []
-        for message in messages:
-            if not self.publish(message.topic, message.payload, message.retain):
-                break
-            if message.id is not None:
-                sent.append(message.id)
+        taken = self.publish(messages) if messages else ()
+        sent = [m.id for m, has in zip(messages, taken, strict=True) if has and m.id is not None]
         if sent:
             with self.uow.begin() as transaction:
                 transaction.outbox.remove(sent)

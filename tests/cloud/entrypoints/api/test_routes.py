@@ -112,6 +112,9 @@ def test_labels_and_lives_have_limits(http: Client) -> None:
     expect(http.post(f"{V1}/enrolment-tokens", json={"labels": many}), 422, "label.too_many")
     enrol(http, "pi-1")
     expect(http.patch(f"{V1}/devices/pi-1/labels", json={"set": many}), 422, "request.invalid")
+    some = dict(list(many.items())[:63])
+    assert http.patch(f"{V1}/devices/pi-1/labels", json={"set": some}).status_code == 200
+    expect(http.patch(f"{V1}/devices/pi-1/labels", json={"set": {"a": "b"}}), 422, "label.too_many")
     for life_s in (10**18, 10**30, 0, -5):
         expect(http.post(f"{V1}/enrolment-tokens", json={"life_s": life_s}), 422, "request.invalid")
 
@@ -252,8 +255,9 @@ def test_a_rollout_from_request_to_history(http: Client, api: Api) -> None:
     expect(http.post(f"{V1}/rollouts", json={**request, "selector": "site in"}), 422, "selector.invalid")
     expect(http.post(f"{V1}/rollouts", json={**request, "model": "other"}), 404, "model.unknown")
     expect(http.post(f"{V1}/rollouts", json={**request, "variant": "int4"}), 404, "model.variant.unknown")
-    for wrong in ({"soak_s": -1}, {"soak_s": 1e300}, {"deadline_s": 0}, {"deadline_s": 1e18}, {"x": 1}):
-        expect(http.post(f"{V1}/rollouts", json={**request, **wrong}), 422, "request.invalid")
+    for wrong in ({"soak_s": -1}, {"soak_s": 1e300}, {"deadline_s": 0}, {"deadline_s": 1e18}):
+        expect(http.post(f"{V1}/rollouts", json={**request, **wrong}), 422, "rollout.policy")
+    expect(http.post(f"{V1}/rollouts", json={**request, "x": 1}), 422, "request.invalid")
 
 
 def test_telemetry_of_a_device(http: Client) -> None:

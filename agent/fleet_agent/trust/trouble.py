@@ -1,0 +1,35 @@
+"""Troubles that pass: the network and the disk. They say nothing about what is to be verified."""
+
+import errno
+from typing import Final
+
+from fleet_agent.errors import TrustError
+
+FULL_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class PassingError(TrustError):
+    """The same request may succeed later."""
+
+    code = "trust.passing"
+
+
+class UnreachableError(PassingError):
+    code = "trust.metadata.unreachable"
+
+
+class StorageError(PassingError):
+    """The disk of the device cannot be read or written."""
+
+    code = "trust.storage"
+
+
+def map_os_error(exc: OSError) -> StorageError:
+    if exc.errno in FULL_ERRORS:
+        return StorageError(
+            f"the disk of the device is full: {exc}", hint="free space on the device", code="disk.full"
+        )
+    return StorageError(
+        f"the state of the device cannot be read or written: {exc}",
+        hint="look at the disk of the device, and at who may write to its state folder",
+    )

@@ -1,0 +1,58 @@
+"""What is said to devices: the newest desired state of each, and messages on their way."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, delete, insert, select
+
+from fleet_cloud.adapters.db import tables
+from fleet_cloud.adapters.db.rows import upsert, write_json
+from fleet_cloud.services.ports import OutgoingMessage, SignedDesired
+from fleet_shared.messages.reported import Order
+from fleet_shared.names import DeviceId
+
+
+class DesiredTable:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._t = tables.desired
+
+    def get(self, device: DeviceId) -> SignedDesired | None:
+        row = self._connection.execute(select(self._t).where(self._t.c.device == device)).one_or_none()
+        return None if row is None else _desired(row)
+
+    def put(self, desired: SignedDesired) -> None:
+        values = {"order": write_json(desired.order), "envelope": desired.envelope}
+        upsert(self._connection, self._t, {"device": desired.device}, values)
+
+    def unmet(self) -> Sequence[SignedDesired]:
+        t = tables.assignment
+        waiting = select(t.c.device).where(t.c.is_open)
+        query = select(self._t).where(self._t.c.device.in_(waiting)).order_by(self._t.c.device)
+        return [_desired(row) for row in self._connection.execute(query)]
+
+
+def _desired(row: Row[Any]) -> SignedDesired:
+    return SignedDesired(
+        DeviceId(row.device), msgspec.json.decode(row.order, type=Order), bytes(row.envelope)
+    )
+
+
+class OutgoingTable:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._t = tables.outgoing
+
+    def add(self, message: OutgoingMessage) -> None:
+        self._connection.execute(delete(self._t).where(self._t.c.topic == message.topic))
+        self._connection.execute(
+            insert(self._t).values(topic=message.topic, payload=message.payload, retain=message.retain)
+        )
+
+    def pending(self, limit: int) -> Sequence[OutgoingMessage]:
+        rows = self._connection.execute(select(self._t).order_by(self._t.c.id).limit(limit))
+        return [OutgoingMessage(row.topic, bytes(row.payload), row.retain, row.id) for row in rows]
+
+    def remove(self, ids: Sequence[int]) -> None:
+        self._connection.execute(delete(self._t).where(self._t.c.id.in_(ids)))

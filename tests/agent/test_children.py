@@ -1,0 +1,153 @@
+"""Children of the supervisor that hang, or cannot be started: it neither waits nor ends."""
+
+import errno
+import os
+import queue
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from fleet_agent.link.backoff import Backoff
+from fleet_agent.trust.protocol import MakeKey, Refused, TrustAnswer
+from fleet_agent.trust_process import TrustProcess
+from fleet_agent.worker.protocol import Failed, WorkerSpec
+from fleet_agent.worker_process import WorkerExited, WorkerProcess, WorkerSaid
+from fleet_agent.workers import STOP_WITHIN_S, Workers
+from fleet_shared.messages.reported import Running
+from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName, VariantName
+
+Said = WorkerSaid | WorkerExited
+RUNNING = Running(
+    model=ModelName("m"), version="1.0.0", variant=VariantName("int8"), manifest=Digest("a" * 64),
+    assignment=AssignmentId("a"),
+)  # fmt: skip
+REQUEST = MakeKey(identity_dir="nowhere", device=DeviceId("pi-1"))
+
+
+def spec(slot: Path) -> WorkerSpec:
+    return WorkerSpec(
+        slot=str(slot), manifest=Digest("a" * 64), assignment=AssignmentId("a"), runtime="litert", threads=1,
+        listen_fds=(), stats_interval_s=1.0, linger_s=0.1,
+    )  # fmt: skip
+
+
+def refuse(*_args: object, **_options: object) -> None:
+    raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+def no_thread(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def count_files() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
+def stop_process(worker: WorkerProcess) -> None:
+    """Stop it (SIGSTOP): it hangs for everybody but the kernel."""
+    os.kill(worker.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, worker.pid, os.WSTOPPED | os.WNOWAIT)
+
+
+# -- the trust child
+
+
+def test_a_trust_child_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    answer = TrustProcess().ask(REQUEST)
+    assert isinstance(answer, Refused)
+    assert answer.retry
+
+
+@pytest.mark.parametrize("missing", ["process", "thread"])
+def test_whoever_asks_for_a_verification_gets_an_answer(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    answers: queue.SimpleQueue[TrustAnswer] = queue.SimpleQueue()
+    if missing == "thread":
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
+    else:
+        monkeypatch.setattr(TrustProcess, "ask", lambda _self, _request: 1 / 0)
+    TrustProcess().start(REQUEST, answers.put)
+    answer = answers.get(timeout=30)
+    assert isinstance(answer, Refused)
+    assert answer.retry
+
+
+# -- worker processes
+
+
+@pytest.mark.parametrize("missing", ["process", "thread", "socket"])
+def test_a_worker_that_cannot_be_started_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str
+) -> None:
+    before = count_files()
+    match missing:
+        case "process":
+            monkeypatch.setattr(subprocess, "Popen", refuse)
+        case "thread":
+            monkeypatch.setattr(threading.Thread, "start", no_thread)
+        case _:
+            monkeypatch.setattr(socket, "socketpair", refuse)
+    with pytest.raises(OSError, match=r"Resource|thread"):
+        WorkerProcess(spec(tmp_path), lambda _said: None)
+    assert count_files() == before
+
+
+def test_a_worker_that_hangs_holds_nobody_up_and_is_killed_in_its_time(tmp_path: Path) -> None:
+    said: queue.SimpleQueue[Said] = queue.SimpleQueue()
+    workers = Workers(
+        make_spec=lambda _running, _trial_s: spec(tmp_path),
+        notify=said.put,
+        backoff=Backoff(0, 0, lambda: 0.0),
+    )
+    workers.try_out(RUNNING, 1.0)
+    worker = workers.candidate
+    assert isinstance(worker, WorkerProcess)
+    stop_process(worker)
+    begin = time.monotonic()
+    workers.dismiss_candidate()
+    workers.tick(100.0)
+    for second in range(int(STOP_WITHIN_S) - 1):
+        workers.tick(101.0 + second)
+    assert time.monotonic() - begin < STOP_WITHIN_S / 2, "the loop was held up"
+    assert not worker.wait(0.05)
+    workers.tick(110.0)
+    exited = said.get(timeout=30)
+    assert isinstance(exited, WorkerExited)
+    assert exited.evidence == "killed, since it did not end within 5 s"
+    workers.forget(exited.worker)
+    workers.close()
+
+
+def test_a_worker_tells_why_it_cannot_run_and_its_end_follows(tmp_path: Path) -> None:
+    said: queue.SimpleQueue[Said] = queue.SimpleQueue()
+    worker = WorkerProcess(spec(tmp_path / "no-slot"), said.put)
+    first, second = said.get(timeout=60), said.get(timeout=60)
+    assert isinstance(first, WorkerSaid)
+    assert isinstance(first.message, Failed)
+    assert isinstance(second, WorkerExited)
+    assert second.evidence == "exit code 1"
+    assert worker.wait(0)
+
+
+def test_the_agent_ends_with_workers_that_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fleet_agent.workers.STOP_WITHIN_S", 0.2)
+    said: queue.SimpleQueue[Said] = queue.SimpleQueue()
+    workers = Workers(
+        make_spec=lambda _running, _trial_s: spec(tmp_path),
+        notify=said.put,
+        backoff=Backoff(0, 0, lambda: 0.0),
+    )
+    workers.keep(RUNNING)
+    worker = workers.active
+    assert isinstance(worker, WorkerProcess)
+    stop_process(worker)
+    workers.close()
+    assert worker.wait(30)
+    assert isinstance(said.get(timeout=30), WorkerExited)

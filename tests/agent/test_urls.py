@@ -1,0 +1,55 @@
+"""Asking the controller for the address of a blob."""
+
+import threading
+
+import pytest
+
+from fleet_agent.errors import TransferError
+from fleet_agent.transfer.urls import BlobUrls, NotYetError
+from fleet_shared.messages.fetch import Chunk, Fetch
+from fleet_shared.messages.reported import Failure
+from fleet_shared.names import AssignmentId, Digest
+
+SHA = Digest("a" * 64)
+AWAY = Failure(code="storage.unreachable", message="the store is away", hint="wait")
+
+
+def ask(**answer: object) -> str:
+    """Ask, and answer at once as a controller with these fields."""
+
+    def send(fetch: Fetch) -> None:
+        urls.answer(Chunk(request=fetch.request, sha256=fetch.sha256, **answer))  # type: ignore[arg-type]
+
+    urls = BlobUrls("http://controller:1/base", send)
+    return urls.ask(AssignmentId("a"), SHA, aborted=threading.Event())
+
+
+def test_an_address_may_be_relative_to_the_controller() -> None:
+    assert ask(url="http://store/x") == "http://store/x"
+    assert ask(url="/api/v1/blobs/x") == "http://controller:1/api/v1/blobs/x"
+
+
+def test_a_verdict_is_told_from_a_passing_trouble() -> None:
+    with pytest.raises(TransferError) as caught:
+        ask(failure=AWAY)
+    assert (caught.value.code, caught.value.hint) == ("storage.unreachable", "wait")
+    assert not isinstance(caught.value, NotYetError)
+    with pytest.raises(NotYetError) as passing:
+        ask(failure=AWAY, retry=True)
+    assert passing.value.code == "storage.unreachable"
+
+
+def test_an_abort_ends_the_waiting() -> None:
+    aborted = threading.Event()
+    asked: list[Fetch] = []
+
+    def send(fetch: Fetch) -> None:
+        asked.append(fetch)
+        aborted.set()
+        urls.answer(Chunk(request="another question", sha256=fetch.sha256, url="http://store/x"))
+
+    urls = BlobUrls("http://controller:1", send, ask_again_s=0.01)
+    with pytest.raises(TransferError) as caught:
+        urls.ask(AssignmentId("a"), SHA, aborted=aborted)
+    assert caught.value.code == "transfer.aborted"
+    assert len(asked) == 1

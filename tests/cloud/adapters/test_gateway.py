@@ -1,0 +1,129 @@
+"""The controller at a real broker: what is retained, what is dropped, what a broker that goes away does."""
+
+import queue
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from fleet_cloud.adapters.broker.embedded import HOST, EmbeddedBroker
+from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway, Incoming
+from fleet_cloud.errors import SettingsError, Unavailable
+from fleet_cloud.services.ports import OutgoingMessage
+from fleet_shared.topics import Topics
+from tests.kit.mosquitto import Mosquitto
+from tests.kit.mqtt import Listener
+from tests.kit.ports import free_port
+from tests.kit.waiting import wait_for
+
+REPORTED = "fleet/v1/devices/pi-1/reported"
+MARKER = Incoming(None, b"")
+
+
+@pytest.fixture
+def open_gateway() -> Iterator[Callable[[int], Gateway]]:
+    opened: list[Gateway] = []
+
+    def open_one(port: int) -> Gateway:
+        gateway = Gateway(BrokerEndpoint("127.0.0.1", port), Topics(), client_id=f"ctl-{len(opened)}")
+        opened.append(gateway)
+        gateway.start(10)
+        return gateway
+
+    yield open_one
+    for gateway in opened:
+        gateway.close()
+
+
+def take(gateway: Gateway) -> Incoming:
+    return gateway.incoming.get(timeout=20)
+
+
+def desired(payload: bytes) -> OutgoingMessage:
+    return OutgoingMessage("fleet/v1/devices/pi-1/desired", payload, retain=True)
+
+
+def test_what_a_broker_had_kept_is_told_from_what_is_new(
+    mosquitto: Mosquitto, open_gateway: Callable[[int], Gateway]
+) -> None:
+    with Listener(mosquitto.port, "none") as device:
+        device.publish(REPORTED, b"kept", retain=True)
+        gateway = open_gateway(mosquitto.port)
+        first = [take(gateway), take(gateway)]
+        assert MARKER in first
+        assert Incoming(REPORTED, b"kept", retained=True) in first
+        device.publish(REPORTED, b"new", retain=True)
+        assert take(gateway) == Incoming(REPORTED, b"new", retained=False)
+
+
+def test_messages_are_taken_by_the_broker_or_said_not_to_be(
+    mosquitto: Mosquitto, open_gateway: Callable[[int], Gateway]
+) -> None:
+    gateway = open_gateway(mosquitto.port)
+    with Listener(mosquitto.port, "fleet/v1/devices/+/desired") as device:
+        messages = [desired(b"%d" % number) for number in range(150)]
+        assert gateway.publish(messages) == [True] * 150
+        assert [device.get()[1] for _ in range(150)] == [message.payload for message in messages]
+    mosquitto.kill()
+    wait_for("the gateway to notice", lambda: gateway.status != "connected" or None)
+    assert gateway.connected_ms is None
+    assert gateway.publish([desired(b"later")]) == [False]
+
+
+def test_after_a_broker_was_away_the_marker_comes_again_and_old_messages_overwrite_nothing(
+    mosquitto: Mosquitto, open_gateway: Callable[[int], Gateway]
+) -> None:
+    gateway = open_gateway(mosquitto.port)
+    assert take(gateway) == MARKER
+    mosquitto.pause()
+    started = time.monotonic()
+    assert gateway.publish([desired(b"generation 5")]) == [False]
+    assert time.monotonic() - started < 15
+    mosquitto.kill()
+    mosquitto.start()
+    assert take(gateway) == MARKER
+    assert gateway.publish([desired(b"generation 6")]) == [True]
+    with Listener(mosquitto.port, "fleet/v1/devices/+/desired") as device:
+        assert device.get()[1] == b"generation 6"
+
+
+def test_what_did_not_fit_into_the_queue_is_asked_for_again(
+    mosquitto: Mosquitto, open_gateway: Callable[[int], Gateway]
+) -> None:
+    gateway = open_gateway(mosquitto.port)
+    assert take(gateway) == MARKER
+    gateway.incoming = queue.Queue(1)
+    with Listener(mosquitto.port, "fleet/v1/devices/+/reported") as device:
+        for number in range(3):
+            device.publish(f"fleet/v1/devices/pi-{number}/reported", b"r", retain=True)
+        for _ in range(3):
+            device.get()
+    wait_for("the queue to be full", lambda: gateway.incoming.full() or None)
+    gateway.incoming = queue.Queue()
+    gateway.catch_up()
+    topics = {take(gateway).topic for _ in range(4)}
+    assert topics == {None, *(f"fleet/v1/devices/pi-{number}/reported" for number in range(3))}
+    gateway.catch_up()
+    assert gateway.incoming.empty()
+
+
+def test_a_broker_that_is_not_there_is_said_so(open_gateway: Callable[[int], Gateway]) -> None:
+    with pytest.raises(Unavailable) as caught:
+        open_gateway(free_port())
+    assert caught.value.code == "broker.unreachable"
+    assert caught.value.hint
+
+
+def test_the_embedded_broker_speaks_3_1_1_and_keeps_its_port_to_itself() -> None:
+    broker = EmbeddedBroker(0)
+    gateway = Gateway(BrokerEndpoint(HOST, broker.port, mqtt5=False), Topics(), client_id="ctl-x")
+    try:
+        gateway.start(10)
+        assert take(gateway) == MARKER
+        assert gateway.publish([desired(b"x")]) == [True]
+        with pytest.raises(SettingsError) as caught:
+            EmbeddedBroker(broker.port)
+        assert caught.value.code == "port.in_use"
+    finally:
+        gateway.close()
+        broker.close()

@@ -1,0 +1,278 @@
+"""What surrounds the supervisor of a device, stood in for: the broker, the trust child, worker processes,
+the network, time, and a disk that refuses or a power cut."""
+
+import errno
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+
+from fleet_agent.errors import OutboxError, TransferError
+from fleet_agent.link.outbox import Outbox
+from fleet_agent.slots import Pointers, Slots
+from fleet_agent.telemetry.clock import Stamp
+from fleet_agent.trust.protocol import DesiredVerified, Refused, TrustAnswer, TrustRequest, VerifyDesired
+from fleet_agent.update.install import Installer
+from fleet_agent.update.record import Evidence, RecordFile, UpdateRecord
+from fleet_agent.worker.protocol import FromWorker, Ready, SelfTest, Serving, Stats, WorkerSpec
+from fleet_agent.worker_process import Notify, WorkerExited, WorkerSaid
+from fleet_shared.manifest import BlobRef, Role, encode_manifest
+from fleet_shared.messages.desired import Desired, Policy, RunEntry
+from fleet_shared.messages.reported import Facts, Reported, RuntimeFact
+from fleet_shared.messages.telemetry import AnyRow, Clock, TelemetryBatch
+from fleet_shared.names import AssignmentId, DeviceId, ModelName, digest_of
+from fleet_shared.topics import Channel
+from fleet_shared.wire import decode
+from tests.cloud.domain.test_rules import variant
+
+SOAK_S = 4.0
+DEADLINE_S = 3600.0
+GOLDEN = b"golden vectors"
+FACTS = Facts(
+    agent_version="0.1.0", hostname="pi", machine="aarch64", os="Debian", python="3.11",
+    cpu_count=4, memory_bytes=1000, disk_bytes=1000, runtimes=(RuntimeFact(name="litert", version="2.3.0"),),
+)  # fmt: skip
+
+
+def model_bytes(version: str) -> bytes:
+    return f"model {version} ".encode() * 1000
+
+
+def make_manifest(version: str) -> bytes:
+    contents = {Role.MODEL: model_bytes(version), Role.GOLDEN: GOLDEN}
+    blobs = {role: BlobRef(sha256=digest_of(raw), size_bytes=len(raw)) for role, raw in contents.items()}
+    return encode_manifest(msgspec.structs.replace(variant("int8", 1).manifest, version=version, blobs=blobs))
+
+
+def make_desired(version: str, assignment: str, generation: int, soak_s: float = SOAK_S) -> Desired:
+    entry = RunEntry(
+        model=ModelName("m"),
+        version=version,
+        manifest=digest_of(make_manifest(version)),
+        assignment=AssignmentId(assignment),
+    )
+    return Desired(
+        device=DeviceId("pi-1"), key_epoch=1, generation=generation, serial=0, issued_ms=0, expires_ms=1,
+        policy=Policy(soak_s=soak_s, deadline_s=DEADLINE_S), run=(entry,),
+    )  # fmt: skip
+
+
+def make_stats(requests: int = 10, errors: int = 0) -> Stats:
+    return Stats(
+        window_ms=1000, requests=requests, errors=errors, latency_p50_us=1.0, latency_p90_us=1.0,
+        latency_p99_us=1.0, labelled=0, correct=0, classes={}, rss_bytes=1,
+    )  # fmt: skip
+
+
+@dataclass
+class FakeClock:
+    boot_id: str = "boot-1"
+    seconds: float = 1000.0
+
+    def boot_s(self) -> float:
+        return self.seconds
+
+    def now(self) -> Stamp:
+        return Stamp(self.boot_id, int(self.seconds * 1000), None, Clock.UNSYNCED)
+
+
+@dataclass
+class FakeLink:
+    session: str = "session-1"
+    reports: list[Reported] = field(default_factory=list)
+    sent: list[bytes] = field(default_factory=list)
+
+    def connect(self) -> None: ...
+
+    def publish(self, channel: Channel, payload: bytes, *, retain: bool = False) -> bool:  # noqa: ARG002
+        self.sent.append(payload)
+        if channel is Channel.REPORTED:
+            self.reports.append(decode(Reported, payload))
+        return True
+
+    def give_up(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class FakeTrust:
+    """An envelope is the bare desired document here. ``hold``: answers wait for `answer`."""
+
+    hold: bool = False
+    unreachable: bool = False
+    asked: list[bytes] = field(default_factory=list)
+    _open: list[tuple[bytes, Callable[[TrustAnswer], None]]] = field(default_factory=list)
+
+    def start(self, request: TrustRequest, answered: Callable[[TrustAnswer], None]) -> None:
+        assert isinstance(request, VerifyDesired)
+        assert not self._open, "two children at a time"
+        self.asked.append(request.envelope)
+        self._open.append((request.envelope, answered))
+        if not self.hold:
+            self.answer()
+
+    def answer(self) -> None:
+        envelope, answered = self._open.pop()
+        answered(self._judge(envelope))
+
+    def abort(self) -> None: ...
+
+    def _judge(self, envelope: bytes) -> TrustAnswer:
+        if self.unreachable:
+            return Refused(code="trust.unreachable", message="no way to the metadata", retry=True)
+        try:
+            desired = msgspec.json.decode(envelope, type=Desired)
+        except msgspec.MsgspecError:
+            return Refused(code="trust.desired.signature", message="not signed")
+        (entry,) = desired.run
+        manifests = {entry.manifest: make_manifest(entry.version)}
+        return DesiredVerified(desired=envelope, manifests=manifests, expired=False, now_ms=0)
+
+
+@dataclass(eq=False)
+class FakeWorker:
+    """``done``: what the supervisor told it. `say` and `exit` are what the process would do."""
+
+    spec: WorkerSpec
+    notify: Notify
+    pid: int = 1
+    done: list[str] = field(default_factory=list)
+    killed: str = ""
+
+    def serve(self) -> None:
+        self.done.append("serve")
+
+    def drain(self) -> None:
+        self.done.append("drain")
+
+    def stop(self) -> None:
+        self.done.append("stop")
+
+    def kill(self, why: str) -> None:
+        self.killed = why
+        self.exit(why)
+
+    def wait(self, timeout_s: float) -> bool:  # noqa: ARG002
+        return True
+
+    def say(self, message: FromWorker) -> None:
+        self.notify(WorkerSaid(self, message))
+
+    def ready(self) -> None:
+        test = SelfTest(samples=1, max_difference=0.0, tolerance=0.1, class_flips=0)
+        self.say(Ready(runtime="litert", runtime_version="1", load_ms=1.0, warmup_us=1.0, self_test=test))
+
+    def serving(self) -> None:
+        self.say(Serving())
+
+    def live(self) -> None:
+        """Do what a healthy process does by itself."""
+        if not self.done:
+            self.ready()
+        elif self.done == ["serve"]:
+            self.serving()
+            self.say(make_stats())
+
+    def exit(self, evidence: str = "exit code 1") -> None:
+        self.notify(WorkerExited(self, evidence))
+
+
+@dataclass
+class FakeJobs:
+    """Downloads come from nowhere, once ``go`` is set, and do not hear that they are given up, as one that
+    waits for the network; verification is the real one. ``dead``: the process was killed."""
+
+    installer: Installer
+    go: threading.Event
+    dead: threading.Event = field(default_factory=threading.Event)
+    fetched: list[str] = field(default_factory=list)
+    running: int = 0
+    most: int = 0
+
+    def download(self, record: UpdateRecord, aborted: threading.Event) -> Evidence:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            while not self.go.wait(0.01):
+                if self.dead.is_set():
+                    raise TransferError("the process was killed")
+            if not aborted.is_set() and not self.installer.is_installed(record.entry, record.manifest):
+                self.fetched.append(record.entry.version)
+                self.installer.downloads.mkdir(exist_ok=True)
+                for raw in (model_bytes(record.entry.version), GOLDEN):
+                    (self.installer.downloads / digest_of(raw)).write_bytes(raw)
+            return {"bytes_fetched": 1}
+        finally:
+            self.running -= 1
+
+    def verify(self, record: UpdateRecord, aborted: threading.Event) -> Evidence:
+        return self.installer.verify(record.entry, record.manifest, aborted)
+
+
+class Killed(BaseException):
+    """A power cut."""
+
+
+@dataclass
+class Faults:
+    """What the device refuses at the moment. ``cut_at``: the power is cut right before (or after) so many
+    more things were written down; ``full_at``: the disk is full from there on."""
+
+    outcomes: bool = False
+    records: bool = False
+    pointers: bool = False
+    processes: bool = False
+    rows: bool = False
+    cut_at: int | None = None
+    cut_after: bool = False
+    full_at: int | None = None
+
+    @contextmanager
+    def writing(self, *, refused: bool) -> Iterator[None]:
+        cut = self.cut_at == 0
+        if self.cut_at is not None:
+            self.cut_at = None if cut else self.cut_at - 1
+        if cut and not self.cut_after:
+            raise Killed
+        if self.full_at is not None:
+            self.full_at = max(0, self.full_at - 1)
+        if refused or self.full_at == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        yield
+        if cut:
+            raise Killed
+
+
+class FailingOutbox(Outbox):
+    faults = Faults()
+
+    def append_once(self, key: str, row: AnyRow) -> bool:
+        try:
+            with self.faults.writing(refused=self.faults.outcomes):
+                return super().append_once(key, row)
+        except OSError as exc:
+            raise OutboxError("the disk is full", code="outbox.full") from exc
+
+    def load_batch(self, stream: str, after: int = 0) -> TelemetryBatch | None:
+        if self.faults.rows:
+            raise OutboxError("the disk cannot be read")
+        return super().load_batch(stream, after)
+
+
+class FailingRecordFile(RecordFile):
+    faults = Faults()
+
+    def save(self, record: UpdateRecord) -> None:
+        with self.faults.writing(refused=self.faults.records):
+            super().save(record)
+
+
+class FailingSlots(Slots):
+    faults = Faults()
+
+    def save_pointers(self, pointers: Pointers) -> None:
+        with self.faults.writing(refused=self.faults.pointers):
+            super().save_pointers(pointers)
