@@ -1,11 +1,11 @@
 """The composition root of the controller: settings become a running whole."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from fleet_cloud.adapters.broker.embedded import HOST, EmbeddedBroker
@@ -15,6 +15,7 @@ from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
 from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.addresses import BrokerUrl, is_s3, parse_advertised_broker, parse_broker, parse_s3
 from fleet_cloud.errors import SettingsError
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.devices import Inventory
@@ -22,15 +23,18 @@ from fleet_cloud.services.enrolment import Enrolling, Site
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.observe import Observe
 from fleet_cloud.services.overview import Overview
+from fleet_cloud.services.packing import Packing
 from fleet_cloud.services.ports import BlobStore, Trust
 from fleet_cloud.services.rollouts import Rollouts
 from fleet_cloud.services.signing import UrlSigner
 from fleet_cloud.services.telemetry import Readings
 from fleet_cloud.services.tick import Tick
-from fleet_cloud.settings import Settings, mask_url, parse_s3
+from fleet_cloud.settings import Settings, is_loopback
 from fleet_shared.messages.enrolment import BrokerAddress
 from fleet_shared.names import CONTROLLER_PREFIX
 from fleet_shared.topics import Topics
+
+log = logging.getLogger(__name__)
 
 BROKER_TIMEOUT_S = 10.0
 METADATA_PATH = "/releases/metadata"
@@ -65,6 +69,9 @@ class Controller:
     observe: Observe
     readings: Readings
     overview: Overview
+    packing: Packing
+    broker: str
+    """The broker in use, to be shown: without user and password."""
 
 
 @contextmanager
@@ -95,7 +102,8 @@ def _wire(
     endpoint: BrokerEndpoint,
 ) -> Controller:
     clock, ids = SystemClock(), RandomIds()
-    site = Site(settings.topic_root, METADATA_PATH, TARGETS_PATH, _advertise(settings, endpoint))
+    site = Site(settings.topic_root, METADATA_PATH, TARGETS_PATH, advertise_broker(settings, endpoint))
+    packing = Packing(uow, store)
     signer = UrlSigner(trust.keys.secret("blob-urls"), clock)
     return Controller(
         settings=settings,
@@ -105,13 +113,15 @@ def _wire(
         gateway=gateway,
         enrolling=Enrolling(uow, trust.authority, clock, site),
         inventory=Inventory(uow),
-        registry=Registry(uow, trust, store, clock),
+        registry=Registry(uow, trust, store, clock, packing),
         blobs=Blobs(store, uow, signer, settings.blob_max_bytes),
         rollouts=Rollouts(uow, clock, ids),
         tick=Tick(uow, trust, clock, ids, topics),
         observe=Observe(uow, clock, topics),
         readings=Readings(uow),
         overview=Overview(uow),
+        packing=packing,
+        broker=_describe_broker(settings, endpoint),
     )
 
 
@@ -131,10 +141,9 @@ def _make_data(settings: Settings) -> None:
 
 
 def _open_blobs(settings: Settings) -> BlobStore:
-    if not settings.blobs.startswith("s3:"):
-        folder = settings.data_dir / "blobs" if not settings.blobs else settings.data_dir / settings.blobs
-        return FilesystemBlobs(folder)
-    s3 = parse_s3(settings)
+    if not is_s3(settings.blobs):
+        return FilesystemBlobs(Path(settings.blobs_place))
+    s3 = parse_s3(settings.blobs)
     store = S3Blobs(
         S3Address(
             bucket=s3.bucket,
@@ -143,6 +152,7 @@ def _open_blobs(settings: Settings) -> BlobStore:
             region=s3.region,
             access_key=settings.s3_access_key or None,
             secret_key=settings.s3_secret_key or None,
+            advertise=settings.s3_advertise or None,
         )
     )
     store.check()
@@ -154,24 +164,26 @@ def _open_broker(settings: Settings, stack: ExitStack) -> BrokerEndpoint:
         broker = EmbeddedBroker(settings.broker_port)
         stack.callback(broker.close)
         return BrokerEndpoint(HOST, broker.port, mqtt5=False)
-    parts = urlsplit(settings.broker)
-    if not parts.hostname:
-        raise SettingsError(
-            f"broker {mask_url(settings.broker)!r} names no host", hint="mqtt://user:password@host:1883"
-        )
-    return BrokerEndpoint(parts.hostname, parts.port or 1883, parts.username, parts.password)
+    url = parse_broker(settings.broker)
+    return BrokerEndpoint(url.host, url.port, url.username, url.password)
 
 
-def _advertise(settings: Settings, endpoint: BrokerEndpoint) -> BrokerAddress:
-    """What devices are told: the address of its own, or the one that the controller uses."""
-    host, port = endpoint.host, endpoint.port
+def advertise_broker(settings: Settings, endpoint: BrokerEndpoint) -> BrokerAddress:
+    """Return what devices are told: the address and user that ``broker_advertise`` names, else those
+    of the controller. Loopback means another machine to each device: it gets no host, and takes
+    the one of the controller's URL."""
+    url = BrokerUrl(endpoint.host, endpoint.port)
+    host: str | None = None if is_loopback(url.host) else url.host
     if settings.broker_advertise:
-        host, _, number = settings.broker_advertise.partition(":")
-        port = int(number) if number.isdigit() else 1883
-    return BrokerAddress(
-        port=port,
-        host=host,
-        mqtt5=endpoint.mqtt5,
-        username=endpoint.username,
-        password=endpoint.password,
-    )
+        url = parse_advertised_broker(settings.broker_advertise)
+        host = url.host
+    username, password = url.username, url.password
+    if username is None and endpoint.username is not None:
+        log.warning("devices get the controller's own broker user: name one for them in broker_advertise")
+        username, password = endpoint.username, endpoint.password
+    return BrokerAddress(port=url.port, host=host, mqtt5=endpoint.mqtt5, username=username, password=password)
+
+
+def _describe_broker(settings: Settings, endpoint: BrokerEndpoint) -> str:
+    url = BrokerUrl(endpoint.host, endpoint.port)
+    return str(url) if settings.broker else f"{url} (embedded)"

@@ -6,24 +6,36 @@ the default.
 
 import dataclasses
 import ipaddress
+import logging
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
 
 import tomllib
 
+from fleet_cloud.addresses import (
+    PORT_MAX,
+    check_database,
+    check_http,
+    is_s3,
+    parse_advertised_broker,
+    parse_broker,
+    parse_s3,
+)
 from fleet_cloud.errors import SettingsError
+from fleet_cloud.masking import MASK, mask_url
+from fleet_shared.topics import Topics
+
+log = logging.getLogger(__name__)
 
 PREFIX: Final = "FLEET_"
 SECRETS: Final = frozenset({"api_token", "s3_secret_key"})
 RESERVED: Final = frozenset({"config", "server", "token", "bench_data"})
 """``FLEET_*`` names that are not settings of the controller."""
-
-MASK: Final = "********"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +43,10 @@ class Settings:
     """``data``: folder of keys, release metadata, and by default database and blobs.
 
     ``broker``: ``mqtt://user:password@host:port``; empty starts the embedded one on
-    ``broker_port`` (0: any). ``broker_advertise``: ``host:port`` that devices use, if another.
+    ``broker_port`` (0: any). ``broker_advertise``: what devices use, if another: ``host:port``, or
+    ``mqtt://user:password@host:port`` with a user of their own.
     ``database``: SQLAlchemy URL; ``blobs``: folder, or ``s3://bucket/prefix?endpoint=..&region=..``.
+    ``s3_advertise``: the endpoint by which devices reach the bucket, if another.
     ``port`` 0 takes any free port.
     """
 
@@ -46,6 +60,7 @@ class Settings:
     blobs: str = ""
     s3_access_key: str = ""
     s3_secret_key: str = ""
+    s3_advertise: str = ""
     api_token: str = ""
     topic_root: str = "fleet/v1"
     tick_interval_s: float = 1.0
@@ -58,6 +73,11 @@ class Settings:
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.data_dir / 'fleet.db'}"
+
+    @property
+    def blobs_place(self) -> str:
+        """S3 address, or folder (below ``data`` unless absolute)."""
+        return self.blobs if is_s3(self.blobs) else str(self.data_dir / (self.blobs or "blobs"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +107,7 @@ def load_settings(
     values, origins = dict(fields), dict.fromkeys(fields, "default")
     for origin, given in (
         (str(path), {} if path is None else _load_file(path)),
-        ("environment", _read_environment(environment)),
+        ("environment", _read_environment(environment, fields)),
         ("command line", {key: value for key, value in flags.items() if value is not None}),
     ):
         for key, value in given.items():
@@ -97,74 +117,109 @@ def load_settings(
             origins[key] = f"{PREFIX}{key.upper()}" if origin == "environment" else origin
     settings = Settings(**values)
     _check(settings)
-    return settings, [Origin(key, _show(key, values[key]), origins[key]) for key in fields]
+    return settings, [Origin(key, _show(key, settings), origins[key]) for key in fields]
 
 
 def _check(settings: Settings) -> None:
-    if not settings.api_token and not _is_loopback(settings.host):
+    for name, port in (("port", settings.port), ("broker_port", settings.broker_port)):
+        if port > PORT_MAX:
+            raise SettingsError(f"{name} = {port} is not a port", hint=f"use 0 to {PORT_MAX}; 0: any")
+    if not 0 < settings.tick_interval_s < math.inf:
+        raise SettingsError(
+            f"tick_interval_s = {settings.tick_interval_s} is not a time", hint="for example 1.0"
+        )
+    _check_token(settings)
+    Topics(settings.topic_root)
+    _check_addresses(settings)
+
+
+def _check_token(settings: Settings) -> None:
+    if not settings.api_token and not is_loopback(settings.host):
         raise SettingsError(
             f"listening on {settings.host} without an operator token would let anybody in",
             hint="set FLEET_API_TOKEN, or listen on 127.0.0.1",
             code="settings.insecure",
         )
-    if settings.broker and urlsplit(settings.broker).scheme != "mqtt":
+    if not is_token(settings.api_token):
         raise SettingsError(
-            f"broker {mask_url(settings.broker)!r} is not an MQTT address",
-            hint="mqtt://user:password@host:1883",
+            "the operator token has a character that is not printable ASCII, or a space",
+            hint="is there a line end in it? FLEET_API_TOKEN",
+            code="api.token",
         )
-    if settings.blobs.startswith("s3:"):
-        parse_s3(settings)
 
 
-@dataclass(frozen=True, slots=True)
-class S3Settings:
-    bucket: str
-    prefix: str
-    endpoint: str | None
-    region: str
+def _check_addresses(settings: Settings) -> None:
+    if settings.broker:
+        parse_broker(settings.broker)
+    if settings.broker_advertise:
+        parse_advertised_broker(settings.broker_advertise)
+    if settings.database:
+        check_database(settings.database)
+    if settings.s3_advertise:
+        check_http(settings.s3_advertise, "s3_advertise")
+    if is_s3(settings.blobs):
+        parse_s3(settings.blobs)
+        if bool(settings.s3_access_key) != bool(settings.s3_secret_key):
+            raise SettingsError(
+                "only one of s3_access_key and s3_secret_key is set",
+                hint="set FLEET_S3_ACCESS_KEY and FLEET_S3_SECRET_KEY, or neither",
+            )
 
 
-def parse_s3(settings: Settings) -> S3Settings:
-    parts = urlsplit(settings.blobs)
-    query = dict(parse_qsl(parts.query))
-    unknown = set(query) - {"endpoint", "region"}
-    if not parts.netloc or unknown:
-        raise SettingsError(
-            f"blobs {settings.blobs!r} is not an S3 address",
-            hint="s3://bucket/prefix?endpoint=http://host:9000&region=us-east-1",
-        )
-    prefix = parts.path.strip("/")
-    return S3Settings(
-        parts.netloc, f"{prefix}/" if prefix else "", query.get("endpoint"), query.get("region", "us-east-1")
-    )
+def is_token(text: str) -> bool:
+    """Tell whether ``text`` can travel in a header: printable ASCII without spaces."""
+    return all("!" <= character <= "~" for character in text)
 
 
-def mask_url(url: str) -> str:
-    """Return ``url`` without its password."""
-    password = urlsplit(url).password if "://" in url else None
-    return url.replace(f":{password}@", f":{MASK}@") if password else url
-
-
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether ``host``, a name or an address, is this machine as it speaks to itself."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def _show(key: str, value: object) -> str:
+def _show(key: str, settings: Settings) -> str:
+    """Return what is in force, also where an empty setting means a default of its own."""
+    value = settings.blobs_place if key == "blobs" else str(getattr(settings, key))
     if key in SECRETS:
         return MASK if value else ""
-    return mask_url(str(value))
+    derived = {
+        "database": settings.database_url,
+        "broker": f"embedded, mqtt://127.0.0.1:{settings.broker_port}",
+        "broker_advertise": "host of the controller's URL" if _broker_is_local(settings) else "as broker",
+        "s3_advertise": "as blobs" if is_s3(settings.blobs) else "",
+    }
+    return mask_url(value or derived.get(key, ""))
 
 
-def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
+def _broker_is_local(settings: Settings) -> bool:
+    return not settings.broker or is_loopback(parse_broker(settings.broker).host)
+
+
+def _read_environment(environment: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
+    """Return the settings among the variables. Others that start with ``FLEET_`` are no reason to
+    stop: Kubernetes sets FLEET_SERVICE_HOST and FLEET_PORT=tcp://.. where a service is named so."""
     named = {
         key.removeprefix(PREFIX).lower(): value
         for key, value in environment.items()
         if key.startswith(PREFIX) and not key.startswith(f"{PREFIX}AGENT_")
     }
-    return {key: value for key, value in named.items() if key not in RESERVED}
+    given = {key: value for key, value in named.items() if key in known}
+    if given.get("port", "").startswith("tcp://"):
+        del given["port"]
+    ignored = sorted(set(named) - set(given) - RESERVED)
+    if ignored:
+        log.warning("ignored, no settings of the controller: %s", ", ".join(map(_describe(known), ignored)))
+    return given
+
+
+def _describe(known: Collection[str]) -> Callable[[str], str]:
+    def describe(key: str) -> str:
+        close = [] if key in known else get_close_matches(key, known, 1)
+        return f"{PREFIX}{key.upper()}" + (f" (did you mean {PREFIX}{close[0].upper()}?)" if close else "")
+
+    return describe
 
 
 def _load_file(path: Path) -> dict[str, Any]:
@@ -178,21 +233,24 @@ def _load_file(path: Path) -> dict[str, Any]:
 
 def _convert(value: Any, default: Any, key: str, origin: str) -> Any:
     kind = type(default)
+    if isinstance(value, bool) or (kind is str and not isinstance(value, str)):
+        raise _wrong(key, value, origin, default)
+    if kind is int and isinstance(value, float):
+        raise _wrong(key, value, origin, default)
     try:
         converted = kind(value)
-    except (ValueError, TypeError) as exc:
+    except (ValueError, TypeError, OverflowError) as exc:
         raise _wrong(key, value, origin, default) from exc
-    if kind in (int, float) and converted < 0:
+    if kind in (int, float) and not 0 <= converted < math.inf:
         raise _wrong(key, value, origin, default)
     return converted
 
 
 def _wrong(key: str, value: Any, origin: str, default: Any) -> SettingsError:
+    shown = MASK if key in SECRETS else mask_url(str(value))
+    expected = "text" if isinstance(default, str) else f"{type(default).__name__} of 0 or more"
     return SettingsError(
-        f"{key} = {value!r} ({origin}) is not a {type(default).__name__} of 0 or more"
-        if not isinstance(default, str)
-        else f"{key} = {value!r} ({origin}) is not a text",
-        hint=f"for example {key} = {default!r}",
+        f"{key} = {shown!r} ({origin}) is not a {expected}", hint=f"for example {key} = {default!r}"
     )
 
 

@@ -12,6 +12,7 @@ from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.observe import Observe
+from fleet_cloud.services.packing import Packing
 from fleet_cloud.services.rollouts import Rollouts
 from fleet_cloud.services.signing import UrlSigner
 from fleet_cloud.services.tick import Tick
@@ -34,7 +35,7 @@ def parts(url: str, tmp_path: Path) -> Iterator[Parts]:
     uow, clock, ids, topics = DatabaseUnitOfWork(engine), Moving(), Counting(), Topics()
     trust, store = LabTrust(tmp_path / "trust"), FilesystemBlobs(tmp_path / "blobs")
     yield Parts(
-        uow, clock, Registry(uow, trust, store, clock), Rollouts(uow, clock, ids),
+        uow, clock, Registry(uow, trust, store, clock, Packing(uow, store)), Rollouts(uow, clock, ids),
         Tick(uow, trust, clock, ids, topics), Observe(uow, clock, topics),
         Blobs(store, uow, UrlSigner(b"k" * 32, clock), 10**6),
     )  # fmt: skip

@@ -3,17 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
 
 from fleet_cloud.client.views import (
     ChangeView,
-    DevicePage,
     DeviceView,
     EventView,
     HealthView,
     LabelRequest,
+    Page,
     Problem,
     RolloutRequest,
     RolloutView,
@@ -25,9 +26,15 @@ from fleet_cloud.client.views import (
     VersionView,
 )
 from fleet_cloud.errors import CloudError, Conflict, Forbidden, Invalid, NotFound, Unavailable
+from fleet_cloud.masking import mask_url
+from fleet_shared.errors import InvalidName
 from fleet_shared.names import Digest
 
 TIMEOUT_S: Final = 60.0
+STORING_TIMEOUT_S: Final = 300.0
+"""For blobs and versions: blobs go on to the object store, and small models are packed meanwhile;
+large ones later, whatever they take."""
+
 PAGE: Final = 200
 
 T = TypeVar("T")
@@ -35,6 +42,8 @@ T = TypeVar("T")
 _ERRORS: Final[Mapping[int, type[CloudError]]] = {
     400: Invalid,
     401: Forbidden,
+    408: Unavailable,
+    415: Invalid,
     403: Forbidden,
     404: NotFound,
     409: Conflict,
@@ -48,12 +57,12 @@ class Client:
     """Raises `CloudError` subclasses with the controller's own code and hint."""
 
     def __init__(self, server: str, token: str | None = None) -> None:
-        self._server = server
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._server = mask_url(server)
+        headers = {"Authorization": f"Bearer {_check_token(token)}"} if token else {}
         try:
             self._http = httpx.Client(base_url=f"{server}/api/v1", headers=headers, timeout=TIMEOUT_S)
         except (httpx.InvalidURL, ValueError) as exc:
-            raise self._no_address(exc) from exc
+            raise self._no_address() from exc
 
     def __enter__(self) -> Self:
         return self
@@ -77,39 +86,35 @@ class Client:
         return self._send("POST", "/enrolment-tokens", request, TokenView).token
 
     def devices(self, selector: str = "all") -> Iterator[DeviceView]:
-        after: str | None = None
-        while True:
-            page = self._get("/devices", DevicePage, selector=selector, after=after, limit=PAGE)
-            yield from page.items
-            if page.next is None:
-                return
-            after = page.next
+        return self._pages("/devices", Page[DeviceView], selector=selector)
 
     def device(self, device: str) -> DeviceView:
-        return self._get(f"/devices/{device}", DeviceView)
+        return self._get(_path("devices", device), DeviceView)
 
     def label(self, device: str, added: Mapping[str, str], removed: Sequence[str]) -> DeviceView:
         request = LabelRequest(set=dict(added), remove=list(removed))
-        return self._send("PATCH", f"/devices/{device}/labels", request, DeviceView)
+        return self._send("PATCH", _path("devices", device, "labels"), request, DeviceView)
 
     def models(self) -> list[VersionView]:
         """The newest version of each model."""
-        return self._get("/models", list[VersionView])
+        return list(self._pages("/models", Page[VersionView]))
 
     def versions(self, model: str) -> list[VersionView]:
-        return self._get(f"/models/{model}", list[VersionView])
+        return list(self._pages(_path("models", model), Page[VersionView]))
 
     def version(self, model: str, version: str) -> VersionView:
-        return self._get(f"/models/{model}/versions/{version}", VersionView)
+        return self._get(_path("models", model, "versions", version), VersionView)
 
     def create_version(self, model: str, draft: object) -> VersionView:
-        return self._send("POST", f"/models/{model}/versions", draft, VersionView)
+        path = _path("models", model, "versions")
+        return self._send("POST", path, draft, VersionView, timeout_s=STORING_TIMEOUT_S)
 
     def put_blob(self, sha256: Digest, content: bytes) -> None:
         """Upload a blob, unless the controller has it."""
-        if self._call("HEAD", f"/blobs/{sha256}").status_code == 200:
+        path = _path("blobs", sha256)
+        if self._call("HEAD", path).status_code == 200:
             return
-        self._checked(self._call("PUT", f"/blobs/{sha256}", content=content))
+        self._checked(self._call("PUT", path, content=content, timeout=STORING_TIMEOUT_S))
 
     def create_rollout(
         self, model: str, selector: str, *, variant: str | None, soak_s: float, deadline_s: float
@@ -120,19 +125,19 @@ class Client:
         return self._send("POST", "/rollouts", request, RolloutView)
 
     def rollout(self, rollout: str) -> RolloutView:
-        return self._get(f"/rollouts/{rollout}", RolloutView)
+        return self._get(_path("rollouts", rollout), RolloutView)
 
     def rollouts(self) -> list[RolloutView]:
-        return self._get("/rollouts", list[RolloutView])
+        return list(self._pages("/rollouts", Page[RolloutView]))
 
     def history(self, assignment: str) -> list[ChangeView]:
-        return self._get(f"/assignments/{assignment}/history", list[ChangeView])
+        return list(self._pages(_path("assignments", assignment, "history"), Page[ChangeView]))
 
     def series(
         self, device: str, *, metric: str | None, source: str | None, since_ms: int, limit: int
     ) -> list[SeriesView]:
         return self._get(
-            f"/devices/{device}/telemetry",
+            _path("devices", device, "telemetry"),
             list[SeriesView],
             metric=metric,
             source=source,
@@ -141,29 +146,44 @@ class Client:
         )
 
     def events(self, device: str, *, since_ms: int = 0, limit: int = 1000) -> list[EventView]:
-        return self._get(f"/devices/{device}/events", list[EventView], since_ms=since_ms, limit=limit)
+        return self._get(_path("devices", device, "events"), list[EventView], since_ms=since_ms, limit=limit)
 
     def totals(self, device: str) -> TotalsView:
-        return self._get(f"/devices/{device}/telemetry/totals", TotalsView)
+        return self._get(_path("devices", device, "telemetry", "totals"), TotalsView)
+
+    def _pages(self, path: str, kind: type[Page[T]], **query: Any) -> Iterator[T]:
+        after: str | None = None
+        while True:
+            page = self._get(path, kind, after=after, limit=PAGE, **query)
+            yield from page.items
+            if page.next is None:
+                return
+            after = page.next
 
     def _get(self, path: str, kind: type[T], **query: Any) -> T:
         given = {key: value for key, value in query.items() if value is not None}
         return self._read(self._checked(self._call("GET", path, params=given)), kind)
 
-    def _send(self, method: str, path: str, body: object, kind: type[T]) -> T:
+    def _send(self, method: str, path: str, body: object, kind: type[T], timeout_s: float = TIMEOUT_S) -> T:
         response = self._call(
-            method, path, content=msgspec.json.encode(body), headers={"Content-Type": "application/json"}
+            method,
+            path,
+            content=msgspec.json.encode(body),
+            headers={"Content-Type": "application/json"},
+            timeout=timeout_s,
         )
         return self._read(self._checked(response), kind)
 
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             return self._http.request(method, path, **options)
-        except httpx.UnsupportedProtocol as exc:
-            raise self._no_address(exc) from exc
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as exc:
+            raise self._no_address() from exc
         except httpx.HTTPError as exc:
+            # What the protocol refuses to send is not repeated: it may be the token.
+            why = type(exc).__name__ if isinstance(exc, httpx.LocalProtocolError) else str(exc)
             raise Unavailable(
-                f"the controller at {self._server} cannot be reached: {exc}",
+                f"the controller at {self._server} cannot be reached: {why}",
                 hint="is `fleet serve` running? name another with --server or FLEET_SERVER",
                 code="controller.unreachable",
             ) from exc
@@ -188,9 +208,29 @@ class Client:
                 code="controller.unknown",
             ) from exc
 
-    def _no_address(self, exc: Exception) -> Invalid:
+    def _no_address(self) -> Invalid:
         return Invalid(
-            f"{self._server!r} is not the address of a controller: {exc}",
+            f"{self._server!r} is not the address of a controller",
             hint="for example --server http://127.0.0.1:8470",
             code="controller.address",
         )
+
+
+def _path(*words: str) -> str:
+    """Return the path of ``words``, each quoted; raise `InvalidName` for a word that a path cannot
+    carry as one (some servers and proxies take ``%2F`` for a slash)."""
+    for word in words:
+        if word in ("", ".", "..") or "/" in word:
+            raise InvalidName(f"{word!r} is not a name", hint="use letters, digits, '.', '_' and '-'")
+    return "".join(f"/{quote(word, safe='')}" for word in words)
+
+
+def _check_token(token: str) -> str:
+    """Return ``token``, or raise `Invalid` (``api.token``), which never repeats it."""
+    if all("!" <= character <= "~" for character in token):
+        return token
+    raise Invalid(
+        "the operator token has a character that is not printable ASCII, or a space",
+        hint="is there a line end in it? FLEET_TOKEN, or --token",
+        code="api.token",
+    )

@@ -1,11 +1,16 @@
 """What the HTTP API answers, typed. Shared by the server, which fills them, and the client."""
 
-from typing import Any
+from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
 
+from fleet_shared.limits import LABELS_PER_DEVICE
 from fleet_shared.manifest import Contract
 from fleet_shared.messages.reported import Failure, Reported
+
+T = TypeVar("T")
+
+TOKEN_LIFE_MAX_S: Final = 366 * 24 * 3600
 
 
 class HealthView(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,10 +28,10 @@ class DeviceView(msgspec.Struct, frozen=True, kw_only=True):
     reported: Reported | None
 
 
-class DevicePage(msgspec.Struct, frozen=True, kw_only=True):
-    """``next`` is the id to continue after, none at the end."""
+class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """``next`` is what to continue ``after``, none at the end."""
 
-    items: list[DeviceView]
+    items: list[T]
     next: str | None
 
 
@@ -136,12 +141,12 @@ class RolloutRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     labels: dict[str, str] = {}
-    life_s: int = 86_400
+    life_s: Annotated[int, msgspec.Meta(ge=1, le=TOKEN_LIFE_MAX_S)] = 86_400
 
 
 class LabelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    set: dict[str, str] = {}
-    remove: list[str] = []
+    set: Annotated[dict[str, str], msgspec.Meta(max_length=LABELS_PER_DEVICE)] = {}
+    remove: Annotated[list[str], msgspec.Meta(max_length=LABELS_PER_DEVICE)] = []
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """The controller as one process: API, gateway, loops, and the broker if none is named."""
 
+import errno
 import logging
 import socket
 from collections.abc import Callable, Iterator
@@ -15,9 +16,11 @@ from fleet_cloud.entrypoints.workers.ingest import Ingest
 from fleet_cloud.entrypoints.workers.loops import Loop
 from fleet_cloud.entrypoints.workers.publish import Publisher
 from fleet_cloud.errors import SettingsError
-from fleet_cloud.settings import Settings, mask_url
+from fleet_cloud.masking import mask_url
+from fleet_cloud.settings import Settings
 
 RELEASE_REFRESH_S = 3600.0
+PACKING_CHECK_S = 60.0
 PRESENCE_CHECK_S = 30.0
 
 
@@ -69,15 +72,26 @@ class _Server(uvicorn.Server):
 def _listen(settings: Settings) -> Iterator[socket.socket]:
     """Take the port first: nothing is opened when it is in use."""
     try:
-        listener = socket.create_server((settings.host, settings.port), backlog=512)
-    except OSError as exc:
-        raise SettingsError(
-            f"port {settings.port} on {settings.host} cannot be listened on: {exc.strerror}",
-            hint="is another controller running? choose another port: --port",
-            code="port.in_use",
-        ) from exc
+        family, _, _, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.create_server((address[0], settings.port), family=family, backlog=512)
+    except (OSError, UnicodeError) as exc:
+        raise _not_listening(settings, exc) from exc
     with listener:
         yield listener
+
+
+def _not_listening(settings: Settings, exc: OSError | UnicodeError) -> SettingsError:
+    problem = f"port {settings.port} on {settings.host!r} cannot be listened on: {exc}"
+    if isinstance(exc, OSError) and exc.errno == errno.EADDRINUSE:
+        hint = "is another controller running? choose another port: --port"
+        return SettingsError(problem, hint=hint, code="port.in_use")
+    return SettingsError(
+        problem,
+        hint="--host is an address of this machine; ports below 1024 need rights",
+        code="port.refused",
+    )
 
 
 @contextmanager
@@ -122,12 +136,14 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         Loop("ingest", ingest.turn),
         Loop("releases", refresh),
         Loop("presence", give_up_silent),
+        Loop("packing", lambda: 0.0 if controller.packing.pack_next() else PACKING_CHECK_S),
     ]
     for loop in loops:
         loop.start()
     try:
         yield wake
     finally:
+        controller.packing.stop()
         for loop in loops:
             loop.stop()
 
@@ -155,10 +171,9 @@ def _services(controller: Controller, wake: Callable[[], None]) -> Services:
 
 def _addresses(settings: Settings, controller: Controller, listener: socket.socket) -> Addresses:
     host, port = listener.getsockname()[:2]
-    broker = controller.enrolling.site.broker
     return Addresses(
-        api=f"http://{host}:{port}",
-        broker=f"mqtt://{broker.host}:{broker.port}" + ("" if settings.broker else " (embedded)"),
+        api=f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}",
+        broker=controller.broker,
         database=mask_url(settings.database_url),
-        blobs=settings.blobs or str(settings.data_dir / "blobs"),
+        blobs=mask_url(settings.blobs_place),
     )

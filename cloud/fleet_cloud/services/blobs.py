@@ -3,13 +3,18 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fleet_cloud.errors import CloudError, Forbidden, Invalid, NotFound
+from fleet_cloud.errors import Forbidden, Invalid, NotFound, Unavailable
 from fleet_cloud.services.ports import BlobInfo, BlobStore, Transaction, UnitOfWork
 from fleet_cloud.services.signing import UrlSigner
+from fleet_shared.errors import FleetError
 from fleet_shared.limits import BLOB_URL_LIFE_S
 from fleet_shared.messages.fetch import Chunk, Fetch
 from fleet_shared.messages.reported import Failure
 from fleet_shared.names import DeviceId, Digest
+
+
+def unknown_blob(sha256: Digest) -> NotFound:
+    return NotFound(f"blob {sha256} is not in the store", hint="upload it first", code="blob.unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +34,23 @@ class Blobs:
         """Raise `NotFound` (``blob.unknown``) when it is not there."""
         found = self.store.info(sha256)
         if found is None:
-            raise NotFound(f"blob {sha256} is not in the store", code="blob.unknown")
+            raise unknown_blob(sha256)
         return found
 
     def read(self, sha256: Digest, start: int, end: int) -> Iterator[bytes]:
         return self.store.read(sha256, start, end)
 
     def url_for(self, device: DeviceId, fetch: Fetch) -> Chunk:
-        """Answer a device's question for a blob of its own open assignment."""
+        """Answer a device's question for a blob of its own open assignment. Failures that will
+        pass are marked: the device asks again."""
         try:
-            with self.uow.begin() as transaction:
+            with self.uow.read() as transaction:
                 self._check_right(transaction, device, fetch)
             self.info(fetch.sha256)
-        except CloudError as exc:
-            failure = Failure.of(exc)
-            return Chunk(request=fetch.request, sha256=fetch.sha256, failure=failure)
-        url = self.store.presigned_url(fetch.sha256, BLOB_URL_LIFE_S)
+            url = self.store.presigned_url(fetch.sha256, BLOB_URL_LIFE_S)
+        except FleetError as exc:
+            failure, retry = Failure.of(exc), isinstance(exc, Unavailable)
+            return Chunk(request=fetch.request, sha256=fetch.sha256, failure=failure, retry=retry)
         if url is None:
             url = self.signer.sign(fetch.sha256, device, BLOB_URL_LIFE_S)
         return Chunk(request=fetch.request, sha256=fetch.sha256, url=url, life_s=BLOB_URL_LIFE_S)
@@ -53,7 +59,9 @@ class Blobs:
         assignment = transaction.assignments.get(fetch.assignment)
         if assignment is None or assignment.device != device or not assignment.state.is_open:
             raise Forbidden(
-                f"device {device!r} has no open assignment {fetch.assignment!r}", code="fetch.forbidden"
+                f"device {device!r} has no open assignment {fetch.assignment!r}",
+                hint="a newer push may have taken its place",
+                code="fetch.forbidden",
             )
         version = transaction.models.get(assignment.model, assignment.version)
         variants = version.variants if version is not None else ()
@@ -63,6 +71,7 @@ class Blobs:
         if fetch.sha256 not in plain | packed:
             raise Forbidden(
                 f"blob {fetch.sha256} does not belong to assignment {fetch.assignment}",
+                hint="ask for the blobs of the manifest and their encodings only",
                 code="fetch.forbidden",
             )
 

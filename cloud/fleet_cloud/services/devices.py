@@ -7,8 +7,9 @@ from difflib import get_close_matches
 from fleet_cloud.domain.device import Device
 from fleet_cloud.domain.selector import parse_selector
 from fleet_cloud.errors import NotFound
+from fleet_cloud.services.enrolment import parse_labels
 from fleet_cloud.services.ports import Transaction, UnitOfWork
-from fleet_shared.names import DeviceId, parse_device_id, parse_label
+from fleet_shared.names import DeviceId, parse_device_id
 
 PAGE = 500
 
@@ -32,12 +33,11 @@ class Inventory:
             return select_devices(transaction, selector)
 
     def label(self, device: str, added: Mapping[str, str], removed: Collection[str]) -> Device:
-        checked = dict(parse_label(key, value) for key, value in added.items())
         with self.uow.begin() as transaction:
             name = parse_device_id(device)
             found = _known(transaction, name, transaction.devices.lock(name))
             kept = {key: value for key, value in found.labels.items() if key not in removed}
-            changed = replace(found, labels={**kept, **checked})
+            changed = replace(found, labels=parse_labels({**kept, **added}))
             transaction.devices.put(changed)
         return changed
 

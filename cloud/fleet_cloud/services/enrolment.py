@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fleet_cloud.domain.device import Device
-from fleet_cloud.errors import Conflict, Forbidden
+from fleet_cloud.errors import Conflict, Forbidden, Invalid
 from fleet_cloud.services.ports import CertificateAuthority, Clock, EnrolmentGrant, Transaction, UnitOfWork
+from fleet_shared.limits import LABELS_PER_DEVICE
 from fleet_shared.messages.enrolment import BrokerAddress, EnrolReply, EnrolRequest
 from fleet_shared.names import DeviceId, Digest, digest_of, parse_device_id, parse_label
 from fleet_shared.token import EnrolmentToken
@@ -32,7 +33,7 @@ class Enrolling:
 
     def create_token(self, labels: Mapping[str, str], life_s: int) -> EnrolmentToken:
         """Return a token for one device, which gets ``labels``. Only its hash is kept."""
-        checked = dict(parse_label(key, value) for key, value in labels.items())
+        checked = parse_labels(labels)
         secret = secrets.token_urlsafe(32)
         now_ms = self.clock.now_ms()
         grant = EnrolmentGrant(_hash(secret), now_ms, now_ms + life_s * 1000, checked)
@@ -50,10 +51,13 @@ class Enrolling:
         device = parse_device_id(request.device)
         key = self.ca.public_key_digest(request.csr_pem)
         certificate = self.ca.sign_csr(request.csr_pem, device)
-        with self.uow.begin() as transaction:
-            grant = self._check_grant(transaction, request.secret, device, key)
-            transaction.enrolments.put(replace(grant, device=device, public_key_sha256=key))
-            self._admit(transaction, device, key, grant.labels)
+        try:
+            with self.uow.begin() as transaction:
+                grant = self._check_grant(transaction, request.secret, device, key)
+                transaction.enrolments.put(replace(grant, device=device, public_key_sha256=key))
+                self._admit(transaction, device, key, grant.labels)
+        except Conflict as exc:  # another device of this name came first, at the same time
+            raise _device_exists(device) from exc
         return EnrolReply(
             device=device,
             certificate_pem=certificate,
@@ -93,18 +97,34 @@ class Enrolling:
     def _admit(
         self, transaction: Transaction, device: DeviceId, key: Digest, labels: Mapping[str, str]
     ) -> None:
+        """Insert a new device, never change one: of two with the same id and different tokens, at
+        once, the second is refused."""
         known = transaction.devices.get(device)
+        if known is not None and known.public_key_sha256 != key:
+            raise _device_exists(device)
         if known is None:
             now_ms = self.clock.now_ms()
-            transaction.devices.put(
-                Device(id=device, enrolled_ms=now_ms, public_key_sha256=key, labels=labels)
-            )
-        elif known.public_key_sha256 != key:
-            raise Conflict(
-                f"a device with the id {device!r} is enrolled already, with another key",
-                hint="give this device another id: fleet-agent enrol --id NAME",
-                code="enrol.device.exists",
-            )
+            new = Device(id=device, enrolled_ms=now_ms, public_key_sha256=key, labels=labels)
+            transaction.devices.add(new)
+
+
+def _device_exists(device: DeviceId) -> Conflict:
+    return Conflict(
+        f"a device with the id {device!r} is enrolled already, with another key",
+        hint="give this device another id: fleet-agent enrol --id NAME",
+        code="enrol.device.exists",
+    )
+
+
+def parse_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return labels as a device may have them; raise `InvalidName`, `Invalid` (``label.too_many``)."""
+    if len(labels) > LABELS_PER_DEVICE:
+        raise Invalid(
+            f"a device has at most {LABELS_PER_DEVICE} labels, not {len(labels)}",
+            hint="remove some first: fleet device label DEVICE KEY-",
+            code="label.too_many",
+        )
+    return dict(parse_label(key, value) for key, value in labels.items())
 
 
 def _hash(secret: str) -> Digest:

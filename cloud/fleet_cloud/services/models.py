@@ -10,15 +10,22 @@ import msgspec
 from fleet_cloud.domain.model import ModelVersion, Variant
 from fleet_cloud.errors import Conflict, Invalid, NotFound
 from fleet_cloud.services.drafts import VersionDraft
+from fleet_cloud.services.packing import Packing
 from fleet_cloud.services.ports import BlobStore, Clock, Transaction, Trust, UnitOfWork
-from fleet_shared.codec import Encoding, encode_blob
 from fleet_shared.manifest import BlobRef, Manifest, Metrics, Role, digest_of_manifest, encode_manifest
 from fleet_shared.messages.desired import EncodedBlob
-from fleet_shared.names import Digest, ModelName, digest_of, parse_model_name, parse_variant_name
+from fleet_shared.names import (
+    Digest,
+    ModelName,
+    digest_of,
+    parse_digest,
+    parse_model_name,
+    parse_variant_name,
+)
 from fleet_shared.version import FIRST, ModelRef, Version
 
-WORTH_ENCODING: Final = 0.95
-"""An encoding is kept if it has at most this share of the plain bytes."""
+ATTEMPTS: Final = 5
+"""A number that somebody else took in between is chosen anew so often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +42,40 @@ class Registry:
     trust: Trust
     blobs: BlobStore
     clock: Clock
+    packing: Packing
 
     def register(self, model: str, draft: VersionDraft) -> Registered:
-        """Register a version. Its manifests are released before its row commits: a released
-        manifest without a version is harmless, the other way round would not be."""
+        """Register a version. Its manifests are released before its row commits, and outside of the
+        transaction, which would keep everybody else waiting: a released manifest without a version
+        is harmless, the other way round would not be."""
         name = parse_model_name(model)
-        self._check(draft)
+        _check_variants(draft)
         content = _content(draft)
-        encodings = [encoding for blob in _model_blobs(draft) if (encoding := self._encode(blob))]
-        with self.uow.begin() as transaction:
+        with self.uow.read() as transaction:
             if (known := transaction.models.find_content(name, content)) is not None:
                 return Registered(_same_number(known, draft), created=False)
-            number = self._choose_number(transaction, name, draft)
+        self._check_blobs(draft)
+        encodings = self.packing.pack_now(_model_blobs(draft))
+        for _ in range(ATTEMPTS):
+            with self.uow.read() as transaction:
+                number = _choose_number(transaction, name, draft)
             version = self._compose(name, number, content, draft)
             self.trust.release({v.digest: encode_manifest(v.manifest) for v in version.variants})
+            if (registered := self._add(version, encodings, draft)) is not None:
+                return registered
+        raise Conflict(
+            f"{name} gets versions from somebody else all the time", hint="try again", code="model.busy"
+        )
+
+    def _add(
+        self, version: ModelVersion, encodings: Sequence[EncodedBlob], draft: VersionDraft
+    ) -> Registered | None:
+        """Add the version, or return the one with its content; none if its number is taken."""
+        with self.uow.begin() as transaction:
+            if (known := transaction.models.find_content(version.model, version.content)) is not None:
+                return Registered(_same_number(known, draft), created=False)
+            if _choose_number(transaction, version.model, draft) != version.version:
+                return None
             transaction.models.add(version)
             for encoding in encodings:
                 transaction.models.add_encoding(encoding)
@@ -66,10 +93,7 @@ class Registry:
                 get_version(transaction, ModelRef(model, None))
             return found
 
-    def _check(self, draft: VersionDraft) -> None:
-        names = [parse_variant_name(variant.name) for variant in draft.variants]
-        if not names or len(set(names)) != len(names):
-            raise Invalid("a version needs one or more variants with different names", code="model.variants")
+    def _check_blobs(self, draft: VersionDraft) -> None:
         for variant in draft.variants:
             for blob in variant.blobs.values():
                 info = self.blobs.info(blob.sha256)
@@ -79,34 +103,6 @@ class Registry:
                         hint="upload all blobs first",
                         code="model.blob.missing",
                     )
-
-    def _encode(self, blob: BlobRef) -> EncodedBlob | None:
-        """Store the blob once more, packed, if that is worth it."""
-        packed = encode_blob(Encoding.ZSTD, b"".join(self.blobs.read(blob.sha256)))
-        if len(packed) > WORTH_ENCODING * blob.size_bytes:
-            return None
-        sha256 = digest_of(packed)
-        self.blobs.put(sha256, iter([packed]))
-        return EncodedBlob(
-            blob=blob.sha256,
-            encoding=Encoding.ZSTD,
-            sha256=sha256,
-            encoded_bytes=len(packed),
-            size_bytes=blob.size_bytes,
-        )
-
-    def _choose_number(self, transaction: Transaction, model: ModelName, draft: VersionDraft) -> Version:
-        if draft.version is None:
-            newest = transaction.models.newest(model)
-            return FIRST if newest is None else newest.version.next_minor()
-        wanted = Version.parse(draft.version)
-        if transaction.models.get(model, wanted) is not None:
-            raise Conflict(
-                f"{model}:{wanted} exists with other content",
-                hint="a version never changes: choose another number, or leave it out",
-                code="model.version.exists",
-            )
-        return wanted
 
     def _compose(
         self, model: ModelName, number: Version, content: Digest, draft: VersionDraft
@@ -129,6 +125,34 @@ class Registry:
             variants=tuple(Variant(digest_of_manifest(manifest), manifest) for manifest in manifests),
             lineage=draft.lineage,
         )
+
+
+def _check_variants(draft: VersionDraft) -> None:
+    """Raise unless names are different and every digest is one: digests become paths."""
+    names = [parse_variant_name(variant.name) for variant in draft.variants]
+    if not names or len(set(names)) != len(names):
+        raise Invalid(
+            "a version needs one or more variants with different names",
+            hint="give each variant a name of its own",
+            code="model.variants",
+        )
+    for variant in draft.variants:
+        for blob in variant.blobs.values():
+            parse_digest(blob.sha256)
+
+
+def _choose_number(transaction: Transaction, model: ModelName, draft: VersionDraft) -> Version:
+    if draft.version is None:
+        newest = transaction.models.newest(model)
+        return FIRST if newest is None else newest.version.next_minor()
+    wanted = Version.parse(draft.version)
+    if transaction.models.get(model, wanted) is not None:
+        raise Conflict(
+            f"{model}:{wanted} exists with other content",
+            hint="a version never changes: choose another number, or leave it out",
+            code="model.version.exists",
+        )
+    return wanted
 
 
 def get_version(transaction: Transaction, reference: ModelRef) -> ModelVersion:

@@ -29,7 +29,11 @@ class UrlSigner:
         """Raise `Forbidden` (``blob.url.signature``, ``blob.url.expired``)."""
         wanted = self._digest(sha256, device, expires_s)
         if not hmac.compare_digest(wanted.encode(), signature.encode()):
-            raise Forbidden("the address of the blob is not signed", code="blob.url.signature")
+            raise Forbidden(
+                "the address of the blob is not signed by this controller",
+                hint="ask for a new one",
+                code="blob.url.signature",
+            )
         if self.clock.now_ms() // 1000 > expires_s:
             raise Forbidden(
                 "the address of the blob has expired", hint="ask for a new one", code="blob.url.expired"

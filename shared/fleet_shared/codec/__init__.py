@@ -25,11 +25,16 @@ SUPPORTED = (Encoding.IDENTITY, Encoding.ZSTD)
 
 def encode_blob(encoding: Encoding, content: bytes) -> bytes:
     """Return ``content`` in ``encoding``; the same bytes for the same content."""
+    return b"".join(encode_parts(encoding, [content], len(content)))
+
+
+def encode_parts(encoding: Encoding, parts: Iterable[bytes], size_bytes: int) -> Iterator[bytes]:
+    """Yield ``parts``, ``size_bytes`` in all, in ``encoding``; in bounded memory."""
     match encoding:
         case Encoding.IDENTITY:
-            return content
+            return iter(parts)
         case Encoding.ZSTD:
-            return zstd.encode(content)
+            return zstd.encode(parts, size_bytes)
         case Encoding.UNKNOWN:
             raise CodecError("cannot encode with an unknown encoding")
         case _ as never:

@@ -11,10 +11,22 @@ OUTPUT_PART_BYTES: Final = 128 * 1024
 WINDOW_LOG_MAX: Final = 24  # 16 MiB of window: what a small device can spare
 
 
-def encode(content: bytes) -> bytes:
+def encode(parts: Iterable[bytes], size_bytes: int) -> Iterator[bytes]:
+    """Yield the frame of ``size_bytes`` plain bytes, in bounded memory (about 100 MiB). The same
+    bytes for the same content, however it was cut into parts. Raises `CodecError` when ``parts``
+    have another length."""
     import zstandard  # imported late: an idle agent does not need it
 
-    return zstandard.ZstdCompressor(level=LEVEL, write_content_size=True).compress(content)
+    compressor = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True)
+    frame = compressor.compressobj(size=size_bytes)
+    source = cast("IO[bytes]", _Parts(parts))
+    try:
+        while part := source.read(OUTPUT_PART_BYTES):
+            if packed := frame.compress(part):
+                yield packed
+        yield frame.flush()
+    except zstandard.ZstdError as exc:
+        raise CodecError(f"the content has not the announced {size_bytes} bytes: {exc}") from exc
 
 
 def decode(parts: Iterable[bytes]) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
@@ -18,7 +18,9 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
+from fleet_cloud.addresses import check_database
 from fleet_cloud.errors import CloudError, Conflict, Invalid, SettingsError, Unavailable
+from fleet_cloud.masking import mask_url
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 BUSY_TIMEOUT_S: Final = 15
@@ -27,22 +29,28 @@ _MIGRATION_LOCK: Final = 0x666C656574
 
 def open_engine(url: str) -> Engine:
     """Return the engine for ``url``; raise `SettingsError` (``database.url``)."""
+    check_database(url)
     try:
         parsed = make_url(url)
-    except ArgumentError as exc:
+        if parsed.drivername in ("postgresql", "postgres", "postgres+psycopg"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        return _create_engine(parsed)
+    except (ArgumentError, ValueError) as exc:  # whose text repeats the URL with its password
         raise SettingsError(
-            "the database URL does not parse",
-            hint="sqlite:///path/fleet.db or postgresql://user:password@host/name",
+            f"the database URL {mask_url(url)!r} does not parse",
+            hint="sqlite:///path/fleet.db or postgresql://user:password@host/name; "
+            "percent-encode / ? # @ [ ] in user and password",
             code="database.url",
         ) from exc
-    if parsed.drivername in ("postgresql", "postgres"):
-        parsed = parsed.set(drivername="postgresql+psycopg")
-    if parsed.get_backend_name() == "sqlite":
-        engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})
+
+
+def _create_engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_immediate)
         return engine
-    return create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+    return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
 
 
 def migrate(engine: Engine) -> None:
@@ -67,7 +75,7 @@ def mapped_errors(engine: Engine) -> Iterator[None]:
         raise Invalid(f"the database cannot hold a value: {exc}", code="database.data") from exc
     except (OperationalError, DBAPIError) as exc:
         raise Unavailable(
-            f"the database {engine.url.render_as_string(hide_password=True)} cannot be used: {exc.orig}",
+            f"the database {mask_url(str(engine.url))} cannot be used: {exc.orig}",
             hint="is it running and reachable, and are user and password right?",
             code="database.unreachable",
         ) from exc

@@ -1,16 +1,20 @@
 """Blobs in a folder, two levels deep by the first digits of their digest."""
 
 import hashlib
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from fleet_cloud.errors import Invalid, NotFound, Unavailable
 from fleet_cloud.services.ports import BlobInfo
 from fleet_shared.durable import write_durably
-from fleet_shared.names import Digest
+from fleet_shared.names import Digest, parse_digest
 
 PART_BYTES: Final = 256 * 1024
+ABANDONED_AFTER_S: Final = 24 * 3600.0
+"""A temporary file as old as this belongs to a writer that was killed."""
 
 
 class FilesystemBlobs:
@@ -20,6 +24,7 @@ class FilesystemBlobs:
         self._folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._remove_abandoned()
         except OSError as exc:
             raise _unreachable(folder, exc) from exc
 
@@ -37,24 +42,36 @@ class FilesystemBlobs:
             return BlobInfo(sha256, self._path(sha256).stat().st_size)
         except FileNotFoundError:
             return None
+        except OSError as exc:
+            raise _unreachable(self._folder, exc) from exc
 
     def read(self, sha256: Digest, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         try:
-            file = self._path(sha256).open("rb")
+            with self._path(sha256).open("rb") as file:
+                file.seek(start)
+                left = None if end is None else end - start
+                while part := file.read(PART_BYTES if left is None else min(PART_BYTES, left)):
+                    left = None if left is None else left - len(part)
+                    yield part
         except FileNotFoundError as exc:
             raise unknown_blob(sha256) from exc
-        with file:
-            file.seek(start)
-            left = None if end is None else end - start
-            while part := file.read(PART_BYTES if left is None else min(PART_BYTES, left)):
-                left = None if left is None else left - len(part)
-                yield part
+        except OSError as exc:
+            raise _unreachable(self._folder, exc) from exc
 
     def presigned_url(self, sha256: Digest, life_s: int) -> str | None:  # noqa: ARG002 - the port's form
         return None
 
     def _path(self, sha256: Digest) -> Path:
-        return self._folder / sha256[:2] / sha256[2:4] / sha256
+        """Raise `InvalidName` for what is no digest: it could name any file."""
+        digest = parse_digest(sha256)
+        return self._folder / digest[:2] / digest[2:4] / digest
+
+    def _remove_abandoned(self) -> None:
+        before = time.time() - ABANDONED_AFTER_S
+        for file in self._folder.glob("*/*/.*.tmp"):
+            with suppress(FileNotFoundError):  # its writer lives after all, and has just ended
+                if file.stat().st_mtime < before:
+                    file.unlink()
 
 
 def check_digest(sha256: Digest, parts: Iterator[bytes]) -> Iterator[bytes]:
@@ -72,7 +89,7 @@ def check_digest(sha256: Digest, parts: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def unknown_blob(sha256: Digest) -> NotFound:
-    return NotFound(f"blob {sha256} is not in the store", code="blob.unknown")
+    return NotFound(f"blob {sha256} is not in the store", hint="upload it first", code="blob.unknown")
 
 
 def _unreachable(folder: Path, exc: OSError) -> Unavailable:

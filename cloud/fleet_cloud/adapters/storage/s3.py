@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING, Final
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
 
 from fleet_cloud.adapters.storage.filesystem import check_digest, unknown_blob
 from fleet_cloud.errors import CloudError, SettingsError, Unavailable
+from fleet_cloud.masking import mask_url
 from fleet_cloud.services.ports import BlobInfo
-from fleet_shared.names import Digest
+from fleet_shared.names import Digest, parse_digest
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -21,12 +29,14 @@ if TYPE_CHECKING:
 PART_BYTES: Final = 256 * 1024
 SPOOL_MEMORY_BYTES: Final = 8 * 1024 * 1024
 _MISSING: Final = frozenset({"404", "NoSuchKey", "NotFound"})
+_OUTSIDE: Final = frozenset({"416", "InvalidRange"})
 _DENIED: Final = frozenset({"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 
 
 @dataclass(frozen=True, slots=True)
 class S3Address:
-    """``prefix`` ends with a slash or is empty; no endpoint means Amazon's."""
+    """``prefix`` ends with a slash or is empty; no endpoint means Amazon's. ``advertise``: the
+    endpoint by which devices reach the bucket, if another."""
 
     bucket: str
     prefix: str
@@ -34,6 +44,7 @@ class S3Address:
     region: str
     access_key: str | None
     secret_key: str | None
+    advertise: str | None = None
 
 
 class S3Blobs:
@@ -41,24 +52,10 @@ class S3Blobs:
 
     def __init__(self, address: S3Address) -> None:
         self._address = address
-        self._client: S3Client = boto3.client(
-            "s3",
-            endpoint_url=address.endpoint,
-            region_name=address.region,
-            aws_access_key_id=address.access_key,
-            aws_secret_access_key=address.secret_key,
-            config=Config(
-                signature_version="s3v4",
-                s3={"addressing_style": "path"},
-                connect_timeout=5,
-                read_timeout=30,
-                # Not every S3 server knows these checksums, some get those of ranges wrong; blobs
-                # are verified by their sha256 anyway.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-                retries={"max_attempts": 3, "mode": "standard"},
-            ),
-        )
+        with self._mapped():
+            self._client = _make_client(address, address.endpoint)
+            # Another host is another signature: it takes a client of its own.
+            self._presigner = _make_client(address, address.advertise or address.endpoint)
 
     def check(self) -> None:
         """Raise `Unavailable` or `SettingsError` unless the bucket can be used."""
@@ -66,15 +63,14 @@ class S3Blobs:
             self._client.head_bucket(Bucket=self._address.bucket)
 
     def put(self, sha256: Digest, parts: Iterator[bytes]) -> BlobInfo:
+        key = self._key(sha256)
         with tempfile.SpooledTemporaryFile(max_size=SPOOL_MEMORY_BYTES) as spool:
             for part in check_digest(sha256, parts):
-                spool.write(part)
+                _write(spool, part)
             size = spool.tell()
             spool.seek(0)
             with self._mapped():
-                self._client.put_object(
-                    Bucket=self._address.bucket, Key=self._key(sha256), Body=spool, ContentLength=size
-                )
+                self._client.put_object(Bucket=self._address.bucket, Key=key, Body=spool, ContentLength=size)
         return BlobInfo(sha256, size)
 
     def info(self, sha256: Digest) -> BlobInfo | None:
@@ -86,25 +82,34 @@ class S3Blobs:
         return BlobInfo(sha256, head["ContentLength"])
 
     def read(self, sha256: Digest, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        span = f"bytes={start}-{'' if end is None else end - 1}"
+        last = "" if end is None else max(end - 1, start)
         try:
             with self._mapped():
                 found = self._client.get_object(
-                    Bucket=self._address.bucket, Key=self._key(sha256), Range=span
+                    Bucket=self._address.bucket, Key=self._key(sha256), Range=f"bytes={start}-{last}"
                 )
-                yield from found["Body"].iter_chunks(PART_BYTES)
+                if end is None or end > start:
+                    yield from found["Body"].iter_chunks(PART_BYTES)
+        except _OutsideError:  # an empty blob has no range at all
+            return
         except _MissingError as exc:
             raise unknown_blob(sha256) from exc
 
     def presigned_url(self, sha256: Digest, life_s: int) -> str | None:
-        return self._client.generate_presigned_url(
-            "get_object",
-            Params={"Bucket": self._address.bucket, "Key": self._key(sha256)},
-            ExpiresIn=life_s,
-        )
+        with self._mapped():
+            return self._presigner.generate_presigned_url(
+                "get_object",
+                Params={"Bucket": self._address.bucket, "Key": self._key(sha256)},
+                ExpiresIn=life_s,
+            )
 
     def _key(self, sha256: Digest) -> str:
-        return f"{self._address.prefix}{sha256[:2]}/{sha256}"
+        digest = parse_digest(sha256)
+        return f"{self._address.prefix}{digest[:2]}/{digest}"
+
+    @property
+    def _shown(self) -> str:
+        return mask_url(self._address.endpoint or f"s3://{self._address.bucket}")
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:
@@ -113,9 +118,21 @@ class S3Blobs:
             yield
         except ClientError as exc:
             raise self._describe(exc) from exc
+        except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as exc:
+            raise SettingsError(
+                f"there are no keys for the blob store: {exc}",
+                hint="set FLEET_S3_ACCESS_KEY and FLEET_S3_SECRET_KEY",
+                code="storage.denied",
+            ) from exc
+        except (ParamValidationError, ValueError) as exc:
+            raise SettingsError(
+                f"the blob store {self._shown} cannot be used: {exc}",
+                hint="s3://bucket/prefix?endpoint=http://host:9000&region=us-east-1",
+                code="storage.address",
+            ) from exc
         except BotoCoreError as exc:
             raise Unavailable(
-                f"the blob store {self._address.endpoint or 's3'} cannot be reached: {exc}",
+                f"the blob store {self._shown} cannot be reached: {exc}",
                 hint="is it running, and is the endpoint right?",
                 code="storage.unreachable",
             ) from exc
@@ -129,14 +146,54 @@ class S3Blobs:
             )
         if code in _MISSING:
             return _MissingError(str(exc))
+        if code in _OUTSIDE:
+            return _OutsideError(str(exc))
         if code in _DENIED:
             return SettingsError(
                 f"the blob store refuses access to bucket {bucket!r}: {code}",
                 hint="check FLEET_S3_ACCESS_KEY and FLEET_S3_SECRET_KEY, and the bucket's policy",
                 code="storage.denied",
             )
-        return Unavailable(f"the blob store refuses: {exc}", code="storage.unreachable")
+        return Unavailable(
+            f"the blob store refuses: {exc}", hint="its own log says why", code="storage.unreachable"
+        )
 
 
 class _MissingError(CloudError):
     """No such object: turned into none or `NotFound` within this module."""
+
+
+class _OutsideError(CloudError):
+    """A range outside of the object."""
+
+
+def _make_client(address: S3Address, endpoint: str | None) -> "S3Client":
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=address.region,
+        aws_access_key_id=address.access_key,
+        aws_secret_access_key=address.secret_key,
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            connect_timeout=5,
+            read_timeout=30,
+            # Not every S3 server knows these checksums, some get those of ranges wrong; blobs
+            # are verified by their sha256 anyway.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"max_attempts": 3, "mode": "standard"},
+        ),
+    )
+
+
+def _write(spool: "tempfile.SpooledTemporaryFile[bytes]", part: bytes) -> None:
+    try:
+        spool.write(part)
+    except OSError as exc:
+        raise Unavailable(
+            f"the temporary folder {tempfile.gettempdir()} cannot hold the blob: {exc}",
+            hint="free space there, or name another folder in TMPDIR",
+            code="storage.spool",
+        ) from exc

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fleet_cloud.adapters.trust.keys import LabKeys
-from fleet_cloud.errors import Invalid
+from fleet_cloud.errors import Invalid, SettingsError
 from fleet_shared.durable import write_durably
 from fleet_shared.names import DeviceId, Digest, digest_of
 
@@ -27,13 +27,19 @@ class Authority:
     """
 
     def __init__(self, keys: LabKeys, folder: Path, root_json: str) -> None:
-        self._key = keys.ca_key()
-        self.root_json = root_json
         file = folder / "ca-certificate.pem"
+        self._key = keys.ca_key(make=not file.exists())
+        self.root_json = root_json
         if not file.exists():
             write_durably(file, self._make_certificate().public_bytes(Encoding.PEM))
+        self._certificate = _load_certificate(file)
         self.ca_pem = file.read_text()
-        self._certificate = x509.load_pem_x509_certificate(self.ca_pem.encode())
+        if self._certificate.public_key() != self._key.public_key():
+            raise SettingsError(
+                f"the CA's key is not the one of {file}",
+                hint="restore both from a backup; devices trust no other",
+                code="trust.keys",
+            )
 
     def sign_csr(self, csr_pem: str, device: DeviceId) -> str:
         """Return a certificate for ``device``; raise `Invalid` (``enrol.csr``) when the CSR is not
@@ -41,7 +47,11 @@ class Authority:
         csr = _load_csr(csr_pem)
         names = [name.value for name in csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
         if names != [device]:
-            raise Invalid(f"the CSR names {names}, expected {device!r}", code="enrol.csr")
+            raise Invalid(
+                f"the CSR names {names}, expected {device!r}",
+                hint="make it anew: fleet-agent enrol",
+                code="enrol.csr",
+            )
         now = datetime.now(UTC)
         certificate = (
             x509.CertificateBuilder()
@@ -82,11 +92,26 @@ def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
+def _load_certificate(file: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(file.read_bytes())
+    except ValueError as exc:
+        raise SettingsError(
+            f"the CA's certificate {file} cannot be read: {exc}",
+            hint="restore it from a backup; devices trust no other",
+            code="trust.keys",
+        ) from exc
+
+
 def _load_csr(csr_pem: str) -> x509.CertificateSigningRequest:
     try:
         csr = x509.load_pem_x509_csr(csr_pem.encode())
         if csr.is_signature_valid:
             return csr
     except ValueError as exc:
-        raise Invalid(f"the CSR does not parse: {exc}", code="enrol.csr") from exc
-    raise Invalid("the CSR is not signed by its own key", code="enrol.csr")
+        raise Invalid(
+            f"the CSR does not parse: {exc}", hint="make it anew: fleet-agent enrol", code="enrol.csr"
+        ) from exc
+    raise Invalid(
+        "the CSR is not signed by its own key", hint="make it anew: fleet-agent enrol", code="enrol.csr"
+    )

@@ -1,4 +1,8 @@
-"""The lab folder: all keys in one place, made at first use, readable by their owner only."""
+"""The lab folder: all keys in one place, readable by their owner only.
+
+A key is made only while nothing was published that names it: devices would refuse all that a
+second one signs, and nobody would know why.
+"""
 
 import fcntl
 import logging
@@ -44,16 +48,21 @@ class LabKeys:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def signer(self, name: str) -> CryptoSigner:
-        """Return the Ed25519 signer ``name``, made if it is not there yet."""
-        key = self._load(name) or self._make(name, Ed25519PrivateKey.generate())
+    def signer(self, name: str, *, make: bool) -> CryptoSigner:
+        """Return the Ed25519 signer ``name``. If it is not there, ``make`` it, or raise
+        `SettingsError` (``trust.keys``)."""
+        key = self._load(name) or self._make(name, Ed25519PrivateKey.generate(), make=make)
         return CryptoSigner(key, SSlibKey.from_crypto(key.public_key()))
 
-    def ca_key(self) -> EllipticCurvePrivateKey:
+    def ca_key(self, *, make: bool) -> EllipticCurvePrivateKey:
         """Return the CA's key: ECDSA P-256, which every TLS library in the field can verify."""
-        key = self._load("ca") or self._make("ca", generate_private_key(SECP256R1()))
+        key = self._load("ca") or self._make("ca", generate_private_key(SECP256R1()), make=make)
         if not isinstance(key, EllipticCurvePrivateKey):
-            raise SettingsError(f"{self._folder / 'ca.pem'} is not a P-256 key", code="trust.keys")
+            raise SettingsError(
+                f"{self._folder / 'ca.pem'} is not a P-256 key",
+                hint="restore it from a backup; devices trust no other",
+                code="trust.keys",
+            )
         return key
 
     def secret(self, name: str) -> bytes:
@@ -76,11 +85,22 @@ class LabKeys:
                 code="trust.keys",
             ) from exc
         if not isinstance(key, Ed25519PrivateKey | EllipticCurvePrivateKey):
-            raise SettingsError(f"the key {file} is of another kind", code="trust.keys")
+            raise SettingsError(
+                f"the key {file} is of another kind",
+                hint="restore it from a backup; devices trust no other",
+                code="trust.keys",
+            )
         return key
 
-    def _make(self, name: str, key: PrivateKey) -> PrivateKey:
+    def _make(self, name: str, key: PrivateKey, *, make: bool) -> PrivateKey:
+        file = self._folder / f"{name}.pem"
+        if not make:
+            raise SettingsError(
+                f"the key {file} is missing",
+                hint="restore it from a backup; devices trust no other",
+                code="trust.keys",
+            )
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        write_durably(self._folder / f"{name}.pem", pem, mode=0o600)
+        write_durably(file, pem, mode=0o600)
         log.info("made the key %s in %s: all keys in one folder is for a lab", name, self._folder)
         return key

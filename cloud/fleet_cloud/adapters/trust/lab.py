@@ -14,10 +14,11 @@ from securesystemslib.dsse import Envelope
 from fleet_cloud.adapters.trust.ca import Authority
 from fleet_cloud.adapters.trust.keys import LabKeys
 from fleet_cloud.adapters.trust.repository import ROLES, ReleaseRepository
+from fleet_cloud.errors import SettingsError
 from fleet_shared.envelope import ASSIGNMENT_KEY_TARGET, DESIRED_PAYLOAD_TYPE, AssignmentKey, manifest_target
 from fleet_shared.messages.desired import Desired
 from fleet_shared.names import Digest
-from fleet_shared.wire import encode
+from fleet_shared.wire import decode, encode
 
 
 class LabTrust:
@@ -28,10 +29,12 @@ class LabTrust:
     def __init__(self, folder: Path) -> None:
         self.keys = LabKeys(folder / "keys")
         with self.keys.locked():
-            self._assignment = self.keys.signer("assignment")
-            signers = {role: self.keys.signer(role) for role in ROLES}
+            first = not (folder / "metadata" / "1.root.json").exists()
+            self._assignment = self.keys.signer("assignment", make=first)
+            signers = {role: self.keys.signer(role, make=first) for role in ROLES}
             self.repository = ReleaseRepository(folder, signers)
             self.authority = Authority(self.keys, folder, self.repository.root_json.decode())
+            self._check_assignment_key()
             self.repository.release({ASSIGNMENT_KEY_TARGET: encode(self._assignment_key())})
 
     def release(self, manifests: Mapping[Digest, bytes]) -> None:
@@ -46,6 +49,16 @@ class LabTrust:
     def refresh(self, now_ms: int) -> None:
         with self.keys.locked():
             self.repository.refresh(datetime.fromtimestamp(now_ms / 1000, UTC))
+
+    def _check_assignment_key(self) -> None:
+        """Raise unless the key is the released one: another needs an epoch of its own."""
+        released = self.repository.load_target(ASSIGNMENT_KEY_TARGET)
+        if released is not None and decode(AssignmentKey, released).keyid != self._assignment_key().keyid:
+            raise SettingsError(
+                "the assignment key is not the one that was released",
+                hint="restore it from a backup; devices trust no other",
+                code="trust.keys",
+            )
 
     def _assignment_key(self) -> AssignmentKey:
         public = self._assignment._private_key.public_key()  # noqa: SLF001 - no public accessor

@@ -1,23 +1,27 @@
 """The HTTP API as a FastAPI application over the use cases."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 
 from fleet_cloud import __version__
 from fleet_cloud.client.views import (
-    DevicePage,
     HealthView,
     LabelRequest,
+    Page,
     RolloutRequest,
     TokenRequest,
     TokenView,
 )
+from fleet_cloud.domain.model import ModelVersion
 from fleet_cloud.entrypoints.api import problems, views
-from fleet_cloud.entrypoints.api.blobs import blob_routes, check_token
+from fleet_cloud.entrypoints.api.access import check_operator
+from fleet_cloud.entrypoints.api.blobs import blob_routes
 from fleet_cloud.entrypoints.api.bodies import Body, answer, parse
+from fleet_cloud.entrypoints.api.paging import page_of
 from fleet_cloud.errors import Invalid, NotFound
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.devices import Inventory
@@ -35,6 +39,13 @@ from fleet_shared.version import ModelRef, Version
 from fleet_shared.wire import decode
 
 Limit = Annotated[int, Query(ge=1, le=10_000)]
+Since = Annotated[int, Query(ge=-(2**63), lt=2**63)]
+Word = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+"""What a name or an id looks like; anything else would reach the database for nothing."""
+
+ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+RELEASE_PATH: Final = re.compile(r"(?:metadata|targets)(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}){1,3}")
+ROLLOUTS_LISTED: Final = 10_000
 
 
 class Services:
@@ -66,7 +77,7 @@ def create_app(services: Services) -> FastAPI:
     problems.install(app)
 
     def operator(request: Request) -> None:
-        check_token(request, services.api_token)
+        check_operator(request, services.api_token)
 
     guarded = [Depends(operator)]
     app.include_router(_public_routes(services))
@@ -88,17 +99,23 @@ def _public_routes(services: Services) -> APIRouter:
     @router.post("/api/v1/enrolments")
     def enrol(body: Body) -> Response:
         if len(body) > ENROLMENT_BYTES:
-            raise Invalid("the enrolment request is too long", code="request.too_large")
+            raise Invalid(
+                f"the enrolment request has more than {ENROLMENT_BYTES} bytes",
+                hint="is it made by fleet-agent enrol?",
+                code="request.too_large",
+            )
         return answer(services.enrolling.enrol(decode(EnrolRequest, body)))
 
     @router.get("/releases/{path:path}")
     def release(path: str) -> Response:
         """Release metadata and targets: public and signed."""
-        root = services.releases.resolve()
-        file = (root / path).resolve()
-        allowed = any(file.is_relative_to(root / folder) for folder in ("metadata", "targets"))
-        if not allowed or not file.is_file():
-            raise NotFound(f"nothing is released at {path!r}", code="release.unknown")
+        file = services.releases / path
+        if not RELEASE_PATH.fullmatch(path) or not file.is_file():
+            raise NotFound(
+                f"nothing is released at {path!r}",
+                hint="clients begin with metadata/timestamp.json",
+                code="release.unknown",
+            )
         return Response(file.read_bytes(), media_type="application/json")
 
     return router
@@ -113,14 +130,14 @@ def _device_routes(services: Services) -> APIRouter:
         return answer(TokenView(token=str(services.enrolling.create_token(request.labels, request.life_s))))
 
     @router.get("/devices")
-    def devices(selector: str = "all", after: str | None = None, limit: Limit = 200) -> Response:
+    def devices(selector: str = "all", after: Word = None, limit: Limit = 200) -> Response:
         if selector == "all":
             found = list(services.inventory.page(DeviceId(after) if after else None, limit))
         else:
             matching = services.inventory.select(selector)
             found = [device for device in matching if after is None or device.id > after][:limit]
         following = found[-1].id if len(found) == limit else None
-        return answer(DevicePage(items=[views.show_device(d) for d in found], next=following))
+        return answer(Page(items=[views.show_device(d) for d in found], next=following))
 
     @router.get("/devices/{device}")
     def device(device: str) -> Response:
@@ -142,15 +159,20 @@ def _model_routes(services: Services) -> APIRouter:
     router = APIRouter(tags=["models"])
 
     @router.get("/models")
-    def models() -> Response:
-        newest: dict[str, Any] = {}
+    def models(after: Word = None, limit: Limit = 200) -> Response:
+        """The newest version of each model, by name."""
+        newest: dict[str, ModelVersion] = {}
         for version in services.registry.versions(None):
-            newest.setdefault(version.model, views.show_version(version))
-        return answer(list(newest.values()))
+            newest.setdefault(version.model, version)
+        page = page_of(list(newest.values()), lambda version: version.model, after, limit)
+        return answer(Page(items=[views.show_version(v) for v in page.items], next=page.next))
 
     @router.get("/models/{model}")
-    def versions(model: str) -> Response:
-        return answer([views.show_version(v) for v in services.registry.versions(parse_model_name(model))])
+    def versions(model: str, after: Word = None, limit: Limit = 200) -> Response:
+        """All versions of a model, newest first."""
+        found = services.registry.versions(parse_model_name(model))
+        page = page_of(found, lambda version: str(version.version), after, limit)
+        return answer(Page(items=[views.show_version(v) for v in page.items], next=page.next))
 
     @router.get("/models/{model}/versions/{version}")
     def version(model: str, version: str) -> Response:
@@ -180,20 +202,39 @@ def _rollout_routes(services: Services) -> APIRouter:
         return answer(views.show_rollout(status), 201)
 
     @router.get("/rollouts")
-    def rollouts(limit: Limit = 100) -> Response:
-        found = services.rollouts.page(limit)
-        return answer([views.show_rollout(RolloutStatus(rollout, ())) for rollout in found])
+    def rollouts(after: Word = None, limit: Limit = 100) -> Response:
+        """Newest first, without their assignments."""
+        found = services.rollouts.page(limit + 1 if after is None else ROLLOUTS_LISTED)
+        page = page_of(found, lambda rollout: rollout.id, after, limit)
+        items = [views.show_rollout(RolloutStatus(rollout, ())) for rollout in page.items]
+        return answer(Page(items=items, next=page.next))
 
     @router.get("/rollouts/{rollout}")
     def rollout(rollout: str) -> Response:
-        return answer(views.show_rollout(services.rollouts.get(rollout)))
+        return answer(views.show_rollout(services.rollouts.get(_clean_id(rollout))))
 
     @router.get("/assignments/{assignment}/history")
-    def history(assignment: str) -> Response:
-        changes = services.rollouts.history(AssignmentId(assignment))
-        return answer([views.show_change(change) for change in changes])
+    def history(
+        assignment: str, after: Annotated[int, Query(ge=0, lt=2**31)] = 0, limit: Limit = 1000
+    ) -> Response:
+        """Changes, oldest first; ``after`` is how many to skip."""
+        changes = services.rollouts.history(AssignmentId(_clean_id(assignment)))
+        if not changes:
+            raise NotFound(
+                f"no assignment {assignment!r}",
+                hint="fleet rollout show lists them",
+                code="assignment.unknown",
+            )
+        end = after + limit
+        items = [views.show_change(change) for change in changes[after:end]]
+        return answer(Page(items=items, next=str(end) if end < len(changes) else None))
 
     return router
+
+
+def _clean_id(text: str) -> str:
+    """Return an id that a database can look up, if it can be one: none has such characters."""
+    return text if ID.fullmatch(text) else "-"
 
 
 def _telemetry_routes(services: Services) -> APIRouter:
@@ -203,15 +244,15 @@ def _telemetry_routes(services: Services) -> APIRouter:
     def series(
         device: str,
         metric: str | None = None,
-        source: str | None = None,
-        since_ms: int = 0,
+        source: Word = None,
+        since_ms: Since = 0,
         limit: Limit = 1000,
     ) -> Response:
         found = services.readings.series(device, metric, source, since_ms, limit)
         return answer([views.show_series(one) for one in found])
 
     @router.get("/devices/{device}/events")
-    def events(device: str, since_ms: int = 0, limit: Limit = 1000) -> Response:
+    def events(device: str, since_ms: Since = 0, limit: Limit = 1000) -> Response:
         return answer(views.show_events(list(services.readings.events(device, since_ms, limit))))
 
     @router.get("/devices/{device}/telemetry/totals")

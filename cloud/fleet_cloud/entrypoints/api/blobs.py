@@ -3,34 +3,41 @@
 import asyncio
 import queue
 import re
+import threading
 from collections.abc import Iterator
+from contextlib import aclosing
+from functools import partial
 from typing import Any, Final
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
 
-from fleet_cloud.errors import Forbidden
+from fleet_cloud.entrypoints.api.access import check_operator
+from fleet_cloud.entrypoints.api.reading import read_parts
+from fleet_cloud.errors import Invalid
 from fleet_cloud.services.blobs import Blobs
 from fleet_shared.names import Digest, parse_digest
 
 QUEUED_PARTS: Final = 16
 FULL_WAIT_S: Final = 0.005
-_RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
+UPLOADS_AT_ONCE: Final = 16
+_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
 def blob_routes(blobs: Blobs, api_token: str) -> APIRouter:
     router = APIRouter(prefix="/api/v1/blobs", tags=["blobs"])
+    uploads = CapacityLimiter(UPLOADS_AT_ONCE)
 
     @router.put("/{sha256}")
     async def put_blob(sha256: str, request: Request) -> Response:
-        check_token(request, api_token)
+        check_operator(request, api_token)
         digest = parse_digest(sha256)
-        return Response(status_code=201 if await _store(blobs, digest, request) else 200)
+        return Response(status_code=201 if await _store(blobs, digest, request, uploads) else 200)
 
     @router.head("/{sha256}")
     def head_blob(sha256: str, request: Request) -> Response:
-        check_token(request, api_token)
+        check_operator(request, api_token)
         info = blobs.info(parse_digest(sha256))
         return Response(headers={"Content-Length": str(info.size_bytes), "ETag": f'"{sha256}"'})
 
@@ -44,7 +51,7 @@ def blob_routes(blobs: Blobs, api_token: str) -> APIRouter:
     ) -> Response:
         digest = parse_digest(sha256)
         if device is None or expires is None or signature is None:
-            check_token(request, api_token)
+            check_operator(request, api_token)
         else:
             blobs.signer.check(digest, device, expires, signature)
         return _serve(blobs, digest, request)
@@ -52,18 +59,30 @@ def blob_routes(blobs: Blobs, api_token: str) -> APIRouter:
     return router
 
 
-async def _store(blobs: Blobs, digest: Digest, request: Request) -> bool:
-    """Stream the body into the store, which works in a thread; tell whether the blob is new."""
+async def _store(blobs: Blobs, digest: Digest, request: Request, uploads: CapacityLimiter) -> bool:
+    """Stream the body into the store, which works in a thread; tell whether the blob is new.
+
+    Threads that wait for senders are their own: slow ones must not keep other requests waiting.
+    """
     parts: queue.Queue[bytes | None] = queue.Queue(QUEUED_PARTS)
-    writer = asyncio.create_task(run_in_threadpool(blobs.put, digest, _drain(parts)))
+    cut = threading.Event()
+    write = partial(blobs.put, digest, _drain(parts, cut))
+    writer = asyncio.create_task(to_thread.run_sync(write, limiter=uploads))
     try:
-        async for part in request.stream():
-            if not await _hand_over(parts, part, writer):
-                break
+        async with aclosing(read_parts(request)) as stream:
+            async for part in stream:
+                if not await _hand_over(parts, part, writer):
+                    break
+    except BaseException:
+        cut.set()
+        raise
     finally:
-        # Without its end the writer would wait for ever; a body cut short fails by its digest.
+        # Without its end the writer would wait for ever; and its failure must be looked at.
         await _hand_over(parts, None, writer)
-    _, created = await writer
+        await asyncio.wait([writer])
+        if cut.is_set():
+            writer.exception()
+    _, created = writer.result()
     return created
 
 
@@ -81,12 +100,11 @@ async def _hand_over(
     return False
 
 
-def check_token(request: Request, api_token: str) -> None:
-    """Raise `Forbidden` (``api.unauthorized``) unless the operator's token is given."""
-    if api_token and request.headers.get("Authorization") != f"Bearer {api_token}":
-        raise Forbidden(
-            "this needs the operator token", hint="--token, or FLEET_TOKEN", code="api.unauthorized"
-        )
+def _drain(parts: "queue.Queue[bytes | None]", cut: threading.Event) -> Iterator[bytes]:
+    while (part := parts.get()) is not None:
+        yield part
+    if cut.is_set():
+        raise Invalid("the upload was cut off", hint="send the blob again", code="blob.cut")
 
 
 def _serve(blobs: Blobs, digest: Digest, request: Request) -> Response:
@@ -129,8 +147,3 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     if last and first and int(last) < int(first):
         return None
     return (start, end) if start < end else UNSATISFIABLE
-
-
-def _drain(parts: "queue.Queue[bytes | None]") -> Iterator[bytes]:
-    while (part := parts.get()) is not None:
-        yield part

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 from fastapi import Depends, Request, Response
 
+from fleet_cloud.entrypoints.api.reading import read_parts
 from fleet_cloud.errors import Invalid
 
 BODY_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -13,12 +14,24 @@ T = TypeVar("T")
 
 
 async def read_body(request: Request) -> bytes:
-    """Return the whole body; raise `Invalid` beyond `BODY_BYTES_MAX`."""
+    """Return the whole body; raise `Invalid` for another type than JSON (which a web page could send
+    to any host without asking), and beyond `BODY_BYTES_MAX`."""
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Invalid(
+            f"the body is declared as {kind or 'nothing'!r}",
+            hint="send JSON, with Content-Type: application/json",
+            code="request.media",
+        )
     body = bytearray()
-    async for part in request.stream():
+    async for part in read_parts(request):
         body += part
         if len(body) > BODY_BYTES_MAX:
-            raise Invalid(f"the body has more than {BODY_BYTES_MAX} bytes", code="request.too_large")
+            raise Invalid(
+                f"the body has more than {BODY_BYTES_MAX} bytes",
+                hint="models and data are blobs: PUT /api/v1/blobs/SHA256",
+                code="request.too_large",
+            )
     return bytes(body)
 
 
@@ -30,7 +43,11 @@ def parse(kind: type[T], body: bytes) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise Invalid(f"the request does not parse: {exc}", code="request.invalid") from exc
+        raise Invalid(
+            f"the request does not parse: {exc}",
+            hint="/api/docs shows what is expected",
+            code="request.invalid",
+        ) from exc
 
 
 def answer(value: Any, status: int = 200) -> Response:

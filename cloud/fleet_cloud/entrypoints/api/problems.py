@@ -1,12 +1,14 @@
 """Errors as RFC 9457 problem documents. The one table of error class and HTTP status."""
 
 import logging
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from fleet_cloud.client.views import Problem
 from fleet_cloud.errors import CloudError, Conflict, Forbidden, Invalid, NotFound, SettingsError, Unavailable
@@ -26,7 +28,28 @@ STATUSES: Final[tuple[tuple[type[FleetError], int], ...]] = (
     (CloudError, 500),
     (FleetError, 500),
 )
-BY_CODE: Final = {"blob.too_large": 413, "api.unauthorized": 401}
+BY_CODE: Final = {
+    "api.unauthorized": 401,
+    "blob.too_large": 413,
+    "message.too_large": 413,
+    "release.full": 507,
+    "request.media": 415,
+    "request.slow": 408,
+    "request.too_large": 413,
+}
+HEADERS: Final[dict[int, dict[str, str]]] = {
+    401: {"WWW-Authenticate": "Bearer"},
+    408: {"Connection": "close"},
+    503: {"Retry-After": "5"},
+}
+HINTS: Final = {
+    404: "check the name; /api/docs shows all routes",
+    405: "the Allow header names the methods of this route",
+    409: "look at what is there, then choose another name",
+    422: "/api/docs shows what is expected",
+    503: "try again; the controller's log says what is away",
+}
+"""Where the error itself has none."""
 
 
 def install(app: FastAPI) -> None:
@@ -34,6 +57,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(FleetError, _on_fleet_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_defect)
 
 
@@ -43,11 +67,28 @@ def status_of(error: FleetError) -> int:
     return next(status for kind, status in STATUSES if isinstance(error, kind))
 
 
-def _answer(status: int, code: str, title: str, detail: str, hint: str = "") -> Response:
+def _answer(
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    hint: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> Response:
     problem = Problem(
-        type=f"urn:fleet:error:{code}", title=title, status=status, detail=detail, code=code, hint=hint
+        type=f"urn:fleet:error:{code}",
+        title=title,
+        status=status,
+        detail=detail,
+        code=code,
+        hint=hint or HINTS.get(status, "the controller's log says more"),
     )
-    return Response(msgspec.json.encode(problem), status, media_type="application/problem+json")
+    return Response(
+        msgspec.json.encode(problem),
+        status,
+        {**HEADERS.get(status, {}), **(headers or {})},
+        media_type="application/problem+json",
+    )
 
 
 async def _on_fleet_error(_request: Request, exc: Exception) -> Response:
@@ -62,9 +103,17 @@ async def _on_validation_error(_request: Request, exc: Exception) -> Response:
 
 
 async def _on_http_error(request: Request, exc: Exception) -> Response:
-    status = exc.status_code if isinstance(exc, HTTPException) else 500
-    detail = f"{request.method} {request.url.path}: {exc.detail if isinstance(exc, HTTPException) else exc}"
-    return _answer(status, f"http.{status}", "Request refused", detail)
+    """Pass on what the framework refuses, with its headers: ``Allow``, above all."""
+    if not isinstance(exc, HTTPException):
+        return await _on_defect(request, exc)
+    detail = f"{request.method} {request.url.path}: {exc.detail}"
+    return _answer(exc.status_code, f"http.{exc.status_code}", "Request refused", detail, headers=exc.headers)
+
+
+async def _on_disconnect(request: Request, _exc: Exception) -> Response:
+    """Nobody reads the answer; a sender that goes away is no defect."""
+    log.info("%s %s was cut off by the client", request.method, request.url.path)
+    return _answer(400, "request.cut", "Request cut off", "the body ended early", "send it again")
 
 
 async def _on_defect(request: Request, exc: Exception) -> Response:

@@ -84,7 +84,7 @@ def label(
 def token(
     context: typer.Context,
     labels: Annotated[list[str] | None, typer.Argument(help="Labels for the device, KEY=VALUE.")] = None,
-    hours: Annotated[float, typer.Option(help="How long the token can be used.", min=0.01)] = 24.0,
+    hours: Annotated[float, typer.Option(help="How long the token can be used.", min=0.01, max=8760)] = 24.0,
 ) -> None:
     """Make a token with which one device can enrol. It is shown only once."""
     added, removed = parse_label_changes(labels or [])

@@ -23,8 +23,8 @@ def main() -> NoReturn:
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except Exception:  # noqa: BLE001 - the outermost guard: an operator gets no traceback
-        print_error(_unexpected(traceback.format_exc()))
+    except Exception as exc:  # noqa: BLE001 - the outermost guard: an operator gets no traceback
+        print_error(_unexpected(exc))
         sys.exit(FAILED)
     sys.exit(0)
 
@@ -36,11 +36,12 @@ def print_error(error: FleetError) -> None:
         print(f"  hint: {error.hint}", file=sys.stderr)
 
 
-def _unexpected(report: str) -> FleetError:
+def _unexpected(exc: Exception) -> FleetError:
+    """Name the kind of error only: its text may repeat a password. The file is for its owner."""
     with tempfile.NamedTemporaryFile("w", prefix="fleet-error-", suffix=".txt", delete=False) as file:
-        file.write(report)
+        file.write("".join(traceback.format_exception(exc)))
     return FleetError(
-        f"this is a defect of Fleet: {report.strip().splitlines()[-1]}",
-        hint=f"please report it with the file {file.name}",
+        f"this is a defect of Fleet: {type(exc).__name__}",
+        hint=f"please report it with the file {file.name}, without any password in it",
         code="internal",
     )

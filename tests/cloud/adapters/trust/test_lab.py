@@ -1,0 +1,110 @@
+"""Keys, authority and release repository in their folder: lost parts, old parts, limits."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tuf.api.metadata import Metadata, Timestamp
+
+from fleet_cloud.adapters.trust import repository
+from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.errors import CloudError, SettingsError
+from fleet_shared.names import digest_of
+
+KEYS = ("root", "targets", "snapshot", "timestamp", "assignment", "ca")
+
+
+def release(trust: LabTrust, count: int) -> None:
+    for number in range(count):
+        manifest = f"manifest {number}".encode()
+        trust.release({digest_of(manifest): manifest})
+
+
+def expect_restore(folder: Path, code: str = "trust.keys") -> None:
+    with pytest.raises(SettingsError) as caught:
+        LabTrust(folder)
+    assert caught.value.code == code
+    assert "backup" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_missing_key_is_never_made_anew(tmp_path: Path, name: str) -> None:
+    LabTrust(tmp_path)
+    (tmp_path / "keys" / f"{name}.pem").unlink()
+    expect_restore(tmp_path)
+    assert not (tmp_path / "keys" / f"{name}.pem").exists()
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_key_of_another_lab_is_refused(tmp_path: Path, name: str) -> None:
+    LabTrust(tmp_path / "lab")
+    LabTrust(tmp_path / "stranger")
+    shutil.copy(tmp_path / "stranger" / "keys" / f"{name}.pem", tmp_path / "lab" / "keys")
+    expect_restore(tmp_path / "lab")
+
+
+def _empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "code"),
+    [
+        ("metadata/1.root.json", Path.unlink, "trust.metadata"),
+        ("metadata/1.root.json", _empty, "trust.metadata"),
+        ("metadata/timestamp.json", _empty, "trust.metadata"),
+        ("ca-certificate.pem", _empty, "trust.keys"),
+    ],
+)
+def test_damaged_documents_ask_for_a_backup(
+    tmp_path: Path, name: str, damage: Callable[[Path], None], code: str
+) -> None:
+    LabTrust(tmp_path)
+    damage(tmp_path / name)
+    expect_restore(tmp_path, code)
+
+
+def test_a_first_start_that_was_killed_goes_on(tmp_path: Path) -> None:
+    trust = LabTrust(tmp_path)
+    ca = trust.authority.ca_pem
+    shutil.rmtree(tmp_path / "metadata")
+    shutil.rmtree(tmp_path / "targets")
+    (tmp_path / "keys" / "timestamp.pem").unlink()
+    again = LabTrust(tmp_path)
+    assert again.authority.ca_pem == ca
+    assert LabTrust(tmp_path).repository.root_json == again.repository.root_json
+
+
+def test_metadata_that_nobody_reads_any_more_is_removed(tmp_path: Path) -> None:
+    trust = LabTrust(tmp_path)
+    release(trust, 5)
+    folder = tmp_path / "metadata"
+    assert len(list(folder.glob("*.targets.json"))) > 5, "a client may be reading them"
+    for file in folder.iterdir():
+        os.utime(file, (1, 1))
+    manifest = b"one more"
+    trust.release({digest_of(manifest): manifest})
+    snapshots, targets = sorted(folder.glob("*.snapshot.json")), sorted(folder.glob("*.targets.json"))
+    assert len(snapshots) == len(targets) == 2, "the newest, and the one it has only just superseded"
+    timestamp = Metadata[Timestamp].from_file(str(folder / "timestamp.json"))
+    current = timestamp.signed.snapshot_meta.version
+    assert (folder / f"{current}.snapshot.json") in snapshots
+    assert (folder / "1.root.json").exists()
+    release(LabTrust(tmp_path), 6)
+
+
+def test_the_list_of_releases_stays_below_what_devices_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust = LabTrust(tmp_path)
+    monkeypatch.setattr(repository, "TARGETS_BYTES_MAX", 2_000)
+    with pytest.raises(CloudError) as caught:
+        release(trust, 20)
+    assert caught.value.code == "release.full"
+    newest = max(
+        (tmp_path / "metadata").glob("*.targets.json"), key=lambda file: int(file.name.split(".")[0])
+    )
+    assert newest.stat().st_size <= 2_000
+    LabTrust(tmp_path)
