@@ -76,7 +76,7 @@ def _read_npz(path: Path) -> Samples:
         raise invalid(exc.message, exc.hint) from exc
     given = None
     if parts[0].name:
-        numbers = [SPLIT_NAMES.index(cast(SplitName, part.name)) for part in parts]
+        numbers = [SPLIT_NAMES.index(cast("SplitName", part.name)) for part in parts]
         given = np.repeat(numbers, [len(part.y) for part in parts])
     x = np.concatenate([part.x for part in parts])
     y = np.concatenate([part.y.astype(np.int64) for part in parts])

@@ -237,7 +237,7 @@ def test_labels_may_be_bytes_or_numbers(tmp_path: Path) -> None:
 def test_one_class_name_under_two_folders_is_refused(tmp_path: Path) -> None:
     write_images(tmp_path, FLAT)
     write_images(tmp_path, {"more/cat/1.png": 3})
-    with pytest.raises(RecipeError, match="'cat' in .* has two folders: cat and more/cat") as caught:
+    with pytest.raises(RecipeError, match=r"'cat' in .* has two folders: cat and more/cat") as caught:
         load_splits(Dataset(kind="images", path=str(tmp_path)), seed=1)
     assert caught.value.code == "recipe.data.invalid"
 
