@@ -31,7 +31,7 @@ class DevicePage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VariantView(msgspec.Struct, frozen=True, kw_only=True):
-    """``blobs``: digests by role."""
+    """``blobs``: digests by role; ``size_bytes``: all of them; ``model_bytes``: the model file."""
 
     name: str
     manifest: str
@@ -39,6 +39,7 @@ class VariantView(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: float | None
     contract: Contract
     blobs: dict[str, str]
+    model_bytes: int | None = None
 
 
 class VersionView(msgspec.Struct, frozen=True, kw_only=True):
