@@ -58,6 +58,11 @@ def _follow_live(load: Callable[[], RolloutView]) -> RolloutView:
 def _follow_plain(load: Callable[[], RolloutView]) -> RolloutView:
     said: dict[str, str] = {}
     view = load()
+    print(
+        f"rollout {view.id}: {view.model}:{view.version} to {len(view.devices)} devices",
+        file=sys.stderr,
+        flush=True,
+    )
     for view in _looks(load):
         for assignment in view.assignments:
             line = _describe(assignment)
