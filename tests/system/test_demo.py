@@ -44,7 +44,8 @@ class Demo:
 
     def find_processes(self) -> list[int]:
         """Return everything that was started by it, whoever its parent is now."""
-        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._started(pid)]
+        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        return [pid for pid in pids if self._started(pid)]
 
     def _started(self, pid: int) -> bool:
         try:
