@@ -2,6 +2,7 @@
 controller that is away for a while: what cannot be registered is kept in a folder."""
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -94,18 +95,39 @@ def register_or_keep(
     waiting: Callable[[float], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> VersionView:
-    """Register the release; when that fails, keep it and raise the error with its place in the hint."""
+    """Register the release. It is kept before the first wait, for an impatient operator may end the
+    build at any time; a failure names the folder in its hint, a success removes it."""
     try:
-        return register(client, release, waiting, sleep)
+        return _try(client, release)
     except FleetError as exc:
         if exc.code == "model.content.exists":
             raise
-        folder = keep(release)
+        folder = _keep_for(exc, release)
+        if not isinstance(exc, Unavailable):
+            raise _kept(exc, folder) from exc
+    try:
+        version = register(client, release, waiting, sleep)
+    except FleetError as exc:
+        raise _kept(exc, folder) from exc
+    shutil.rmtree(folder, ignore_errors=True)
+    return version
+
+
+def _keep_for(exc: FleetError, release: Release) -> Path:
+    try:
+        return keep(release)
+    except OSError as trouble:
         raise BuildError(
-            f"{exc.message}; the finished build is kept",
-            hint=f"fleet model register {folder}",
+            f"{exc.message}; the finished build cannot be kept either: {trouble.strerror}",
+            hint=exc.hint,
             code=exc.code,
         ) from exc
+
+
+def _kept(exc: FleetError, folder: Path) -> BuildError:
+    return BuildError(
+        f"{exc.message}; the finished build is kept", hint=f"fleet model register {folder}", code=exc.code
+    )
 
 
 def keep(release: Release) -> Path:

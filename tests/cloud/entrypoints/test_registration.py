@@ -53,6 +53,23 @@ def test_registration_waits_for_a_controller_that_comes_back(tmp_path: Path) -> 
         controller.end()
 
 
+def test_a_build_lies_in_a_folder_while_it_waits_and_no_longer(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    away, back = Client(f"http://127.0.0.1:{free_port()}"), Client(server)
+    release = make_release("waits")
+
+    def come_back(_: float) -> None:
+        (folder,) = tmp_path.iterdir()
+        assert load_kept(folder).contents == dict(release.contents)
+        away._http = back._http
+
+    with back:
+        assert register_or_keep(away, release, ignore, come_back).created
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_cannot_be_registered_is_kept_and_registered_later(
     tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from fleet_cloud.entrypoints.cli.output import describe_bytes, describe_fraction
 from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt, Warned
@@ -57,9 +57,8 @@ class LiveDisplay:
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=10),
             TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
             console=console or Console(stderr=True, highlight=False),
             transient=True,
         )
