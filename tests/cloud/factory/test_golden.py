@@ -2,7 +2,9 @@
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +24,8 @@ from fleet_cloud.factory.golden import (
     get_share,
     make_golden,
 )
-from fleet_shared.manifest import Golden, Role
+from fleet_cloud.factory.package import package
+from fleet_shared.manifest import Golden, Metrics, Preprocessing, Role
 from tests.cloud.factory.conftest import DigitsBuild
 from tests.cloud.factory.edited_model import with_flipped_bits
 from tests.kit.tiny_model import make_tiny_model
@@ -96,16 +99,29 @@ def test_a_tolerance_of_more_than_a_few_percent_of_the_range_is_weak() -> None:
     assert Vectors(Golden(samples=1, tolerance=1), b"", get_share(0.05, 0.0)).weak
 
 
+def test_weak_vectors_are_named_when_the_variant_is_built() -> None:
+    made = make_golden(make_tiny_model(), inputs(20))
+    whole: dict[str, Any] = {
+        "labels": (),
+        "preprocessing": Preprocessing(),
+        "metrics": Metrics(),
+        "candidates": (),
+    }
+    warned = package("fp32", make_tiny_model(), golden=replace(made, share=0.4), **whole)
+    assert "fp32 allow differences of 40%" in " ".join(warned.warnings)
+    assert package("fp32", make_tiny_model(), golden=made, **whole).warnings == ()
+
+
 def test_a_model_with_a_dozen_flipped_bits_fails_its_vectors(digits: DigitsBuild, tmp_path: Path) -> None:
     splits = load_splits(digits.recipe.dataset, digits.recipe.training.seed)
     real = to_real(splits.validation.x[pick_in_turns(splits.validation.y)], splits.preprocessing)
-    for package in digits.built.packages:
-        content = package.blobs[Role.MODEL]
+    for each in digits.built.packages:
+        content = each.blobs[Role.MODEL]
         model = LiteModel(content)
         vectors = make_golden(content, [[model.quantize(real[i : i + 1])] for i in range(len(real))])
         damaged = [with_flipped_bits(content, 14, seed) for seed in range(14)]
-        passed = [passes_on_a_device(each, vectors, tmp_path) for each in damaged]
-        assert sum(passed) <= 2, f"{package.name}: {sum(passed)} of 14 damaged models pass"
+        passed = [passes_on_a_device(file, vectors, tmp_path) for file in damaged]
+        assert sum(passed) <= 2, f"{each.name}: {sum(passed)} of 14 damaged models pass"
         assert passes_on_a_device(content, vectors, tmp_path)
 
 
