@@ -1,4 +1,4 @@
-"""The ``fleet`` command as a person runs it."""
+"""The command line as a person uses it."""
 
 import os
 import subprocess
@@ -7,24 +7,15 @@ from collections.abc import Mapping
 from tests.kit.world import BIN
 
 
-def fleet(
+def run_fleet(
     server: str, *words: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run ``fleet`` to its end, against the controller at ``server``."""
     return subprocess.run(
         [str(BIN / "fleet"), "--server", server, *words],
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, **(environment or {})},
-    )
-
-
-def start_fleet(server: str, *words: str) -> subprocess.Popen[str]:
-    """Start a command; its two outputs are pipes."""
-    return subprocess.Popen(
-        [str(BIN / "fleet"), "--server", server, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        timeout=180,
     )

@@ -39,7 +39,8 @@ def variant(
     contract = Contract(
         inputs=(tensor,), outputs=(tensor,), ops=ops, memory_bytes=memory,
         runtimes={"litert": ">=1.0", "tflite_runtime": ">=2.14"},
-        golden=Golden(samples=1, tolerance=0.1), metrics=Metrics(validation_accuracy=accuracy),
+        golden=Golden(samples=1, tolerance=0.1),
+        metrics=Metrics(accuracy=accuracy, validation_accuracy=accuracy),
     )  # fmt: skip
     blob = BlobRef(sha256=Digest("a" * 64), size_bytes=size)
     manifest = Manifest(

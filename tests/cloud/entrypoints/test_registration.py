@@ -15,7 +15,7 @@ from fleet_cloud.entrypoints.registration import (
     register_or_keep,
 )
 from fleet_cloud.errors import BuildError, Conflict, Forbidden, Invalid, Unavailable
-from tests.kit.commands import fleet
+from tests.kit.commands import run_fleet
 from tests.kit.packages import make_package
 from tests.kit.ports import free_port
 from tests.kit.world import Controller, World, running_world
@@ -84,17 +84,17 @@ def test_what_cannot_be_registered_is_kept_and_registered_later(
     assert said == list(RETRY_DELAYS_S)
     (folder,) = tmp_path.iterdir()
     assert caught.value.hint == f"fleet model register {folder}"
-    done = fleet(server, "model", "register", str(folder))
+    done = run_fleet(server, "model", "register", str(folder))
     assert (done.returncode, done.stdout) == (0, "registered kept:1.0.0\n"), done.stderr
     with Client(server) as client:
         version = client.version("kept", "1.0.0")
     assert version.lineage == {"recipe": "r"}
     assert version.variants[0].contract == make_package().contract
-    assert "unchanged" in fleet(server, "model", "register", str(folder)).stdout
+    assert "unchanged" in run_fleet(server, "model", "register", str(folder)).stdout
 
 
 def test_a_folder_that_holds_no_whole_build_is_refused(tmp_path: Path, server: str) -> None:
-    done = fleet(server, "model", "register", str(tmp_path))
+    done = run_fleet(server, "model", "register", str(tmp_path))
     assert done.returncode == 1
     assert "error[build.folder]" in done.stderr
     (tmp_path / "blobs").mkdir()
@@ -120,7 +120,7 @@ def test_a_wrong_token_and_a_taken_version_are_noticed_first(tmp_path: Path, ser
                 check_controller(client, "m", None)
         with Client(guarded.controller.url, "right") as client:
             check_controller(client, "m", None)
-        done = fleet(guarded.controller.url, "build", "docs/examples/digits.yaml")
+        done = run_fleet(guarded.controller.url, "build", "docs/examples/digits.yaml")
         assert "error[api.unauthorized]" in done.stderr
         assert "starting" not in done.stderr
 

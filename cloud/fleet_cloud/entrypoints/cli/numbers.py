@@ -6,7 +6,7 @@ from typing import Final
 import typer
 
 MINUTES_MAX: Final = 10 * 366 * 24 * 60.0
-TOKEN_HOURS_MAX: Final = 366 * 24.0
+TOKEN_HOURS_MAX: Final = 365 * 24.0
 SOAK_S_MAX: Final = 24 * 3600.0
 DEADLINE_S_MAX: Final = 30 * 24 * 3600.0
 

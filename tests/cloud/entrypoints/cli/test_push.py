@@ -8,7 +8,8 @@ import pytest
 from fleet_cloud.client import AssignmentView, RolloutView
 from fleet_cloud.entrypoints.cli.push_display import Speeds, follow_rollout, make_table
 from fleet_shared.messages.reported import Failure
-from tests.kit.commands import fleet, start_fleet
+from tests.kit.background import start_fleet
+from tests.kit.commands import run_fleet
 from tests.kit.packages import make_package, register
 from tests.kit.world import World
 
@@ -27,7 +28,7 @@ RECIPE = "docs/examples/digits.yaml"
 def test_what_would_refuse_the_push_is_found_before_the_training(
     server: str, words: tuple[str, ...], code: str, named: str
 ) -> None:
-    done = fleet(server, "push", RECIPE, *words)
+    done = run_fleet(server, "push", RECIPE, *words)
     assert done.returncode == 1
     assert f"error[{code}]" in done.stderr
     assert named in done.stderr
@@ -37,7 +38,7 @@ def test_what_would_refuse_the_push_is_found_before_the_training(
 @pytest.mark.parametrize("option", ["--soak", "--deadline"])
 @pytest.mark.parametrize("value", ["inf", "nan", "1e12", "-1"])
 def test_times_out_of_reason_are_wrong_usage(option: str, value: str) -> None:
-    done = fleet("http://127.0.0.1:1", "push", RECIPE, "--to", "all", option, value)
+    done = run_fleet("http://127.0.0.1:1", "push", RECIPE, "--to", "all", option, value)
     assert done.returncode == 2
     assert option in done.stderr
 
@@ -108,5 +109,5 @@ def test_plain_lines_tell_a_new_reason_too(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_recipe_that_is_missing_is_named(tmp_path: Path) -> None:
-    done = fleet("http://127.0.0.1:1", "push", str(tmp_path / "none.yaml"), "--to", "all")
+    done = run_fleet("http://127.0.0.1:1", "push", str(tmp_path / "none.yaml"), "--to", "all")
     assert "error[recipe.missing]" in done.stderr

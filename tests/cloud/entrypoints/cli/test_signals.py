@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.kit.commands import start_fleet
+from tests.kit.background import start_fleet
 from tests.kit.waiting import wait_for
 from tests.kit.world import BIN, World
 
@@ -53,7 +53,10 @@ def test_a_hangup_that_is_ignored_stays_ignored() -> None:
 
 @pytest.mark.system
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_build_ends_with_its_worker(shared_world: World, number: signal.Signals) -> None:
+def test_a_build_ends_with_its_worker(
+    shared_world: World, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     process = start_fleet(shared_world.controller.url, "build", "docs/examples/digits.yaml")
     assert process.stderr is not None
     assert process.stderr.readline() == "starting: model digits\n"
@@ -63,6 +66,7 @@ def test_a_build_ends_with_its_worker(shared_world: World, number: signal.Signal
     assert process.wait(20) == -number
     process.communicate()
     assert not psutil.wait_procs(workers, timeout=10)[1]
+    assert not list(tmp_path.iterdir()), "its log explains nothing"
 
 
 @pytest.mark.system
