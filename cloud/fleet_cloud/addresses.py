@@ -4,6 +4,7 @@ Pure. The part before the last ``@`` is split off first, so that a password may 
 Every error shows the address masked.
 """
 
+import ipaddress
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -147,3 +148,11 @@ def _parse_port(text: str, name: str, whole: str, hint: str, code: str = "") -> 
         hint=hint,
         code=code,
     )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether ``host``, a name or an address, is this machine as it speaks to itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

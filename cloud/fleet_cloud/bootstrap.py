@@ -15,7 +15,14 @@ from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
 from fleet_cloud.adapters.trust.lab import LabTrust
-from fleet_cloud.addresses import BrokerUrl, is_s3, parse_advertised_broker, parse_broker, parse_s3
+from fleet_cloud.addresses import (
+    BrokerUrl,
+    is_loopback,
+    is_s3,
+    parse_advertised_broker,
+    parse_broker,
+    parse_s3,
+)
 from fleet_cloud.errors import SettingsError
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.devices import Inventory
@@ -29,7 +36,7 @@ from fleet_cloud.services.rollouts import Rollouts
 from fleet_cloud.services.signing import UrlSigner
 from fleet_cloud.services.telemetry import Readings
 from fleet_cloud.services.tick import Tick
-from fleet_cloud.settings import Settings, is_loopback
+from fleet_cloud.settings import Settings
 from fleet_shared.messages.enrolment import BrokerAddress
 from fleet_shared.names import CONTROLLER_PREFIX
 from fleet_shared.topics import Topics

@@ -5,7 +5,6 @@ the default.
 """
 
 import dataclasses
-import ipaddress
 import logging
 import math
 import os
@@ -21,6 +20,7 @@ from fleet_cloud.addresses import (
     PORT_MAX,
     check_database,
     check_http,
+    is_loopback,
     is_s3,
     parse_advertised_broker,
     parse_broker,
@@ -169,14 +169,6 @@ def _check_addresses(settings: Settings) -> None:
 def is_token(text: str) -> bool:
     """Tell whether ``text`` can travel in a header: printable ASCII without spaces."""
     return all("!" <= character <= "~" for character in text)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether ``host``, a name or an address, is this machine as it speaks to itself."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _show(key: str, settings: Settings) -> str:

@@ -36,7 +36,7 @@ class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
 
 class VariantView(msgspec.Struct, frozen=True, kw_only=True):
-    """``blobs``: digests by role."""
+    """``blobs``: digests by role; ``size_bytes``: all of them; ``model_bytes``: the model file."""
 
     name: str
     manifest: str
@@ -44,6 +44,7 @@ class VariantView(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: float | None
     contract: Contract
     blobs: dict[str, str]
+    model_bytes: int | None = None
 
 
 class VersionView(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +67,7 @@ class AssignmentView(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: int
     updated_ms: int
     failure: Failure | None
+    is_open: bool = False
 
 
 class RolloutView(msgspec.Struct, frozen=True, kw_only=True):

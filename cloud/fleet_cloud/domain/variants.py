@@ -1,14 +1,16 @@
 """Which variant of a version a device gets, from what the device says it can run.
 
 Among the variants that an installed runtime can run and that fit the memory, those whose
-accuracy is within one point of the best of them are equal, and the smallest file wins. Whether
-int8 is faster is not assumed: that is for measurements on the device to say.
+accuracy is within one point of the best of them are equal, and the smallest model file wins. It is
+the accuracy on the validation split: the test split serves no decision. Whether int8 is faster is
+not assumed: that is for measurements on the device to say.
 """
 
 from typing import Final
 
 from fleet_cloud.domain.model import ModelVersion, Variant
 from fleet_shared.compatibility import find_incompatibilities
+from fleet_shared.manifest import Role
 from fleet_shared.messages.reported import Facts, Failure
 from fleet_shared.names import VariantName
 
@@ -33,7 +35,7 @@ def choose_variant(
             message=f"no variant of {version.model}:{version.version} fits the device: {why}",
             hint="build a variant for this runtime, or install another runtime on the device",
         )
-    return min(_most_accurate(fitting), key=lambda variant: (variant.manifest.size_bytes, variant.name))
+    return min(_most_accurate(fitting), key=lambda variant: (_model_bytes(variant), variant.name))
 
 
 def find_obstacles(variant: Variant, facts: Facts) -> tuple[str, ...]:
@@ -47,9 +49,13 @@ def find_obstacles(variant: Variant, facts: Facts) -> tuple[str, ...]:
     return () if () in found else tuple(reason for reasons in found for reason in reasons)
 
 
+def _model_bytes(variant: Variant) -> int:
+    return variant.manifest.blobs[Role.MODEL].size_bytes
+
+
 def _most_accurate(variants: list[Variant]) -> list[Variant]:
     """Return those within `ACCURACY_SLACK` of the best; all when an accuracy is unknown."""
-    known = [variant.manifest.contract.metrics.accuracy for variant in variants]
+    known = [variant.manifest.contract.metrics.validation_accuracy for variant in variants]
     if None in known:
         return variants
     best = max(accuracy for accuracy in known if accuracy is not None)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fleet_cloud.factory.convert import convert
 from fleet_cloud.factory.data import Splits, load_splits, to_real
 from fleet_cloud.factory.evaluate import Evaluation, LiteModel, evaluate
-from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt
+from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt, Warned
 from fleet_cloud.factory.gates import check_gates
 from fleet_cloud.factory.package import Package, package
 from fleet_cloud.factory.recipe import Recipe, VariantRecipe, describe_recipe
@@ -86,6 +86,8 @@ def _package(
             latency_p50_us=test.latency_p50_us,
         )
     )
+    for warning in built.warnings:
+        say(Warned(message=warning))
     return built
 
 

@@ -19,11 +19,19 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class VariantBuilt(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """``accuracy`` is on the test split; ``size_bytes``: the model file."""
+
     name: str
     size_bytes: int
     accuracy: float | None
     validation_accuracy: float | None
     latency_p50_us: float | None
+
+
+class Warned(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Something that whoever builds should know, and that does not end the build."""
+
+    message: str
 
 
 class Registered(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -38,7 +46,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     hint: str = ""
 
 
-BuildEvent = Stage | Epoch | VariantBuilt | Registered | Failed
+BuildEvent = Stage | Epoch | VariantBuilt | Warned | Registered | Failed
 
 
 def parse_event(line: bytes) -> BuildEvent:

@@ -1,13 +1,15 @@
 """Golden vectors: recorded inputs and outputs that prove a runtime on a device.
 
-The tolerance is the variant's own: the largest difference over the ways to compute that are at
-hand, with a margin; at least 4 steps for an integer output. Samples are those whose two best
-classes are at least twice the tolerance apart, so that no honest runtime flips a class.
+Each candidate has its own spread: the largest difference over the ways to compute that are at
+hand. Those on which the ways agree best are chosen, for the tolerance is that of the worst sample
+that is kept: the largest spread with a margin; at least 4 steps for an integer output. The two best
+classes of a sample are at least twice the tolerance apart, so that no honest runtime flips a class.
 """
 
 import io
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any, Final
 
@@ -26,42 +28,95 @@ SAMPLES: Final = 16
 STEPS_MIN: Final = 4
 FLOAT_TOLERANCE_MIN: Final = 1e-4
 MARGIN: Final = 2.0
+SHARE_MAX: Final = 0.05
+"""Share of the output's range above which a tolerance hardly proves anything."""
+
 WAYS: Final = (Kernels(1), Kernels(2), Kernels(1, reference=True))
 
 
-def make_golden(content: bytes, candidates: Sequence[Sequence[Array]]) -> tuple[Golden, bytes]:
-    """Return the rule and the ``.npz`` for a file. ``candidates``: samples as lists of inputs, in the
-    tensors' own shapes and types. Raises `Invalid` (``model.golden``) when they prove nothing."""
+@dataclass(frozen=True)
+class Vectors:
+    """The rule, the ``.npz``, and the tolerance as a share of the range of the outputs."""
+
+    rule: Golden
+    content: bytes
+    share: float
+
+    @property
+    def weak(self) -> bool:
+        return not self.share <= SHARE_MAX
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Candidates as they came out: recorded outputs, their real values, and for each candidate the
+    tolerance that it alone would need."""
+
+    recorded: list[list[Array]]
+    real: list[Outputs]
+    needs: list[float]
+    range: float
+
+
+def make_golden(content: bytes, candidates: Sequence[Sequence[Array]]) -> Vectors:
+    """Return the vectors for a file. ``candidates``: samples as lists of inputs, in the tensors' own
+    shapes and types. Raises `Invalid` (``model.golden``) when they prove nothing."""
+    measured = measure(content, candidates)
+    chosen, same_class = choose_samples(measured.real, measured.needs)
+    tolerance = max(measured.needs[i] for i in chosen)
+    packed = pack_golden([candidates[i] for i in chosen], [measured.recorded[i] for i in chosen])
+    rule = Golden(samples=len(chosen), tolerance=tolerance, same_class=same_class)
+    return Vectors(rule, packed, get_share(tolerance, measured.range))
+
+
+def measure(content: bytes, candidates: Sequence[Sequence[Array]]) -> Measured:
+    """Run the candidates in all ways; raise `Invalid` (``model.golden``) for outputs without meaning."""
+    if not candidates:
+        raise Invalid(
+            "there are no samples for golden vectors", hint="give at least one", code="model.golden"
+        )
     first, *others = (LiteModel(content, way) for way in WAYS)
     recorded = [first.run(sample) for sample in candidates]
-    real = [_dequantize(first, outputs) for outputs in recorded]
+    real: list[Outputs] = [_dequantize(first, outputs) for outputs in recorded]
     _check_finite(real)
-    tolerance = _floor(first)
-    for other in others:
-        for sample, wanted in zip(candidates, real, strict=True):
-            got = _dequantize(other, other.run(sample))
-            tolerance = max(tolerance, MARGIN * find_difference(got, wanted))
-    chosen, same_class = choose_samples(real, tolerance)
-    rule = Golden(samples=len(chosen), tolerance=tolerance, same_class=same_class)
-    return rule, pack_golden([candidates[i] for i in chosen], [recorded[i] for i in chosen])
+    spreads = [
+        max(find_difference(_dequantize(other, other.run(sample)), wanted) for other in others)
+        for sample, wanted in zip(candidates, real, strict=True)
+    ]
+    floor = _floor(first)
+    return Measured(recorded, real, [max(floor, MARGIN * spread) for spread in spreads], _range(first, real))
 
 
-def choose_samples(outputs: Sequence[Outputs], tolerance: float) -> tuple[list[int], bool]:
+def choose_samples(outputs: Sequence[Outputs], needs: Sequence[float]) -> tuple[list[int], bool]:
     """Return which samples to keep, and whether their classes may be compared.
 
-    Classes take turns, so that few samples still see many of them. With too few clear samples all
-    are taken, and only the tolerance is tested.
+    ``needs``: the tolerance that each sample alone asks for. The smallest tolerance wins under which
+    enough samples are clear. Among these the classes take turns, so that few samples still see many
+    of them, each with its least demanding samples first. With too few clear samples the least
+    demanding are taken, and only the tolerance is tested.
     """
-    if not outputs:
-        raise Invalid("there are no samples for golden vectors", code="model.golden")
-    clear = [i for i, found in enumerate(outputs) if _margin(found) >= 2 * tolerance]
-    same_class = len(clear) >= max(1, min(SAMPLES, len(outputs)) // 2)
-    pool = clear if same_class else list(range(len(outputs)))
+    wanted = min(SAMPLES, len(outputs))
+    margins = [_margin(found) for found in outputs]
+    best: list[int] = []
+    for tolerance in sorted(set(needs)):
+        clear = [i for i, need in enumerate(needs) if need <= tolerance and margins[i] >= 2 * tolerance]
+        if len(clear) > len(best):
+            best = clear
+        if len(best) >= wanted:
+            break
+    same_class = len(best) >= max(1, wanted // 2)
+    if not same_class:
+        enough = sorted(needs)[wanted - 1]
+        best = [i for i, need in enumerate(needs) if need <= enough]
+    return _take_turns(best, outputs, needs), same_class
+
+
+def _take_turns(pool: Sequence[int], outputs: Sequence[Outputs], needs: Sequence[float]) -> list[int]:
     by_class: defaultdict[int, list[int]] = defaultdict(list)
-    for i in pool:
+    for i in sorted(pool, key=lambda i: needs[i]):
         by_class[int(outputs[i][0].argmax())].append(i)
     turns = chain.from_iterable(zip_longest(*(by_class[number] for number in sorted(by_class))))
-    return [i for i in turns if i is not None][:SAMPLES], same_class
+    return [i for i in turns if i is not None][:SAMPLES]
 
 
 def pack_golden(inputs: Sequence[Sequence[Array]], outputs: Sequence[Sequence[Array]]) -> bytes:
@@ -71,6 +126,11 @@ def pack_golden(inputs: Sequence[Sequence[Array]], outputs: Sequence[Sequence[Ar
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
+
+
+def get_share(tolerance: float, size: float) -> float:
+    """Return a tolerance as a share of the range of the outputs; infinite where there is none."""
+    return tolerance / size if size > 0 else float("inf")
 
 
 def get_item_shape(shape: Sequence[int]) -> tuple[int, ...]:
@@ -106,6 +166,21 @@ def _check_finite(real: Sequence[Outputs]) -> None:
 def _floor(model: LiteModel) -> float:
     steps = max(float(detail["quantization"][0]) for detail in model.outputs)
     return max(STEPS_MIN * steps, FLOAT_TOLERANCE_MIN)
+
+
+def _range(model: LiteModel, real: Sequence[Outputs]) -> float:
+    """Return the smallest range of an output: what its type can say, or for floats what was seen."""
+    sizes = []
+    for index, detail in enumerate(model.outputs):
+        scale = float(detail["quantization"][0])
+        if scale:
+            limits = np.iinfo(detail["dtype"])
+            sizes.append(scale * (int(limits.max) - int(limits.min)))
+        else:
+            seen = [outputs[index] for outputs in real]
+            low = min(float(output.min(initial=np.inf)) for output in seen)
+            sizes.append(max(float(output.max(initial=-np.inf)) for output in seen) - low)
+    return min(sizes)
 
 
 def _margin(outputs: Outputs) -> float:

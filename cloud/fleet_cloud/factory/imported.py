@@ -1,9 +1,8 @@
 """Somebody else's model, with golden vectors made here or given."""
 
 import io
-import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,13 +11,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fleet_cloud.errors import Invalid, RecipeError
+from fleet_cloud.factory.arrays import check_finite, read_arrays
 from fleet_cloud.factory.data import to_real
 from fleet_cloud.factory.evaluate import LiteModel
-from fleet_cloud.factory.golden import find_difference, get_item_shape, make_golden, pack_golden
+from fleet_cloud.factory.golden import (
+    Vectors,
+    find_difference,
+    get_item_shape,
+    get_share,
+    measure,
+    pack_golden,
+)
 from fleet_cloud.factory.inspect import FileFacts, inspect_file
 from fleet_cloud.factory.package import Package, package
 from fleet_cloud.factory.reading import read_files
-from fleet_shared.manifest import Golden, Metrics, Preprocessing
+from fleet_shared.manifest import Golden, Metrics, Preprocessing, Role
 
 Array = NDArray[Any]
 CANDIDATES: Final = 64
@@ -42,8 +49,8 @@ def import_model(request: ImportRequest) -> Package:
     model = LiteModel(content)
     labels = _read_labels(request.labels, facts) if request.labels else []
     golden = _given_golden(content, model, request.golden) if request.golden else None
-    return package(
-        "int8" if facts.inputs and facts.inputs[0].dtype == "int8" else "fp32",
+    made = package(
+        facts.variant,
         content,
         labels=labels,
         preprocessing=request.preprocessing,
@@ -51,12 +58,25 @@ def import_model(request: ImportRequest) -> Package:
         candidates=[] if golden else _candidates(model, request),
         golden=golden,
     )
+    if request.samples is None and request.golden is None:
+        made = _warn_of_random_samples(made)
+    return made
+
+
+def _warn_of_random_samples(made: Package) -> Package:
+    """Noise seldom drives a model through its classes, and its answers to noise may be arbitrary."""
+    with np.load(io.BytesIO(made.blobs[Role.GOLDEN])) as archive:
+        output = archive["output_0"].reshape(made.contract.golden.samples, -1)
+    if not made.warnings and len(set(output.argmax(axis=1).tolist())) > 1:
+        return made
+    why = "the golden vectors are made from random inputs, and see one class only or allow much: "
+    return replace(made, warnings=(*made.warnings, f"{why}give real inputs with --samples"))
 
 
 def _read_labels(path: Path, facts: FileFacts) -> list[str]:
     """One label a line; as many as classes, where the output shows how many there are."""
     try:
-        labels = _read(path).decode().splitlines()
+        labels = _read(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as exc:
         raise Invalid(f"{path} is no text", hint="one label a line, in UTF-8", code="model.labels") from exc
     shape = facts.outputs[0].shape if len(facts.outputs) == 1 else ()
@@ -73,24 +93,35 @@ def _read_labels(path: Path, facts: FileFacts) -> list[str]:
 def _candidates(model: LiteModel, request: ImportRequest) -> list[list[Array]]:
     if request.samples is None:
         return _random_samples(model, request.preprocessing)
-    if request.samples.suffix == ".npz":
-        x = _load_arrays(request.samples, "model.samples").get("x")
-        if x is None:
-            raise Invalid(
-                f"{request.samples} has no array 'x'", hint="x: raw samples first", code="model.samples"
-            )
-    else:
-        x = _load_images(request.samples, model, request.preprocessing)
     shape = tuple(int(size) for size in model.inputs[0]["shape"])
-    item = get_item_shape(shape)
-    if len(model.inputs) != 1 or x.dtype.kind not in "iufb" or x.shape[1:] != item:
+    if len(model.inputs) != 1:
         raise Invalid(
-            f"samples are {x.dtype} {x.shape[1:]}, and the model takes {len(model.inputs)} input(s), {item}",
-            hint="for a model of several inputs, give --golden",
+            f"the model takes {len(model.inputs)} inputs, and samples are for one",
+            hint="give golden vectors of your own with --golden",
             code="model.samples",
         )
+    if request.samples.suffix == ".npz":
+        x = _load_samples(request.samples, get_item_shape(shape))
+    else:
+        x = _load_images(request.samples, model, request.preprocessing)
     real = to_real(x[:CANDIDATES], request.preprocessing)
     return [[model.quantize(sample.reshape(shape))] for sample in real]
+
+
+def _load_samples(path: Path, item: tuple[int, ...]) -> Array:
+    x = read_arrays(path, "model.samples").get("x")
+    if x is None:
+        raise Invalid(f"{path} has no array 'x'", hint="x: raw samples first", code="model.samples")
+    if x.dtype.kind not in "iufb" or not x.ndim or x.shape[1:] != item:
+        raise Invalid(
+            f"x in {path} is {x.dtype} {x.shape}, and the model takes numbers of shape {item}",
+            hint=f"x has samples first: (n, {', '.join(map(str, item))})",
+            code="model.samples",
+        )
+    if not len(x):
+        raise Invalid(f"x in {path} is empty", hint="give at least one sample", code="model.samples")
+    check_finite(x, "x", path, "model.samples")
+    return x
 
 
 def _random_samples(model: LiteModel, preprocessing: Preprocessing) -> list[list[Array]]:
@@ -120,27 +151,28 @@ def _random_samples(model: LiteModel, preprocessing: Preprocessing) -> list[list
     return [[draw(i, detail) for i, detail in enumerate(model.inputs)] for _ in range(CANDIDATES)]
 
 
-def _given_golden(content: bytes, model: LiteModel, path: Path) -> tuple[Golden, bytes]:
+def _given_golden(content: bytes, model: LiteModel, path: Path) -> Vectors:
     """Take the operator's own vectors; what LiteRT computes here must agree with them."""
-    arrays = _load_arrays(path, "model.golden")
+    arrays = read_arrays(path, "model.golden")
     inputs = _given_samples(arrays, "input", model.inputs, path)
     outputs = _given_samples(arrays, "output", model.outputs, path)
     if len(inputs) != len(outputs):
         raise _bad_golden(
             f"{path} has different numbers of inputs and outputs: {len(inputs)}, {len(outputs)}"
         )
-    rule, _ = make_golden(content, inputs)
-    for number, (sample, wanted) in enumerate(zip(inputs, outputs, strict=True)):
-        difference = find_difference(_to_real(model, model.run(sample)), _to_real(model, wanted))
-        if not difference <= rule.tolerance:
+    measured = measure(content, inputs)
+    tolerance = max(measured.needs)
+    for number, wanted in enumerate(outputs):
+        difference = find_difference(measured.real[number], _to_real(model, wanted))
+        if not difference <= tolerance:
             raise Invalid(
                 f"golden sample {number} differs by {difference:.4g} from what LiteRT computes here, "
-                f"allowed {rule.tolerance:.4g}",
+                f"allowed {tolerance:.4g}",
                 hint="are these vectors of this model?",
                 code="model.golden",
             )
-    rule = Golden(samples=len(inputs), tolerance=rule.tolerance, same_class=False)
-    return rule, pack_golden(inputs, outputs)
+    rule = Golden(samples=len(inputs), tolerance=tolerance, same_class=False)
+    return Vectors(rule, pack_golden(inputs, outputs), get_share(tolerance, measured.range))
 
 
 def _given_samples(
@@ -153,11 +185,13 @@ def _given_samples(
         array = arrays.get(name)
         if array is None:
             raise _bad_golden(f"{name} is missing in {path}, which has {sorted(arrays)}")
-        if array.dtype != dtype or not len(array) or array.shape[1:] not in {get_item_shape(shape), shape}:
+        fits = array.ndim and len(array) and array.shape[1:] in {get_item_shape(shape), shape}
+        if array.dtype != dtype or not fits:
             raise _bad_golden(
                 f"{name} in {path} is {array.dtype} {array.shape}, expected samples of {dtype} "
                 f"{get_item_shape(shape)}"
             )
+        check_finite(array, name, path, "model.golden")
         columns.append([sample.reshape(shape) for sample in array])
     if len({len(column) for column in columns}) != 1:
         raise _bad_golden(f"the {kind}s in {path} have different numbers of samples")
@@ -201,16 +235,6 @@ def _read_image_files(path: Path) -> list[tuple[str, bytes]]:
         return sorted(read_files(path))
     except RecipeError as exc:
         raise Invalid(exc.message, hint=exc.hint, code="model.samples") from exc
-
-
-def _load_arrays(path: Path, code: str) -> dict[str, Array]:
-    try:
-        with np.load(io.BytesIO(_read(path)), allow_pickle=False) as archive:
-            return dict(archive)
-    except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as exc:
-        raise Invalid(
-            f"{path} is not an .npz file: {exc}", hint="write it with numpy.savez", code=code
-        ) from exc
 
 
 def _read(path: Path) -> bytes:

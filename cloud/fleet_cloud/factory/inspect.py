@@ -1,6 +1,7 @@
 """What a ``.tflite`` file says of itself, read from its flatbuffer: tensors, ops, quantization."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,9 @@ _DTYPES: Final = {
 }
 _ITEM_BYTES: Final = {"float32": 4, "int32": 4, "int64": 8, "float16": 2, "int16": 2, "float64": 8}
 MAGIC: Final = b"TFL3"
+_COMPUTED: Final = frozenset({"float32", "float16", "int16", "int8", "uint8", "int4"})
+"""Types of weights and activations; int32 and int64 are biases, shapes and indices."""
+_FLOATS: Final = {"float32": "fp32", "float16": "fp16"}
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,11 @@ class FileFacts:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     ops: tuple[OpUse, ...]
+    """Of all subgraphs: the bodies of WHILE and IF count as well."""
     memory_bytes: int
     runtimes: dict[str, str]
+    variant: str
+    """What the variant is called, judged by the types of weights and activations."""
 
 
 def inspect_file(content: bytes) -> FileFacts:
@@ -40,13 +47,15 @@ def inspect_file(content: bytes) -> FileFacts:
     try:
         model: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
         graph = model.subgraphs[0]
-        ops = _read_ops(model, graph)
+        ops = _read_ops(model)
+        tensors = [tensor for each in model.subgraphs for tensor in each.tensors]
         return FileFacts(
             inputs=tuple(_read_tensor(graph.tensors[index]) for index in graph.inputs),
             outputs=tuple(_read_tensor(graph.tensors[index]) for index in graph.outputs),
             ops=ops,
-            memory_bytes=len(content) + sum(_tensor_bytes(tensor) for tensor in graph.tensors),
+            memory_bytes=len(content) + sum(_tensor_bytes(tensor) for tensor in tensors),
             runtimes=_runtimes(ops),
+            variant=_name_variant(model, tensors),
         )
     except Exception as exc:  # whatever a damaged file causes, it is refused
         raise Invalid(
@@ -68,9 +77,9 @@ def _read_tensor(tensor: Any) -> Tensor:
     )
 
 
-def _read_ops(model: Any, graph: Any) -> tuple[OpUse, ...]:
+def _read_ops(model: Any) -> tuple[OpUse, ...]:
     counted: Counter[tuple[str, int, tuple[str, ...], bool]] = Counter()
-    for operator in graph.operators:
+    for graph, operator in [(each, op) for each in model.subgraphs for op in each.operators]:
         code = model.operatorCodes[operator.opcodeIndex]
         builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
         name = _text(code.customCode) if code.customCode else _BUILTINS[builtin]
@@ -81,6 +90,22 @@ def _read_ops(model: Any, graph: Any) -> tuple[OpUse, ...]:
         OpUse(name=name, version=version, dtypes=dtypes, per_channel=per_channel, count=count)
         for (name, version, dtypes, per_channel), count in sorted(counted.items())
     )
+
+
+def _name_variant(model: Any, tensors: Sequence[Any]) -> str:
+    """Name the arithmetic: ``fp32``, ``fp16``, ``int8``, ``int16x8``, ``dynamic`` (int8 weights, float
+    activations), else the type of most weights; without weights, that of the activations."""
+    weights: Counter[str] = Counter()
+    activations: Counter[str] = Counter()
+    for tensor in tensors:
+        dtype, data = _DTYPES[tensor.type], model.buffers[tensor.buffer].data
+        if dtype in _COMPUTED:
+            constant = data is not None and len(data)
+            (weights if constant else activations)[dtype] += _tensor_bytes(tensor)
+    kind = max(weights or activations, key=(weights or activations).__getitem__, default="float32")
+    if kind == "int8" and weights and "int8" not in activations:
+        return "int16x8" if "int16" in activations else "dynamic"
+    return _FLOATS.get(kind, kind)
 
 
 def _is_per_channel(tensor: Any) -> bool:

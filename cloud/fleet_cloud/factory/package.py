@@ -7,19 +7,20 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fleet_cloud.errors import Invalid
-from fleet_cloud.factory.golden import make_golden
+from fleet_cloud.factory.golden import Vectors, make_golden
 from fleet_cloud.factory.inspect import inspect_file
-from fleet_shared.manifest import BlobRef, Contract, Golden, Metrics, Preprocessing, Role
+from fleet_shared.manifest import BlobRef, Contract, Metrics, Preprocessing, Role
 from fleet_shared.names import Digest, digest_of
 
 
 @dataclass(frozen=True)
 class Package:
-    """``blobs`` by role, with their bytes."""
+    """``blobs`` by role, with their bytes; ``warnings``: what whoever builds it should know."""
 
     name: str
     contract: Contract
     blobs: dict[Role, bytes]
+    warnings: tuple[str, ...] = ()
 
     @property
     def refs(self) -> dict[Role, BlobRef]:
@@ -41,24 +42,31 @@ def package(
     preprocessing: Preprocessing,
     metrics: Metrics,
     candidates: Sequence[Sequence[NDArray[Any]]],
-    golden: tuple[Golden, bytes] | None = None,
+    golden: Vectors | None = None,
 ) -> Package:
     """Return the variant; golden vectors are made from ``candidates`` unless they are given."""
     facts = inspect_file(model)
     if not facts.runtimes:
         raise Invalid("no runtime that Fleet knows can run this file", code="model.file.unloadable")
-    rule, vectors = golden or make_golden(model, candidates)
+    vectors = golden or make_golden(model, candidates)
     contract = Contract(
         inputs=facts.inputs,
         outputs=facts.outputs,
         ops=facts.ops,
         runtimes=facts.runtimes,
         memory_bytes=facts.memory_bytes,
-        golden=rule,
+        golden=vectors.rule,
         preprocessing=preprocessing,
         metrics=metrics,
     )
-    blobs = {Role.MODEL: model, Role.GOLDEN: vectors}
+    blobs = {Role.MODEL: model, Role.GOLDEN: vectors.content}
     if labels:
         blobs[Role.LABELS] = "".join(f"{label}\n" for label in labels).encode()
-    return Package(name, contract, blobs)
+    return Package(name, contract, blobs, _find_warnings(name, vectors))
+
+
+def _find_warnings(name: str, vectors: Vectors) -> tuple[str, ...]:
+    if not vectors.weak:
+        return ()
+    much = f"differences of {vectors.share:.0%} of the output's range"
+    return (f"the golden vectors of {name} allow {much}: a device proves little with them",)

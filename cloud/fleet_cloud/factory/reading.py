@@ -8,13 +8,15 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fleet_cloud.errors import RecipeError
+from fleet_cloud.errors import Invalid, RecipeError
+from fleet_cloud.factory.arrays import read_arrays
+from fleet_cloud.factory.labelled import CODE, check_labels, find_labels, find_parts, invalid
 from fleet_cloud.factory.recipe import Dataset
 from fleet_shared.manifest import Preprocessing
 
@@ -23,6 +25,15 @@ SplitName = Literal["train", "validation", "test"]
 
 IMAGE_SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".png"})
 SPLIT_NAMES: Final[tuple[SplitName, ...]] = ("train", "validation", "test")
+_DAMAGE: Final = (
+    OSError,
+    EOFError,
+    RuntimeError,  # an encrypted archive, an unknown compression
+    lzma.LZMAError,
+    zlib.error,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+)
 
 
 @dataclass(frozen=True)
@@ -56,41 +67,22 @@ def _read_digits() -> Samples:
 
 def _read_npz(path: Path) -> Samples:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = dict(archive)
-    except (OSError, EOFError, ValueError, AttributeError, TypeError, zlib.error, zipfile.BadZipFile) as exc:
-        raise _invalid(f"{path} cannot be read: {exc}", _NPZ_HINT) from exc
-    if "x" in arrays:
-        given, parts = None, [(arrays["x"], arrays.get("y"))]
-    else:
-        named = [(arrays.get(f"x_{name}"), arrays.get(f"y_{name}")) for name in SPLIT_NAMES]
-        given = np.repeat(np.arange(len(named)), [0 if x is None else len(x) for x, _ in named])
-        parts = [(x, y) for x, y in named if x is not None]
-    if not parts or any(y is None or y.shape != (len(x),) for x, y in parts):
-        raise _invalid(f"{path} has arrays {sorted(arrays)}", _NPZ_HINT)
-    x = np.concatenate([x for x, _ in parts])
-    y = np.concatenate([y for _, y in parts if y is not None])
-    if (
-        y.dtype.kind not in "iu"
-        or x.dtype.kind not in "iuf"
-        or x.ndim not in (2, 3, 4)
-        or not len(y)
-        or y.min() < 0
-    ):
-        raise _invalid(f"{path}: x is {x.dtype} {x.shape}, y is {y.dtype} {y.shape}", _NPZ_HINT)
-    classes = int(y.max()) + 1
-    labels = tuple(str(name) for name in arrays.get("labels", range(classes)))
-    if len(labels) < classes:
-        raise _invalid(f"{path} has {len(labels)} labels for {classes} classes", "one label for each class")
+        arrays = read_arrays(path, CODE)
+        parts = find_parts(arrays, SPLIT_NAMES, path)
+        labels = find_labels(arrays.get("labels"), parts, path)
+    except RecipeError:
+        raise
+    except Invalid as exc:
+        raise invalid(exc.message, exc.hint) from exc
+    given = None
+    if parts[0].name:
+        numbers = [SPLIT_NAMES.index(cast("SplitName", part.name)) for part in parts]
+        given = np.repeat(numbers, [len(part.y) for part in parts])
+    x = np.concatenate([part.x for part in parts])
+    y = np.concatenate([part.y.astype(np.int64) for part in parts])
     scale = 1 / 255 if x.dtype == np.uint8 else 1.0
     x = x[..., np.newaxis] if x.ndim == 3 else x
-    return Samples(x, y.astype(np.int64), labels, Preprocessing(scale=scale), given)
-
-
-_NPZ_HINT: Final = (
-    "an .npz has x (samples first) and y (class numbers from 0, one a sample), "
-    "or x_train, y_train, x_validation, y_validation, x_test, y_test"
-)
+    return Samples(x, y, labels, Preprocessing(scale=scale), given)
 
 
 def _read_images(path: Path, size: int) -> Samples:
@@ -99,12 +91,7 @@ def _read_images(path: Path, size: int) -> Samples:
         key=lambda pair: pair[0],
     )
     names = [name for name, _ in images]
-    labels = tuple(sorted({name.parent.name for name in names}))
-    if len(labels) < 2:
-        raise _invalid(
-            f"{path} has {len(labels)} classes of images",
-            "put images into one folder for each class: CLASS/name.png, or train/CLASS/name.png",
-        )
+    labels = _find_classes(path, names)
     numbers = {label: number for number, label in enumerate(labels)}
     y = np.array([numbers[name.parent.name] for name in names], dtype=np.int64)
     preprocessing = Preprocessing(colour="rgb", scale=1 / 255)
@@ -112,12 +99,34 @@ def _read_images(path: Path, size: int) -> Samples:
     return Samples(x, y, labels, preprocessing, _find_splits(path, names))
 
 
+def _find_classes(path: Path, names: Sequence[PurePosixPath]) -> tuple[str, ...]:
+    """Return the names of the folders that hold images; each name means one folder, or one in each
+    of the folders of splits."""
+    folders: dict[str, PurePosixPath] = {}
+    for name in names:
+        label = name.parent.name
+        folder = PurePosixPath(*(part for part in name.parent.parts if part not in SPLIT_NAMES))
+        if folders.setdefault(label, folder) != folder:
+            raise invalid(
+                f"class {label!r} in {path} has two folders: {folders[label]} and {folder}",
+                "one folder for each class; rename one, or move their images together",
+            )
+    labels = tuple(sorted(folders))
+    if len(labels) < 2:
+        raise invalid(
+            f"{path} has {len(labels)} classes of images",
+            "put images into one folder for each class: CLASS/name.png, or train/CLASS/name.png",
+        )
+    check_labels(labels, path)
+    return labels
+
+
 def _read_image(content: bytes, name: str, path: Path, size: int) -> Array:
     try:
         with Image.open(io.BytesIO(content)) as image:
             return np.asarray(image.convert("RGB").resize((size, size)))
     except (OSError, SyntaxError, Image.DecompressionBombError) as exc:  # SyntaxError: damaged PNG
-        raise _invalid(f"{name} in {path} is no image that can be read", "remove or replace it") from exc
+        raise invalid(f"{name} in {path} is no image that can be read", "remove or replace it") from exc
 
 
 def _find_splits(path: Path, names: Sequence[PurePosixPath]) -> NDArray[np.int64] | None:
@@ -127,7 +136,7 @@ def _find_splits(path: Path, names: Sequence[PurePosixPath]) -> NDArray[np.int64
         return None
     for name, found in zip(names, above, strict=True):
         if len(found) != 1:
-            raise _invalid(
+            raise invalid(
                 f"{name} in {path} lies in {len(found)} of the folders train, validation and test",
                 "once there is one of these folders, every image belongs into one of them",
             )
@@ -139,8 +148,10 @@ def read_files(path: Path) -> Iterator[tuple[str, bytes]]:
     `RecipeError` (``recipe.data.invalid``) when it cannot be read."""
     try:
         yield from _walk(path)
-    except (OSError, EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as exc:
-        raise _invalid(f"{path} cannot be read: {exc}", "a folder, a .zip or a .tar of images") from exc
+    except _DAMAGE as exc:
+        # Its text may be an essay on each format that was tried.
+        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else "it is damaged, or no archive"
+        raise invalid(f"{path} cannot be read: {why}", "a folder, a .zip or a .tar of images") from exc
 
 
 def _walk(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -161,7 +172,3 @@ def _walk(path: Path) -> Iterator[tuple[str, bytes]]:
                     reader = tar.extractfile(member)
                     if reader is not None:
                         yield member.name, reader.read()
-
-
-def _invalid(message: str, hint: str) -> RecipeError:
-    return RecipeError(message, hint=hint, code="recipe.data.invalid")

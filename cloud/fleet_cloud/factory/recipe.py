@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-import yaml
 from msgspec import Meta
 
 from fleet_cloud.errors import RecipeError
+from fleet_cloud.factory.strict_yaml import load_yaml
 from fleet_shared.errors import InvalidName
 from fleet_shared.names import parse_model_name, parse_variant_name
 
@@ -86,14 +86,7 @@ _PARTS: Final[dict[str, type[_Part]]] = {
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe; raise `RecipeError` naming file, key and what was expected."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as exc:
-        raise RecipeError(
-            f"the recipe {path} does not exist", hint="check the path", code="recipe.missing"
-        ) from exc
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise RecipeError(f"the recipe {path} cannot be read: {exc}", hint="a recipe is a YAML file") from exc
+    document = load_yaml(path)
     try:
         recipe = msgspec.convert(document, Recipe)
         parse_model_name(recipe.model)
@@ -140,19 +133,25 @@ def _resolve(recipe: Recipe, path: Path) -> Recipe:
         )
     if dataset.path is None:
         raise RecipeError(f"{path}: dataset.path is needed for kind {dataset.kind!r}", hint="path: FILE")
-    found = (path.parent / dataset.path).resolve()
-    if not found.exists():
+    try:
+        found = (path.parent / dataset.path).resolve(strict=True)
+    except FileNotFoundError as exc:
         raise RecipeError(
-            f"{path}: dataset.path {found} does not exist",
+            f"{path}: dataset.path {path.parent / dataset.path} does not exist",
             hint="paths are relative to the recipe",
             code="recipe.file.missing",
-        )
+        ) from exc
+    except (OSError, ValueError, RuntimeError) as exc:  # too long, a NUL byte, a loop of links
+        raise RecipeError(
+            f"{path}: dataset.path {dataset.path[:100]!r} is no path: {exc}",
+            hint="write the path of a file or folder",
+        ) from exc
     return msgspec.structs.replace(recipe, dataset=msgspec.structs.replace(dataset, path=str(found)))
 
 
 def _suggest(message: str) -> str:
     """Return what may help: the value or key that was meant, or the keys that may stand there."""
-    where = re.search(r"at `\$\.?(\w*)(?:\[\.\.\.\])?(?:\.(\w+))?`", message)
+    where = re.search(r"at `\$\.?(\w*)(?:\[(?:\.\.\.|\d+)\])?(?:\.(\w+))?`", message)
     section, key = (where.group(1), where.group(2)) if where else ("", None)
     if "learning_rate" in message and "`str`" in message:
         return "YAML reads 2e-3 as text: write 0.002 or 2.0e-3"

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from fleet_cloud.domain.decide import Assign, Finish, Refuse, TimeOut, decide
@@ -99,6 +100,29 @@ def test_the_smallest_of_the_accurate_variants_wins() -> None:
     assert chosen(choose_variant(version(fp32, worse), FACTS)) == "fp32"
     assert chosen(choose_variant(version(fp32, variant("x", 1, None)), FACTS)) == "x"
     assert chosen(choose_variant(version(fp32, int8), FACTS, VariantName("fp32"))) == "fp32"
+
+
+def with_test_accuracy(given: Variant, accuracy: float) -> Variant:
+    contract = given.manifest.contract
+    metrics = msgspec.structs.replace(contract.metrics, accuracy=accuracy)
+    contract = msgspec.structs.replace(contract, metrics=metrics)
+    return replace(given, manifest=msgspec.structs.replace(given.manifest, contract=contract))
+
+
+def test_the_test_split_serves_no_decision() -> None:
+    large, small = variant("large", 9, 0.9), variant("small", 1, 0.9)
+    flattered = (with_test_accuracy(large, 0.99), with_test_accuracy(small, 0.5))
+    assert chosen(choose_variant(version(*flattered), FACTS)) == "small"
+    unknown = variant("large", 9, None), with_test_accuracy(variant("small", 1, None), 0.1)
+    assert chosen(choose_variant(version(*unknown), FACTS)) == "small"
+
+
+def test_the_model_file_is_compared_not_what_comes_with_it() -> None:
+    golden = BlobRef(sha256=Digest("b" * 64), size_bytes=1000)
+    small = variant("small", 1)
+    blobs = {**small.manifest.blobs, Role.GOLDEN: golden}
+    small = replace(small, manifest=msgspec.structs.replace(small.manifest, blobs=blobs))
+    assert chosen(choose_variant(version(small, variant("large", 9)), FACTS)) == "small"
 
 
 def test_what_a_runtime_or_the_memory_cannot_hold_is_not_chosen() -> None:

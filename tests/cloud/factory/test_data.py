@@ -161,24 +161,92 @@ def test_arrays_with_and_without_splits(tmp_path: Path) -> None:
     assert parts.train.x.max() < 100
 
 
+X, Y = np.zeros((20, 3)), np.arange(20) % 2
+
+
 @pytest.mark.parametrize(
-    "arrays",
+    ("arrays", "message"),
     [
-        {"x": np.zeros((20, 3))},
-        {"x": np.zeros((20, 3)), "y": np.zeros(19, int)},
-        {"x": np.zeros((20, 3)), "y": np.zeros(20)},
-        {"x": np.zeros((20, 3)), "y": np.full(20, -1)},
-        {"x": np.zeros(20), "y": np.zeros(20, int)},
-        {"x": np.zeros((2, 3)), "y": np.arange(2), "labels": np.array(["one"])},
-        {"inputs": np.zeros((20, 3))},
+        ({"x": X}, "lacks y"),
+        ({"inputs": X}, "no array 'x' among .*inputs"),
+        ({"x_train": X, "y_train": Y, "x_test": X}, "lacks y_test"),
+        ({"x_train": X, "y_train": Y, "y_test": Y}, "lacks x_test"),
+        ({"x": X, "y": Y[:19]}, "x has 20 samples, y has 19"),
+        ({"x": X, "y": Y[:, np.newaxis]}, r"y has shape \(20, 1\), expected one dimension"),
+        ({"x": X, "y": np.array(1)}, r"y has shape \(\), expected one dimension"),
+        ({"x": X, "y": Y.astype(float)}, "y is float64, expected whole numbers"),
+        ({"x": X, "y": Y - 1}, "the smallest y is -1"),
+        ({"x": X, "y": np.append(Y[1:], 2**40)}, "y has the class 1099511627776, with 20 samples"),
+        ({"x": X, "y": np.append(Y[1:], np.uint64(2**63 + 1))}, "class|y is float64"),
+        ({"x": X, "y": 0 * Y}, "one class only"),
+        ({"x": np.array(3.0), "y": Y}, "x has 0 dimensions"),
+        ({"x": np.zeros(20), "y": Y}, "x has 1 dimensions"),
+        ({"x": np.zeros((20, 0)), "y": Y}, r"x is empty \(20, 0\)"),
+        ({"x": np.zeros((0, 3)), "y": Y[:0]}, r"x is empty \(0, 3\)"),
+        ({"x": X.astype(str), "y": Y}, "expected numbers"),
+        ({"x": np.where(np.arange(60).reshape(20, 3) == 22, np.nan, 0.0), "y": Y}, r"x\[7\] .* not a finite"),
+        ({"x": np.where(np.arange(60).reshape(20, 3) == 0, -np.inf, 0.0), "y": Y}, r"x\[0\] .* not a finite"),
+        (
+            {"x_train": X, "y_train": Y, "x_test": np.zeros((20, 4)), "y_test": Y},
+            r"x_test has samples of float64 \(4,\), x_train of float64 \(3,\)",
+        ),
+        (
+            {"x_train": X, "y_train": Y, "x_test": X.astype(np.uint8), "y_test": Y},
+            r"x_test has samples of uint8 \(3,\), x_train of float64",
+        ),
+        ({"x": X, "y": Y, "labels": np.array(["one"])}, "1 labels for 2 classes"),
+        ({"x": X, "y": Y, "labels": np.array("one")}, r"labels has shape \(\)"),
+        ({"x": X, "y": Y, "labels": np.array(["a", "a"])}, "label 'a' 2 times"),
+        ({"x": X, "y": Y, "labels": np.array(["a", "b\nc"])}, r"the label 'b\\nc'"),
+        ({"x": X, "y": Y, "labels": np.array([" ", "b"])}, "the label ' '"),
     ],
 )
-def test_arrays_that_make_no_data_set_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+def test_arrays_that_make_no_data_set_are_refused(
+    tmp_path: Path, arrays: dict[str, np.ndarray], message: str
+) -> None:
     with (tmp_path / "a.npz").open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(RecipeError, match=message) as caught:
         load_splits(Dataset(kind="npz", path=str(tmp_path / "a.npz")), seed=1)
     assert caught.value.code == "recipe.data.invalid"
+    assert str(tmp_path / "a.npz") in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_file_of_arrays_that_is_none_is_named_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00\x10\x00 not a header   ")
+    pickled = tmp_path / "objects.npz"
+    np.savez(pickled, x=np.array([{}, None]), y=np.arange(2))
+    (tmp_path / "text.npz").write_text("x = 1")
+    wanted = {path: "cannot be read", pickled: "Python objects", tmp_path / "text.npz": "is not an .npz file"}
+    for file, message in wanted.items():
+        with pytest.raises(RecipeError, match=message) as caught:
+            load_splits(Dataset(kind="npz", path=str(file)), seed=1)
+        assert "\n" not in caught.value.message
+        assert "pickle" not in caught.value.message
+
+
+def test_labels_may_be_bytes_or_numbers(tmp_path: Path) -> None:
+    for labels, wanted in ((np.array([b"no", b"yes"]), ("no", "yes")), (np.array([7, 9]), ("7", "9"))):
+        np.savez(tmp_path / "a.npz", x=X, y=Y, labels=labels)
+        assert load_splits(Dataset(kind="npz", path=str(tmp_path / "a.npz")), seed=1).labels == wanted
+
+
+def test_one_class_name_under_two_folders_is_refused(tmp_path: Path) -> None:
+    write_images(tmp_path, FLAT)
+    write_images(tmp_path, {"more/cat/1.png": 3})
+    with pytest.raises(RecipeError, match=r"'cat' in .* has two folders: cat and more/cat") as caught:
+        load_splits(Dataset(kind="images", path=str(tmp_path)), seed=1)
+    assert caught.value.code == "recipe.data.invalid"
+
+
+def test_what_is_no_archive_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "photos.rar").write_bytes(b"Rar!" * 99)
+    with pytest.raises(RecipeError, match=r"photos\.rar") as caught:
+        load_splits(Dataset(kind="images", path=str(tmp_path / "photos.rar")), seed=1)
+    assert "\n" not in caught.value.message
 
 
 def test_a_split_is_written_as_a_source_for_devices(tmp_path: Path) -> None:

@@ -121,6 +121,8 @@ def test_golden_vectors_that_do_not_fit_the_model_are_refused(
         "different numbers": {**right, "output_0": right["output_0"][:2]},
         "is missing": {"input_0": right["input_0"]},
         "float64": {**right, "input_0": right["input_0"].astype(np.float64)},
+        "is float32 \\(\\)": {**right, "input_0": np.array(1, np.float32)},
+        "not a finite number": {**right, "output_0": right["output_0"] * np.float32(np.nan)},
         "expected samples": {**right, "input_0": right["input_0"][:, :5]},
     }
     for message, arrays in wrong.items():
@@ -143,20 +145,48 @@ def test_labels_are_as_many_as_classes(request_: ImportRequest, tmp_path: Path) 
 
 def test_samples_that_do_not_fit_are_refused(request_: ImportRequest, tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("no arrays")
-    files = (
-        save(tmp_path / "shape.npz", x=np.zeros((4, 9))),
-        save(tmp_path / "text-array.npz", x=np.array([["a"] * 8])),
-        save(tmp_path / "empty.npz", x=np.zeros((0, 8))),
-        save(tmp_path / "name.npz", samples=np.zeros((4, 8))),
-        tmp_path / "text.npz",
-        tmp_path,
-    )
-    codes = []
-    for file in files:
-        with pytest.raises(Invalid) as caught:
+    (tmp_path / "photos.rar").write_text("no archive")
+    (tmp_path / "empty").mkdir()
+    wrong = {
+        save(tmp_path / "shape.npz", x=np.zeros((4, 9))): r"x in .* is float64 \(4, 9\), .* shape \(8,\)",
+        save(tmp_path / "words.npz", x=np.array([["a"] * 8])): "takes numbers",
+        save(tmp_path / "none.npz", x=np.zeros((0, 8))): r"none\.npz is empty",
+        save(tmp_path / "scalar.npz", x=np.array(3.0)): r"is float64 \(\)",
+        save(tmp_path / "nan.npz", x=np.array([[0.0] * 8, [np.nan] * 8])): r"x\[1\] in .*nan\.npz",
+        save(tmp_path / "name.npz", samples=np.zeros((4, 8))): "has no array 'x'",
+        tmp_path / "text.npz": "is not an .npz file",
+        tmp_path / "photos.rar": "is no image",
+        tmp_path / "empty": "is no image",
+    }
+    for file, message in wrong.items():
+        with pytest.raises(Invalid, match=message) as caught:
             import_model(replace(request_, samples=file))
-        codes.append(caught.value.code)
-    assert codes == ["model.samples", "model.samples", "model.golden", *["model.samples"] * 3]
+        assert caught.value.code == "model.samples"
+        assert caught.value.hint
+        assert "\n" not in caught.value.message
+        assert "pickle" not in caught.value.message
+        assert "several inputs" not in caught.value.hint
+
+
+def test_samples_of_images_are_refused_in_one_line(request_: ImportRequest, tmp_path: Path) -> None:
+    request_.file.write_bytes(make_image_classifier(4, 4, 3))
+    (tmp_path / "photos.rar").write_text("no archive")
+    (tmp_path / "empty").mkdir()
+    for name, message in (("photos.rar", "it is damaged, or no archive"), ("empty", "has no images")):
+        with pytest.raises(Invalid, match=message) as caught:
+            import_model(replace(request_, samples=tmp_path / name))
+        assert (caught.value.code, "\n" in caught.value.message) == ("model.samples", False)
+
+
+def test_random_inputs_that_see_one_class_are_warned_about(request_: ImportRequest, tmp_path: Path) -> None:
+    request_.file.write_bytes(make_image_classifier(16, 16, 3))
+    alike = Preprocessing(colour="rgb", scale=1e-6, offset=1.0)
+    assert "--samples" in " ".join(import_model(replace(request_, preprocessing=alike)).warnings)
+    pixels = replace(request_, preprocessing=Preprocessing(colour="rgb"))
+    assert import_model(pixels).warnings == ()
+    x = np.random.default_rng(1).integers(0, 255, (20, 16, 16, 3))
+    given = replace(request_, preprocessing=alike, samples=save(tmp_path / "s.npz", x=x))
+    assert import_model(given).warnings == (), "they are what the operator has"
 
 
 def test_a_file_that_is_no_model_or_not_there_is_refused(request_: ImportRequest, tmp_path: Path) -> None:

@@ -56,7 +56,16 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
         ("{dataset: {}}", "`model`", "keys"),
         ("", "Expected `object`, got `null`", "keys"),
         ("[1, 2]", "Expected `object`, got `array`", "keys"),
-        ("model: [unclosed", "cannot be read", "YAML"),
+        ("model: [unclosed", "cannot be read: line 1, column 17: expected", "YAML"),
+        ("{model: m, variants: [{name: a, quantise: int8}]}", "`quantise`", "did you mean 'quantize'"),
+        ("{model: m, variants: [{name: a}, {name: b, quantize: int}]}", "'int'", "did you mean 'int8'"),
+        ("model: m\ngates: {accuracy_min: 0.9}\ngates: {}", "line 3, column 1: the key 'gates'", "keep one"),
+        ("{model: m, training: {epochs: 3, epochs: 4}}", "the key 'epochs' stands twice", "keep one"),
+        ('{model: m, dataset: {kind: npz, path: "a\\0b"}}', "'a\\x00b' is no path", "a file or folder"),
+        (f"{{model: m, dataset: {{kind: npz, path: {'n' * 5000}}}}}", "is no path", "a file or folder"),
+        ("model: " + "[" * 3000, "nested too deeply", "two levels"),
+        ("model: a\0b", "cannot be read: unacceptable character", "YAML"),
+        ("model: 2024-13-45", "cannot be read: month must be", "YAML"),
         ("{model: m, dataset: {kind: npz}}", "dataset.path is needed", "path: FILE"),
         ("{model: m, dataset: {kind: npz, path: no.npz}}", "no.npz does not exist", "relative"),
     ],
@@ -69,7 +78,16 @@ def test_a_mistake_is_named_with_file_key_and_hint(
         load_recipe(path)
     assert str(path) in caught.value.message
     assert message in caught.value.message
+    assert "\n" not in caught.value.message
     assert hint in caught.value.hint
+
+
+def test_keys_that_are_merged_in_may_be_overridden(tmp_path: Path) -> None:
+    text = "model: m\ntraining: &t {epochs: 3}\ngates: {}\n"
+    assert (
+        load_recipe(write(tmp_path, text + "architecture: {<<: {units: 3}, units: 4}")).architecture.units
+        == 4
+    )
 
 
 @pytest.mark.parametrize("value", [".nan", "-0.1", "1.1", ".inf", "high"])

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 
+from fleet_cloud.addresses import is_loopback
 from fleet_cloud.errors import Forbidden
-from fleet_cloud.settings import is_loopback
 
 
 def check_operator(request: Request, api_token: str) -> None:

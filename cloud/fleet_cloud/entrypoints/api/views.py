@@ -22,6 +22,7 @@ from fleet_cloud.services.overview import FleetStatus
 from fleet_cloud.services.ports import Received, TelemetryTotals
 from fleet_cloud.services.rollouts import RolloutStatus
 from fleet_cloud.services.telemetry import Series
+from fleet_shared.manifest import Role
 from fleet_shared.messages.telemetry import Event
 
 
@@ -49,6 +50,7 @@ def show_version(version: ModelVersion, *, created: bool = False) -> VersionView
                 accuracy=variant.manifest.contract.metrics.accuracy,
                 contract=variant.manifest.contract,
                 blobs={role.value: blob.sha256 for role, blob in variant.manifest.blobs.items()},
+                model_bytes=variant.manifest.blobs[Role.MODEL].size_bytes,
             )
             for variant in version.variants
         ],
@@ -81,6 +83,7 @@ def _show_assignment(assignment: Assignment) -> AssignmentView:
         created_ms=assignment.created_ms,
         updated_ms=assignment.updated_ms,
         failure=assignment.failure,
+        is_open=assignment.state.is_open,
     )
 
 

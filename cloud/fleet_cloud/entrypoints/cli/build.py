@@ -1,7 +1,8 @@
 """``fleet build RECIPE``: train, compress, evaluate and register a version."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,8 +28,13 @@ def build(
     if output is Format.JSON:
         print_json(registered)
         return
-    fate = "registered" if registered.created else "unchanged: the same content is registered already as"
-    print(f"{fate} {registered.model}:{registered.version}")
+    print(describe_fate("registered", registered.model, registered.version, registered.created))
+
+
+def describe_fate(done: str, model: str, version: str, created: bool) -> str:
+    """Say whether a version is new: the same content keeps the version that it has."""
+    fate = done if created else "unchanged: the same content is registered already as"
+    return f"{fate} {model}:{version}"
 
 
 def run_build(connection: Connection, recipe: Path, version: str | None) -> "Registered":
@@ -39,13 +45,14 @@ def run_build(connection: Connection, recipe: Path, version: str | None) -> "Reg
     return show_build(follow_build(arguments, connection))
 
 
-def show_build(events: "Iterable[BuildEvent]") -> "Registered":
-    """Follow ``events`` to the registered version, live on a terminal, else in plain lines."""
+def show_build(events: "Generator[BuildEvent]") -> "Registered":
+    """Follow ``events`` to the registered version, live on a terminal, else in plain lines. However
+    this ends, the worker behind them ends with it."""
     from fleet_cloud.entrypoints.cli.build_display import LiveDisplay, PlainDisplay
     from fleet_cloud.errors import BuildError
     from fleet_cloud.factory.events import Registered
 
-    with LiveDisplay() if sys.stderr.isatty() else PlainDisplay() as display:
+    with closing(events), LiveDisplay() if sys.stderr.isatty() else PlainDisplay() as display:
         for event in events:
             display.show(event)
             if isinstance(event, Registered):

@@ -5,10 +5,10 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from fleet_cloud.entrypoints.cli.output import describe_bytes, describe_fraction
-from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt
+from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt, Warned
 
 
 class Display(Protocol):
@@ -50,20 +50,24 @@ class PlainDisplay:
 
 
 class LiveDisplay:
-    """A bar for the training, lines for what is done."""
+    """Lines for what is done; below them what goes on now, always moving: a bar over the epochs while
+    it trains (a training that stops early takes its bar away), else a spinner."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         self._progress = Progress(
+            SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=10),
             TextColumn("{task.fields[note]}"),
-            console=Console(stderr=True, highlight=False),
+            console=console or Console(stderr=True, highlight=False),
             transient=True,
         )
-        self._training: TaskID | None = None
+        self._now: TaskID | None = None
+        self._trains = False
 
     def __enter__(self) -> Self:
         self._progress.start()
+        self._follow("loading", None)
         return self
 
     def __exit__(
@@ -75,14 +79,29 @@ class LiveDisplay:
         self._progress.stop()
 
     def show(self, event: BuildEvent) -> None:
-        if not isinstance(event, Epoch):
-            if line := describe_event(event):
-                self._progress.console.print(line)
+        if isinstance(event, Epoch):
+            self._show_epoch(event)
             return
-        if self._training is None:
-            self._training = self._progress.add_task("  training", total=event.epochs, note="")
-        note = f"{event.epoch}/{event.epochs}  loss {event.loss:.4f}  {event.seconds_left:.0f} s left"
-        self._progress.update(self._training, completed=event.epoch, note=note)
+        if line := describe_event(event):
+            self._progress.console.print(line, markup=False, soft_wrap=True)
+        if isinstance(event, Stage):
+            self._follow(event.name, None)
+
+    def _show_epoch(self, event: Epoch) -> None:
+        if not self._trains:
+            self._follow("training", event.epochs)
+        note = (
+            f"{event.epoch}/{event.epochs}  loss {event.loss:.4f}  "
+            f"validation accuracy {describe_fraction(event.accuracy)}  {event.seconds_left:.0f} s left"
+        )
+        if self._now is not None:
+            self._progress.update(self._now, completed=event.epoch, note=note)
+
+    def _follow(self, name: str, total: int | None) -> None:
+        if self._now is not None:
+            self._progress.remove_task(self._now)
+        self._trains = total is not None
+        self._now = self._progress.add_task(name, total=total, note="")
 
 
 def describe_event(event: BuildEvent) -> str:
@@ -93,12 +112,14 @@ def describe_event(event: BuildEvent) -> str:
         case Epoch():
             return (
                 f"  epoch {event.epoch}/{event.epochs}  loss {event.loss:.4f}  "
-                f"accuracy {describe_fraction(event.accuracy)}  {event.seconds_left:.0f} s left"
+                f"validation accuracy {describe_fraction(event.accuracy)}  {event.seconds_left:.0f} s left"
             )
         case VariantBuilt():
-            return (
-                f"  {event.name:<8} {describe_bytes(event.size_bytes):>10}  "
-                f"accuracy {describe_fraction(event.accuracy)}"
-            )
+            accuracy = "accuracy unknown"
+            if event.accuracy is not None:
+                accuracy = f"test accuracy {describe_fraction(event.accuracy)}"
+            return f"  {event.name:<8} {describe_bytes(event.size_bytes):>10}  {accuracy}"
+        case Warned(message=message):
+            return f"  warning: {message}"
         case _:
             return ""

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,7 @@ UNEXPLAINED: Final = frozenset({"build.failed", "build.process"})
 
 def follow_build(
     arguments: Sequence[str], connection: Connection, log: Path | None = None
-) -> Iterator[BuildEvent]:
+) -> Generator[BuildEvent]:
     """Run the build worker with ``arguments`` and yield its events up to `Registered`.
 
     Its log goes to ``log``; without one, to a temporary file that is kept only when it explains a
@@ -42,7 +42,7 @@ def follow_build(
             Path(name).unlink(missing_ok=True)
 
 
-def _follow(arguments: Sequence[str], connection: Connection, log: Path) -> Iterator[BuildEvent]:
+def _follow(arguments: Sequence[str], connection: Connection, log: Path) -> Generator[BuildEvent]:
     with _worker([*arguments, "--server", connection.server], connection.token, log) as process:
         for line in process.stdout or ():
             event = parse_event(line)

@@ -1,11 +1,14 @@
 """``fleet demo``: the whole line on this machine, in a minute."""
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fleet_cloud.entrypoints.cli.output import print_json
+
+if TYPE_CHECKING:
+    from fleet_cloud.entrypoints.demo.report import DemoReport
 
 
 def demo(
@@ -20,9 +23,11 @@ def demo(
     def tell(line: str) -> None:
         print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
 
+    def hand_out(report: "DemoReport") -> None:
+        if as_json:
+            print_json(report)
+        else:
+            tell(f"done: build {report.seconds.build} s, push {report.seconds.push} s")
+
     with PlainDisplay() as display:
-        report = Story(devices, keep, tell, display.show).run()
-    if as_json:
-        print_json(report)
-    else:
-        tell(f"done: build {report.seconds.build} s, push {report.seconds.push} s")
+        Story(devices, keep, tell, display.show, hand_out).run()

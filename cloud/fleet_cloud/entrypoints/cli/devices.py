@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fleet_cloud.entrypoints.cli.connection import get_connection
+from fleet_cloud.entrypoints.cli.numbers import TOKEN_HOURS_MAX, check_finite
 from fleet_cloud.entrypoints.cli.output import (
     Format,
     Output,
@@ -37,7 +38,10 @@ def list_devices(
     rows = [
         (d.id, "online" if d.online else "offline", _running(d), _labels(d), _last_seen(d)) for d in devices
     ]
-    print_table(("device", "link", "runs", "labels", "seen"), rows, empty="no device yet: fleet device token")
+    nobody = (
+        "no device yet: fleet device token" if selector.strip() == "all" else f"no device matches {selector}"
+    )
+    print_table(("device", "link", "runs", "labels", "seen"), rows, empty=nobody)
 
 
 @app.command("show")
@@ -84,7 +88,12 @@ def label(
 def token(
     context: typer.Context,
     labels: Annotated[list[str] | None, typer.Argument(help="Labels for the device, KEY=VALUE.")] = None,
-    hours: Annotated[float, typer.Option(help="How long the token can be used.", min=0.01, max=8760)] = 24.0,
+    hours: Annotated[
+        float,
+        typer.Option(
+            help="How long the token can be used.", min=0.01, max=TOKEN_HOURS_MAX, callback=check_finite
+        ),
+    ] = 24.0,
 ) -> None:
     """Make a token with which one device can enrol. It is shown only once."""
     added, removed = parse_label_changes(labels or [])

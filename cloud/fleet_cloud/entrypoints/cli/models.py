@@ -1,5 +1,6 @@
-"""``fleet model list | show | import``."""
+"""``fleet model list | show | import | register``."""
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fleet_cloud.entrypoints.cli.connection import get_connection
+from fleet_cloud.entrypoints.cli.numbers import check_finite, check_scale
 from fleet_cloud.entrypoints.cli.output import (
     Format,
     Output,
@@ -65,7 +67,7 @@ def _print_version(version: "VersionView") -> None:
     rows = [
         (
             f"  {variant.name}",
-            describe_bytes(variant.size_bytes),
+            describe_bytes(get_model_bytes(variant)),
             describe_fraction(variant.accuracy),
             ", ".join(variant.contract.runtimes),
             variant.manifest[:12],
@@ -98,13 +100,16 @@ def import_model(
         Path | None, typer.Option(help="Inputs for golden vectors: .npz, or a folder of images.")
     ] = None,
     golden: Annotated[Path | None, typer.Option(help="Golden vectors of your own (.npz).")] = None,
-    scale: Annotated[float | None, typer.Option(help="Preprocessing: real = value * scale + offset.")] = None,
-    offset: Annotated[float | None, typer.Option(help="See --scale.")] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(help="Preprocessing: real = value * scale + offset.", callback=check_scale),
+    ] = None,
+    offset: Annotated[float | None, typer.Option(help="See --scale.", callback=check_finite)] = None,
     colour: Annotated[Colour | None, typer.Option(help="Colour of image inputs.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Register somebody else's TFLite model; its accuracy stays unknown."""
-    from fleet_cloud.entrypoints.cli.build import show_build
+    from fleet_cloud.entrypoints.cli.build import describe_fate, show_build
     from fleet_cloud.entrypoints.cli.build_process import follow_build
 
     options = {
@@ -122,4 +127,32 @@ def import_model(
     if output is Format.JSON:
         print_json(registered)
     else:
-        print(f"imported {registered.model}:{registered.version}")
+        print(describe_fate("imported", registered.model, registered.version, registered.created))
+
+
+@app.command("register")
+def register(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="Folder that a build left because it could not register.")],
+    version: Annotated[str | None, typer.Option(help="Another version number.", metavar="X.Y.Z")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Register a finished build that was kept while the controller was away."""
+    from fleet_cloud.entrypoints.cli.build import describe_fate
+    from fleet_cloud.entrypoints.registration import load_kept
+    from fleet_cloud.entrypoints.registration import register as register_release
+
+    release = load_kept(folder).with_version(version)
+    with get_connection(context).open() as client:
+        client.status()  # away, or the wrong token? then say so at once
+        registered = register_release(client, release, lambda _: None)
+    if output is Format.JSON:
+        print_json(registered)
+    else:
+        print(describe_fate("registered", registered.model, registered.version, registered.created))
+        print(f"{folder} is not needed any more", file=sys.stderr)
+
+
+def get_model_bytes(variant: "VariantView") -> int:
+    """Return the size of the model file; of all blobs where an older controller says no more."""
+    return variant.size_bytes if variant.model_bytes is None else variant.model_bytes

@@ -20,6 +20,7 @@ Output = Annotated[Format, typer.Option("-o", "--output", help="How to print the
 def print_json(value: Any) -> None:
     """Print ``value`` (built-in types, structs) as one indented JSON document."""
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    sys.stdout.flush()  # whoever reads it may not wait for the end
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
@@ -41,6 +42,11 @@ def describe_bytes(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} GiB"
+
+
+def describe_value(metric: str, value: float) -> str:
+    """Return a reading for people: bytes in their units, other numbers short."""
+    return describe_bytes(int(value)) if metric.endswith("_bytes") else f"{value:g}"
 
 
 def describe_fraction(value: float | None) -> str:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from fleet_cloud.client import AssignmentView, RolloutView
 from fleet_cloud.entrypoints.cli.output import describe_bytes
+from fleet_shared.messages.reported import Failure
 
 POLL_S = 0.4
 
@@ -55,31 +57,53 @@ def _follow_live(load: Callable[[], RolloutView]) -> RolloutView:
 def _follow_plain(load: Callable[[], RolloutView]) -> RolloutView:
     said: dict[str, str] = {}
     view = load()
+    print(
+        f"rollout {view.id}: {view.model}:{view.version} to {len(view.devices)} devices",
+        file=sys.stderr,
+        flush=True,
+    )
     for view in _looks(load):
         for assignment in view.assignments:
-            if said.get(assignment.device) != assignment.state:
-                said[assignment.device] = assignment.state
-                variant = f" ({assignment.variant})" if assignment.variant else ""
-                print(f"{assignment.device}: {assignment.state}{variant}", file=sys.stderr, flush=True)
+            line = _describe(assignment)
+            if said.get(assignment.device) != line:
+                said[assignment.device] = line
+                print(line, file=sys.stderr, flush=True)
     return view
 
 
+def _describe(assignment: AssignmentView) -> str:
+    variant = f" ({assignment.variant})" if assignment.variant else ""
+    why = f"; {_describe_failure(assignment.failure)}" if assignment.failure else ""
+    return f"{assignment.device}: {assignment.state}{variant}{why}"
+
+
+def _describe_failure(failure: Failure) -> str:
+    """An open assignment may have one too: why the device waits before it tries again."""
+    return f"{failure.code}: {failure.message}"
+
+
 def _table(view: RolloutView, speeds: Speeds) -> Table:
+    return make_table(view, speeds, now_ms=int(time.time() * 1000), now_s=time.monotonic())
+
+
+def make_table(view: RolloutView, speeds: Speeds, *, now_ms: int, now_s: float) -> Table:
+    """Return the rollout as a table at a moment: ``now_ms`` by the wall clock, as the controller's
+    times are; ``now_s`` for speeds."""
     table = Table(title=f"{view.model}:{view.version}", title_justify="left", box=None, pad_edge=False)
-    for name in ("device", "state", "variant", "bytes", "speed", "time"):
-        table.add_column(name)
+    for name in ("device", "state", "variant", "download", "speed", "time", "why"):
+        table.add_column(name, no_wrap=name != "why")
     assigned = {assignment.device: assignment for assignment in view.assignments}
     for device in view.devices:
         assignment = assigned.get(device)
         if assignment is None:
-            table.add_row(device, "waiting", "", "", "", "")
+            table.add_row(device, "waiting", "", "", "", _describe_span(view.created_ms, now_ms), "")
         else:
-            table.add_row(*_row(assignment, speeds))
+            speed = speeds.update(device, assignment.bytes_done, now_s)
+            table.add_row(*_row(assignment, speed, now_ms))
     return table
 
 
-def _row(assignment: AssignmentView, speeds: Speeds) -> tuple[str, ...]:
-    speed = speeds.update(assignment.device, assignment.bytes_done, time.monotonic())
+def _row(assignment: AssignmentView, speed: float | None, now_ms: int) -> tuple[str, ...]:
     return (
         assignment.device,
         assignment.state,
@@ -88,5 +112,11 @@ def _row(assignment: AssignmentView, speeds: Speeds) -> tuple[str, ...]:
         if assignment.bytes_total
         else "",
         f"{describe_bytes(int(speed))}/s" if speed else "",
-        f"{(assignment.updated_ms - assignment.created_ms) / 1000:.1f} s",
+        _describe_span(assignment.created_ms, now_ms if assignment.is_open else assignment.updated_ms),
+        escape(_describe_failure(assignment.failure)) if assignment.failure else "",
     )
+
+
+def _describe_span(begin_ms: int, end_ms: int) -> str:
+    """The operator's clock may lag behind the controller's."""
+    return f"{max(0, end_ms - begin_ms) / 1000:.1f} s"

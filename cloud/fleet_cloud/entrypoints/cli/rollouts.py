@@ -41,7 +41,7 @@ def show(
         (a.device, a.state, a.variant, f"{describe_bytes(a.bytes_done)} / {describe_bytes(a.bytes_total)}")
         for a in view.assignments
     ]
-    print_table(("device", "state", "variant", "bytes"), rows, empty="no device was assigned yet")
+    print_table(("device", "state", "variant", "download"), rows, empty="no device was assigned yet")
     if failed := [a for a in view.assignments if a.failure is not None]:
         print()
         print_failures(failed)

@@ -1,6 +1,7 @@
 """Run the command line: every error becomes one line, a hint and an exit code.
 
-Exit codes: 0 done, 1 it did not work, 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 it did not work, 2 wrong usage, 130 interrupted; SIGTERM and SIGHUP clean up
+and then end it as signals do.
 """
 
 import sys
@@ -9,6 +10,7 @@ import traceback
 from typing import NoReturn
 
 from fleet_cloud.entrypoints.cli.app import app
+from fleet_cloud.entrypoints.cli.signals import Ended, die_of, raise_on_signals
 from fleet_shared.errors import FleetError
 
 FAILED = 1
@@ -16,11 +18,15 @@ INTERRUPTED = 130
 
 
 def main() -> NoReturn:
+    raise_on_signals()
     try:
         app()
     except FleetError as error:
         print_error(error)
         sys.exit(FAILED)
+    except Ended as ended:
+        sys.stdout.flush()
+        die_of(ended)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as exc:  # noqa: BLE001 - the outermost guard: an operator gets no traceback

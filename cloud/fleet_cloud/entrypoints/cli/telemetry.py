@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from fleet_cloud.entrypoints.cli.connection import get_connection
-from fleet_cloud.entrypoints.cli.output import Format, Output, print_json, print_table
+from fleet_cloud.entrypoints.cli.numbers import MINUTES_MAX, check_finite
+from fleet_cloud.entrypoints.cli.output import Format, Output, describe_value, print_json, print_table
 
 
 def telemetry(
@@ -17,7 +18,9 @@ def telemetry(
         str | None, typer.Option(help="Show this series, such as cpu_percent or latency_p50_us.")
     ] = None,
     source: Annotated[str | None, typer.Option(help="Only this source: host or model.")] = None,
-    minutes: Annotated[float, typer.Option(help="How far back.", min=0)] = 60.0,
+    minutes: Annotated[
+        float, typer.Option(help="How far back.", min=0, max=MINUTES_MAX, callback=check_finite)
+    ] = 60.0,
     limit: Annotated[int, typer.Option(help="At most so many readings.", min=1, max=10_000)] = 1000,
     output: Output = Format.TABLE,
 ) -> None:
@@ -30,10 +33,16 @@ def telemetry(
         print_json({"device": device, "series": series, "totals": totals})
         return
     if metric is None:
-        rows = [(s.source, s.metric, len(s.points), f"{s.points[-1].value:g}") for s in series if s.points]
+        rows = [
+            (s.source, s.metric, len(s.points), describe_value(s.metric, s.points[-1].value))
+            for s in series
+            if s.points
+        ]
         print_table(("source", "metric", "readings", "newest"), rows, empty="no readings in this time")
     else:
-        points = [(_time(point.at_ms), f"{point.value:g}") for s in series for point in s.points]
+        points = [
+            (_time(point.at_ms), describe_value(metric, point.value)) for s in series for point in s.points
+        ]
         print_table(("time", metric), points, empty=f"no readings of {metric} in this time")
     print(
         f"\nsamples {totals.samples}, events {totals.events}, lost {totals.lost}, "

@@ -4,12 +4,15 @@ import msgspec
 
 from fleet_cloud.client import Client
 from fleet_cloud.client.views import SeriesView
+from fleet_cloud.entrypoints.cli.models import get_model_bytes
 from fleet_cloud.entrypoints.demo.attacks import Refusal
 
 MIB = 1024 * 1024
 
 
 class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
+    """``bytes``: the model file; ``accuracy``: on the test split."""
+
     name: str
     bytes: int
     accuracy: float | None
@@ -59,7 +62,9 @@ def report_model(client: Client, name: str, version: str) -> ModelReport:
     return ModelReport(
         name=name,
         version=version,
-        variants=[VariantReport(name=v.name, bytes=v.size_bytes, accuracy=v.accuracy) for v in variants],
+        variants=[
+            VariantReport(name=v.name, bytes=get_model_bytes(v), accuracy=v.accuracy) for v in variants
+        ],
     )
 
 

@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Final
 from fleet_cloud.client import Client
 from fleet_cloud.entrypoints.cli.build_process import follow_build
 from fleet_cloud.entrypoints.cli.connection import Connection
-from fleet_cloud.entrypoints.cli.output import describe_bytes, describe_fraction
+from fleet_cloud.entrypoints.cli.output import describe_fraction
 from fleet_cloud.entrypoints.demo.attacks import Refusal, publish_foreign_desired, push_damaged_blob
 from fleet_cloud.entrypoints.demo.devices import DemoDevice, find_tflite_agent, plan_devices, start_device
 from fleet_cloud.entrypoints.demo.processes import ControllerAddresses, DemoError, Processes
@@ -45,35 +46,39 @@ gates: {accuracy_min: 0.95, accuracy_drop_max: 0.01}
 
 @dataclass
 class Story:
-    """``tell`` prints a line; ``show`` one event of the build."""
+    """``tell`` prints a line; ``show`` one event of the build; ``hand_out`` the report, once there is
+    one: with ``keep``, everything goes on after that until somebody ends it."""
 
     count: int
     keep: bool
     tell: Callable[[str], None]
     show: Callable[[BuildEvent], None]
+    hand_out: Callable[[DemoReport], None]
 
-    def run(self) -> DemoReport:
+    def run(self) -> None:
         """Play it; raise `DemoError` when something does not come out as it must. Everything that
-        was started ends, and the folder goes, unless ``keep``."""
+        was started ends, however this ends. The folder goes too, unless ``keep``, or a failure that
+        its logs may explain."""
         folder = Path(tempfile.mkdtemp(prefix="fleet-demo-"))
         processes = Processes(folder)
-        done = False
+        keeps = self.keep
         try:
-            report = self._play(folder, processes)
-            done = True
+            addresses = processes.start_controller(folder / "controller")
+            self.hand_out(self._play(folder, processes, addresses))
             if self.keep:
-                self._wait(folder)
-            return report
+                self._wait(folder, addresses)
+        except Exception:
+            keeps = True
+            raise
         finally:
             processes.close()
-            if done and not self.keep:
-                shutil.rmtree(folder, ignore_errors=True)
-            else:
+            if keeps:
                 self.tell(f"logs and state are kept in {folder}")
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
 
-    def _play(self, folder: Path, processes: Processes) -> DemoReport:
+    def _play(self, folder: Path, processes: Processes, addresses: ControllerAddresses) -> DemoReport:
         self.tell("1. A controller, with its own broker, database and blob store")
-        addresses = processes.start_controller(folder / "controller")
         self.tell(f"   API {addresses.api}, broker {addresses.broker}")
         begin = time.monotonic()
         registered, source = self._build(folder, addresses.api, processes)
@@ -99,10 +104,12 @@ class Story:
         recipe, source = folder / "digits.yaml", folder / "held-out.npz"
         recipe.write_text(RECIPE)
         registered: Registered | None = None
-        for event in follow_build(["recipe", str(recipe)], Connection(api, None), folder / "build.log"):
-            self.show(event)
-            if isinstance(event, Registered):
-                registered = event
+        log = folder / "build.log"
+        with closing(follow_build(["recipe", str(recipe)], Connection(api, None), log)) as events:
+            for event in events:
+                self.show(event)
+                if isinstance(event, Registered):
+                    registered = event
         if registered is None:
             raise DemoError("the build registered nothing")
         worker = [sys.executable, "-m", "fleet_cloud.entrypoints.workers.build"]
@@ -132,12 +139,9 @@ class Story:
     def _push(self, api: str, model: str, processes: Processes) -> dict[str, str]:
         self.tell(f"4. fleet push {model} --to all")
         ended = processes.push(api, model, "--to", "all", "--soak", "1", "--deadline", "120")
-        for a in ended.assignments:
-            self.tell(f"   {a.device}  {a.state}  {a.variant}  {describe_bytes(a.bytes_total)}")
-            if a.failure is not None:
-                self.tell(f"         {a.failure.code}: {a.failure.message}")
-        if ended.state != "succeeded":
-            raise DemoError(f"the push ended as {ended.state}")
+        if ended.state != "succeeded":  # the command itself has said which device, and why
+            raise DemoError(f"the push ended as {ended.state}", hint=f"see the logs in {processes.logs}")
+        self.tell(f"   {model} runs on all {len(ended.assignments)} devices")
         return {a.device: a.state for a in ended.assignments}
 
     def _watch(
@@ -187,8 +191,11 @@ class Story:
                 raise DemoError(f"{report.id} does not run the good model any more")
         self.tell(f"   all {len(reports)} devices go on with {model.name}:{version}")
 
-    def _wait(self, folder: Path) -> None:
+    def _wait(self, folder: Path, addresses: ControllerAddresses) -> None:
         self.tell(f"everything goes on in {folder}; Ctrl-C ends it")
+        self.tell(f"   API     {addresses.api}")
+        self.tell(f"   broker  {addresses.broker}")
+        self.tell(f"   export FLEET_SERVER={addresses.api}")
         try:
             while True:
                 time.sleep(3600)

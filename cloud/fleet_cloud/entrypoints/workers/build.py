@@ -10,13 +10,15 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fleet_cloud.client import Client
-from fleet_cloud.factory.events import BuildEvent, Failed, Registered, Stage, VariantBuilt
+from fleet_cloud.client import Client, VersionView
+from fleet_cloud.entrypoints.registration import Draft, Release, check_controller, register, register_or_keep
+from fleet_cloud.factory.events import BuildEvent, Failed, Registered, Stage, VariantBuilt, Warned
 from fleet_shared.errors import FleetError
 from fleet_shared.manifest import Preprocessing, Role
 from fleet_shared.names import parse_model_name
@@ -106,13 +108,15 @@ def _build_recipe(options: argparse.Namespace, say: Say) -> None:
 
     recipe = load_recipe(options.file)
     _check_version(options)
-    with Client(options.server, os.environ.get("FLEET_TOKEN")) as client:
-        client.health()  # away? then say so before hours of training
+    with _connect(options) as client:
+        check_controller(client, recipe.model, options.version)
     say(Stage(name="starting", detail=f"model {recipe.model}"))
     from fleet_cloud.factory.build import build
 
     built = build(recipe, say)
-    _register(options, recipe.model, built.packages, built.lineage, say)
+    release = _compose(recipe.model, options.version, built.packages, built.lineage)
+    with _connect(options) as client:
+        _say_registered(register_or_keep(client, release, partial(_say_waiting, say)), say)
 
 
 def _import_model(options: argparse.Namespace, say: Say) -> None:
@@ -133,7 +137,12 @@ def _import_model(options: argparse.Namespace, say: Say) -> None:
             latency_p50_us=None,
         )
     )
-    _register(options, options.name, [package], {"imported": options.file.name}, say)
+    for warning in package.warnings:
+        say(Warned(message=warning))
+    with _connect(options) as client:
+        client.status()  # away, or the wrong token? an import is soon made again: nothing to keep
+        release = _compose(options.name, options.version, [package], {"imported": options.file.name})
+        _say_registered(register(client, release, partial(_say_waiting, say)), say)
 
 
 def _write_test_split(options: argparse.Namespace, _say: Say) -> None:
@@ -151,22 +160,23 @@ def _check_version(options: argparse.Namespace) -> None:
         Version.parse(options.version)
 
 
-def _register(
-    options: argparse.Namespace, model: str, packages: list["Package"], lineage: dict[str, Any], say: Say
-) -> None:
-    with Client(options.server, os.environ.get("FLEET_TOKEN")) as client:
-        for package in packages:
-            for digest, content in package.contents.items():
-                client.put_blob(digest, content)
-        draft = {
-            "version": options.version,
-            "variants": [
-                {"name": package.name, "contract": package.contract, "blobs": package.refs}
-                for package in packages
-            ],
-            "lineage": lineage,
-        }
-        version = client.create_version(model, draft)
+def _connect(options: argparse.Namespace) -> Client:
+    return Client(options.server, os.environ.get("FLEET_TOKEN"))
+
+
+def _compose(model: str, version: str | None, packages: list["Package"], lineage: dict[str, Any]) -> Release:
+    variants = [
+        {"name": package.name, "contract": package.contract, "blobs": package.refs} for package in packages
+    ]
+    contents = {digest: content for package in packages for digest, content in package.contents.items()}
+    return Release(Draft(model=model, version=version, variants=variants, lineage=lineage), contents)
+
+
+def _say_waiting(say: Say, delay_s: float) -> None:
+    say(Stage(name="registering", detail=f"the controller is away; next try in {delay_s:g} s"))
+
+
+def _say_registered(version: VersionView, say: Say) -> None:
     say(Registered(model=version.model, version=version.version, created=version.created))
 
 

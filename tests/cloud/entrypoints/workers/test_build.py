@@ -18,6 +18,7 @@ from fleet_cloud.factory.events import (
     Registered,
     Stage,
     VariantBuilt,
+    Warned,
     parse_event,
 )
 from tests.kit.ports import free_port
@@ -46,6 +47,7 @@ def fail(*words: str) -> Failed:
         Stage(name="data", detail="digits"),
         Epoch(epoch=1, epochs=3, loss=0.5, accuracy=0.25, seconds_left=2.0),
         VariantBuilt(name="int8", size_bytes=9, accuracy=None, validation_accuracy=None, latency_p50_us=None),
+        Warned(message="the golden vectors prove little"),
         Registered(model="digits", version="1.0.0", created=True),
         Failed(code="build.gate", message="too bad"),
     ],
