@@ -1,5 +1,6 @@
 """The composition root of the controller: settings become a running whole."""
 
+import fcntl
 import logging
 import time
 from collections.abc import Iterator
@@ -86,6 +87,7 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
     """Open everything that ``settings`` name; raise `CloudError` when a part is away."""
     with ExitStack() as stack:
         _make_data(settings)
+        stack.enter_context(_holding(settings.data_dir))
         engine = open_engine(settings.database_url)
         stack.callback(engine.dispose)
         migrate(engine)
@@ -97,6 +99,21 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
         gateway.start(BROKER_TIMEOUT_S)
         stack.callback(gateway.close)
         yield _wire(settings, topics, DatabaseUnitOfWork(engine), store, trust, gateway, endpoint)
+
+
+@contextmanager
+def _holding(data: Path) -> Iterator[None]:
+    """Keep the data folder to this process: two would write keys, metadata and decisions side by side."""
+    with (data / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            raise SettingsError(
+                f"another controller runs on {data}",
+                hint="stop that one first, or choose another folder: --data",
+                code="data.in_use",
+            ) from exc
+        yield
 
 
 def _wire(

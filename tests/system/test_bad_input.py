@@ -95,6 +95,11 @@ def test_a_port_in_use(world: World, tmp_path: Path) -> None:
     expect(fleet(None, *data, "--port", str(world.controller.port)), "port.in_use")
 
 
+def test_a_data_folder_in_use(world: World) -> None:
+    data = ["serve", "--data", str(world.folder / "controller"), "--port", "0", "--broker-port", "0"]
+    expect(fleet(None, *data), "data.in_use")
+
+
 def test_the_port_of_the_embedded_broker_in_use(world: World, tmp_path: Path) -> None:
     taken = str(world.controller.broker_port)
     other = tmp_path / "other"

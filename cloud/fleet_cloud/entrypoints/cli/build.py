@@ -21,10 +21,13 @@ def build(
     version: Annotated[
         str | None, typer.Option(help="Version number; else the next minor one.", metavar="X.Y.Z")
     ] = None,
+    held_out: Annotated[
+        Path | None, typer.Option(help="Also write the test split here (.npz): a source for devices.")
+    ] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Train and compress a model on this machine, and register it as a new version."""
-    registered = run_build(get_connection(context), recipe, version)
+    registered = run_build(get_connection(context), recipe, version, held_out)
     if output is Format.JSON:
         print_json(registered)
         return
@@ -37,12 +40,15 @@ def describe_fate(done: str, model: str, version: str, created: bool) -> str:
     return f"{fate} {model}:{version}"
 
 
-def run_build(connection: Connection, recipe: Path, version: str | None) -> "Registered":
+def run_build(
+    connection: Connection, recipe: Path, version: str | None = None, held_out: Path | None = None
+) -> "Registered":
     """Build ``recipe`` and show progress on standard error; raise `BuildError` when it fails."""
     from fleet_cloud.entrypoints.cli.build_process import follow_build
 
-    arguments = ["recipe", str(recipe), *(["--version", version] if version else [])]
-    return show_build(follow_build(arguments, connection))
+    options = {"--version": version, "--held-out": held_out}
+    given = [word for key, value in options.items() if value is not None for word in (key, str(value))]
+    return show_build(follow_build(["recipe", str(recipe), *given], connection))
 
 
 def show_build(events: "Generator[BuildEvent]") -> "Registered":

@@ -68,7 +68,7 @@ def _build_first(connection: Connection, target: str, to: str, variant: str | No
     _check_variant(variant, names, target)
     with connection.open() as client:
         _check_devices(client, to)
-    registered = run_build(connection, Path(target), None)
+    registered = run_build(connection, Path(target))
     return f"{registered.model}:{registered.version}"
 
 

@@ -1,7 +1,6 @@
 """The demo, told in order."""
 
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -105,15 +104,14 @@ class Story:
         recipe.write_text(RECIPE)
         registered: Registered | None = None
         log = folder / "build.log"
-        with closing(follow_build(["recipe", str(recipe)], Connection(api, None), log)) as events:
+        arguments = ["recipe", str(recipe), "--held-out", str(source)]
+        with closing(follow_build(arguments, Connection(api, None), log)) as events:
             for event in events:
                 self.show(event)
                 if isinstance(event, Registered):
                     registered = event
         if registered is None:
             raise DemoError("the build registered nothing")
-        worker = [sys.executable, "-m", "fleet_cloud.entrypoints.workers.build"]
-        processes.run("split", [*worker, "split", str(recipe), "--out", str(source)])
         self.tell(f"   registered {registered.model}:{registered.version}")
         return registered, source
 

@@ -1,4 +1,4 @@
-"""The build process: ``python -m fleet_cloud.entrypoints.workers.build recipe|import|split``.
+"""The build process: ``python -m fleet_cloud.entrypoints.workers.build recipe|import``.
 
 It runs the factory and registers the result over the HTTP API like anybody else. Its events go to
 standard output, everything else to standard error.
@@ -26,6 +26,7 @@ from fleet_shared.version import Version
 
 if TYPE_CHECKING:
     from fleet_cloud.factory.package import Package
+    from fleet_cloud.factory.recipe import Recipe
 
 
 Say = Callable[[BuildEvent], None]
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     recipe = commands.add_parser("recipe")
     recipe.add_argument("file", type=Path)
+    recipe.add_argument("--held-out", type=Path)
     recipe.set_defaults(run=_build_recipe)
     imported = commands.add_parser("import")
     imported.add_argument("file", type=Path)
@@ -96,10 +98,6 @@ def _parser() -> argparse.ArgumentParser:
     for command in (recipe, imported):
         command.add_argument("--server", required=True)
         command.add_argument("--version")
-    split = commands.add_parser("split")
-    split.add_argument("file", type=Path)
-    split.add_argument("--out", type=Path, required=True)
-    split.set_defaults(run=_write_test_split)
     return parser
 
 
@@ -111,6 +109,8 @@ def _build_recipe(options: argparse.Namespace, say: Say) -> None:
     with _connect(options) as client:
         check_controller(client, recipe.model, options.version)
     say(Stage(name="starting", detail=f"model {recipe.model}"))
+    if options.held_out is not None:
+        write_held_out(recipe, options.held_out)
     from fleet_cloud.factory.build import build
 
     built = build(recipe, say)
@@ -145,14 +145,11 @@ def _import_model(options: argparse.Namespace, say: Say) -> None:
         _say_registered(register(client, release, partial(_say_waiting, say)), say)
 
 
-def _write_test_split(options: argparse.Namespace, _say: Say) -> None:
-    """Write the held-out samples of a recipe as a source for devices."""
+def write_held_out(recipe: "Recipe", path: Path) -> None:
+    """Write the test split as a source for devices, before hours of training: the path may be wrong."""
     from fleet_cloud.factory.data import load_splits, write_source
-    from fleet_cloud.factory.recipe import load_recipe
 
-    recipe = load_recipe(options.file)
-    splits = load_splits(recipe.dataset, recipe.training.seed)
-    write_source(splits.test, options.out)
+    write_source(load_splits(recipe.dataset, recipe.training.seed).test, path)
 
 
 def _check_version(options: argparse.Namespace) -> None:

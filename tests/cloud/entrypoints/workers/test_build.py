@@ -10,6 +10,7 @@ import pytest
 
 from fleet_cloud.entrypoints.cli.build_process import follow_build
 from fleet_cloud.entrypoints.cli.connection import Connection
+from fleet_cloud.entrypoints.workers.build import write_held_out
 from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.events import (
     BuildEvent,
@@ -21,6 +22,7 @@ from fleet_cloud.factory.events import (
     Warned,
     parse_event,
 )
+from fleet_cloud.factory.recipe import load_recipe
 from tests.kit.ports import free_port
 from tests.kit.tiny_model import make_tiny_model
 
@@ -79,9 +81,12 @@ def test_an_import_of_what_is_no_model_fails(tmp_path: Path) -> None:
     assert fail("import", str(tmp_path / "real.tflite"), "--name", "Not A Name").code == "name.invalid"
 
 
-def test_the_test_split_is_written_as_a_source_and_nothing_is_said(tmp_path: Path) -> None:
-    done = run("split", "docs/examples/digits.yaml", "--out", str(tmp_path / "held-out.npz"))
-    assert (done.returncode, done.stdout) == (0, b"")
+def test_the_test_split_is_written_as_a_source(tmp_path: Path) -> None:
+    recipe = load_recipe(Path("docs/examples/digits.yaml"))
+    write_held_out(recipe, tmp_path / "held-out.npz")
+    with pytest.raises(BuildError) as caught:
+        write_held_out(recipe, tmp_path / "held-out.csv")
+    assert caught.value.code == "build.output"
     with np.load(tmp_path / "held-out.npz") as archive:
         assert archive["x"].shape[1:] == (8, 8, 1)
         assert len(archive["x"]) == len(archive["y"])
