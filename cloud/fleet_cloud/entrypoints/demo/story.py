@@ -80,7 +80,7 @@ class Story:
         self.tell("1. A controller, with its own broker, database and blob store")
         self.tell(f"   API {addresses.api}, broker {addresses.broker}")
         begin = time.monotonic()
-        registered, source = self._build(folder, addresses.api, processes)
+        registered, source = self._build(folder, addresses.api)
         build_s = time.monotonic() - begin
         with Client(addresses.api) as client:
             devices = self._start_devices(folder, addresses.api, source, client, processes)
@@ -98,7 +98,7 @@ class Story:
         seconds = Seconds(build=round(build_s, 1), push=round(push_s, 1))
         return DemoReport(model=model, devices=reports, telemetry=telemetry, refused=refused, seconds=seconds)
 
-    def _build(self, folder: Path, api: str, processes: Processes) -> tuple[Registered, Path]:
+    def _build(self, folder: Path, api: str) -> tuple[Registered, Path]:
         self.tell("2. Train on handwritten digits, and compress")
         recipe, source = folder / "digits.yaml", folder / "held-out.npz"
         recipe.write_text(RECIPE)
