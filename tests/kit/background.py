@@ -1,14 +1,18 @@
 """The ``fleet`` command while it runs, for tests that send it a signal."""
 
 import subprocess
+from typing import Final
 
 from tests.kit.world import BIN
+
+DEFAULT_SIGNALS: Final = ("env", "--default-signal=HUP,INT,TERM")
+"""Words before a command: whoever runs the tests may ignore signals, and a process inherits that."""
 
 
 def start_fleet(server: str, *words: str) -> subprocess.Popen[str]:
     """Start a command against the controller at ``server``; its two outputs are pipes."""
     return subprocess.Popen(
-        [str(BIN / "fleet"), "--server", server, *words],
+        [*DEFAULT_SIGNALS, str(BIN / "fleet"), "--server", server, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -12,7 +12,7 @@ from fleet_cloud.errors import Conflict, Invalid, NotFound
 from fleet_cloud.services.drafts import VersionDraft
 from fleet_cloud.services.packing import Packing
 from fleet_cloud.services.ports import BlobStore, Clock, Transaction, Trust, UnitOfWork
-from fleet_shared.manifest import BlobRef, Manifest, Metrics, Role, digest_of_manifest, encode_manifest
+from fleet_shared.manifest import BlobRef, Manifest, Metrics, digest_of_manifest, encode_manifest
 from fleet_shared.messages.desired import EncodedBlob
 from fleet_shared.names import (
     Digest,
@@ -55,7 +55,7 @@ class Registry:
             if (known := transaction.models.find_content(name, content)) is not None:
                 return Registered(_same_number(known, draft), created=False)
         self._check_blobs(draft)
-        encodings = self.packing.pack_now(_model_blobs(draft))
+        encodings = self.packing.pack_now(_blobs(draft))
         for _ in range(ATTEMPTS):
             with self.uow.read() as transaction:
                 number = _choose_number(transaction, name, draft)
@@ -200,5 +200,6 @@ def _content(draft: VersionDraft) -> Digest:
     return digest_of(msgspec.json.encode(contents, order="sorted"))
 
 
-def _model_blobs(draft: VersionDraft) -> list[BlobRef]:
-    return [blob for variant in draft.variants for role, blob in variant.blobs.items() if role is Role.MODEL]
+def _blobs(draft: VersionDraft) -> list[BlobRef]:
+    """Return each blob once: variants share their labels, for example."""
+    return list({blob.sha256: blob for variant in draft.variants for blob in variant.blobs.values()}.values())

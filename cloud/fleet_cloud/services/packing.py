@@ -1,4 +1,4 @@
-"""Packed encodings of model blobs: small ones at registration, large ones afterwards.
+"""Packed encodings of blobs: small ones at registration, large ones afterwards.
 
 Level 19 packs about 3 MB a second: no request can wait for a model of a gigabyte. A version is
 complete without encodings, and pushes carry the plain blob until one is there.
@@ -19,7 +19,7 @@ from fleet_cloud.services.ports import BlobStore, Transaction, UnitOfWork
 from fleet_shared.codec import Encoding, encode_parts
 from fleet_shared.errors import CodecError
 from fleet_shared.limits import MIB
-from fleet_shared.manifest import BlobRef, Role
+from fleet_shared.manifest import BlobRef
 from fleet_shared.messages.desired import EncodedBlob
 from fleet_shared.names import Digest
 
@@ -30,6 +30,9 @@ WORTH_ENCODING: Final = 0.95
 
 PACKED_AT_ONCE_BYTES: Final = 8 * MIB
 """Blobs up to this size are packed within the registration: about 3 s each."""
+
+PACKED_FROM_BYTES: Final = 1024
+"""Below, what asking for another blob costs outweighs what is saved."""
 
 SPOOL_MEMORY_BYTES: Final = 8 * MIB
 PART_BYTES: Final = 256 * 1024
@@ -44,7 +47,7 @@ class Packing:
 
     def pack_now(self, blobs: list[BlobRef]) -> list[EncodedBlob]:
         """Pack the small ones that have no encoding yet; they are listed by the caller."""
-        small = [blob for blob in blobs if blob.size_bytes <= PACKED_AT_ONCE_BYTES]
+        small = [blob for blob in blobs if PACKED_FROM_BYTES <= blob.size_bytes <= PACKED_AT_ONCE_BYTES]
         with self.uow.read() as transaction:
             wanted = [blob for blob in small if not transaction.models.encodings(blob.sha256)]
         return [encoding for blob in wanted if (encoding := self._pack(blob)) is not None]
@@ -75,9 +78,8 @@ class Packing:
 
     def _find(self, transaction: Transaction) -> BlobRef | None:
         for version in transaction.models.versions(None):
-            for variant in version.variants:
-                blob = variant.manifest.blobs.get(Role.MODEL)
-                if blob is None or blob.size_bytes <= PACKED_AT_ONCE_BYTES or blob.sha256 in self._poor:
+            for blob in (blob for variant in version.variants for blob in variant.manifest.blobs.values()):
+                if blob.size_bytes <= PACKED_AT_ONCE_BYTES or blob.sha256 in self._poor:
                     continue
                 if not transaction.models.encodings(blob.sha256):
                     return blob

@@ -3,11 +3,15 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Final
 
 from fleet_cloud.services.devices import get_device
 from fleet_cloud.services.ports import Received, TelemetryTotals, UnitOfWork
-from fleet_shared.messages.telemetry import Sample
+from fleet_shared.messages.telemetry import Sample, Source
 from fleet_shared.names import DeviceId, parse_device_id
+
+SOURCES: Final = (Source.HOST.value, Source.MODEL.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +36,17 @@ class Readings:
     def series(
         self, device: str, metric: str | None, source: str | None, since_ms: int, limit: int
     ) -> list[Series]:
-        """Return the series of a device, oldest point first, over its newest ``limit`` samples."""
+        """Return the series of a device, oldest point first, over the newest ``limit`` samples of each
+        source: readings of the machine must not take the places of the model's."""
         name = parse_device_id(device)
         with self.uow.read() as transaction:
             get_device(transaction, name)
-            samples = transaction.telemetry.samples(name, source, since_ms, limit)
+            samples = [
+                transaction.telemetry.samples(name, kind, since_ms, limit)
+                for kind in ([source] if source is not None else SOURCES)
+            ]
         points: dict[tuple[str, str], list[Point]] = defaultdict(list)
-        for received in samples:
+        for received in chain.from_iterable(samples):
             row = received.row
             if isinstance(row, Sample):
                 at_ms = received.received_ms if row.wall_ms is None else row.wall_ms

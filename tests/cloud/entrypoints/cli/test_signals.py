@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.kit.background import start_fleet
+from tests.kit.background import DEFAULT_SIGNALS, start_fleet
 from tests.kit.waiting import wait_for
 from tests.kit.world import BIN, World
 
@@ -31,7 +31,8 @@ run.main()
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_runs_what_cleans_up_and_is_seen_by_whoever_waits(number: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True) as process:
+    command = [*DEFAULT_SIGNALS, sys.executable, "-c", SCRIPT]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
@@ -72,7 +73,7 @@ def test_a_build_ends_with_its_worker(
 @pytest.mark.system
 def test_a_demo_ends_with_its_processes_and_its_folder(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [str(BIN / "fleet"), "demo"],
+        [*DEFAULT_SIGNALS, str(BIN / "fleet"), "demo"],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(tmp_path)},
