@@ -22,9 +22,10 @@ ALLOWED: dict[str, set[str]] = {
     "fleet_cloud.bootstrap": set(),
     "fleet_cloud.client": {"httpx", "msgspec"},
     "fleet_cloud.settings": set(),
-    "fleet_cloud.entrypoints.api": {"fastapi", "msgspec", "starlette"},
+    "fleet_cloud.entrypoints.api": {"anyio", "fastapi", "msgspec", "starlette"},
     "fleet_cloud.entrypoints.cli": {"msgspec", "rich", "typer"},
     "fleet_cloud.entrypoints.demo": {"msgspec", "paho", "typer"},
+    "fleet_cloud.entrypoints.registration": {"msgspec"},
     "fleet_cloud.entrypoints.serve": {"uvicorn"},
     "fleet_cloud.entrypoints.workers": {"msgspec"},
     "fleet_cloud.factory": {
