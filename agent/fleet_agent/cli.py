@@ -67,7 +67,8 @@ def enrol(
                 code="agent.enrolled",
             )
         identity = enrol_device(url, EnrolmentToken.parse(token), name, paths, wait)
-    print(f"enrolled as {identity.device} at {identity.controller_url}; now: fleet-agent run")
+    where = "" if state == default_state() else f" --state {state}"
+    print(f"enrolled as {identity.device} at {identity.controller_url}; now: fleet-agent run{where}")
 
 
 @app.command()

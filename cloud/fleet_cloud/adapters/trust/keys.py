@@ -102,5 +102,5 @@ class LabKeys:
             )
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         write_durably(file, pem, mode=0o600)
-        log.info("made the key %s in %s: all keys in one folder is for a lab", name, self._folder)
+        log.debug("made the key %s in %s", name, self._folder)
         return key

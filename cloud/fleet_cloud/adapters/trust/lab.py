@@ -4,6 +4,7 @@ Later forms keep the release keys elsewhere, behind the same ports.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,8 @@ from fleet_shared.messages.desired import Desired
 from fleet_shared.names import Digest
 from fleet_shared.wire import decode, encode
 
+log = logging.getLogger(__name__)
+
 
 class LabTrust:
     """Implements the ports `Trust` and, through `authority`, `CertificateAuthority`."""
@@ -35,6 +38,8 @@ class LabTrust:
             self.repository = ReleaseRepository(folder, signers)
             self.authority = Authority(self.keys, folder, self.repository.root_json.decode())
             self._check_assignment_key()
+            if first:
+                log.warning("made all keys in %s: one folder for all of them is for a lab", folder / "keys")
             self.repository.release({ASSIGNMENT_KEY_TARGET: encode(self._assignment_key())})
 
     def release(self, manifests: Mapping[Digest, bytes]) -> None:
