@@ -37,7 +37,7 @@ from fleet_agent.update.jobs import Jobs, SlowJobs
 from fleet_agent.update.record import Evidence, RecordFile, UpdateRecord
 from fleet_agent.update.runner import UpdateRunner
 from fleet_agent.uplink import Uplink
-from fleet_agent.worker.protocol import SourceSpec, WorkerSpec
+from fleet_agent.worker.protocol import SourceSpec, Trial, WorkerSpec
 from fleet_agent.workers import MakeSpec, Workers
 from fleet_shared.manifest import parse_manifest
 from fleet_shared.messages.reported import Facts, Running
@@ -194,7 +194,8 @@ def _spec_maker(settings: Settings, slots: Slots, listeners: Listeners) -> MakeS
             runtime=running.runtime,
             threads=settings.threads,
             listen_fds=listeners.fds,
-            stats_interval_s=choose_interval_s(settings.stats_interval_s, trial_s),
+            stats_interval_s=settings.stats_interval_s,
+            trial=plan_trial(settings.stats_interval_s, trial_s),
             linger_s=settings.linger_s,
             source=source,
         )
@@ -202,6 +203,10 @@ def _spec_maker(settings: Settings, slots: Slots, listeners: Listeners) -> MakeS
     return make
 
 
-def choose_interval_s(usual_s: float, trial_s: float | None) -> float:
-    """Return how often a worker reports: on trial at least twice within the soak."""
-    return usual_s if trial_s is None else min(usual_s, max(TRIAL_INTERVAL_MIN_S, trial_s / 2))
+def plan_trial(usual_s: float, trial_s: float | None) -> Trial | None:
+    """Return how often a worker reports on trial: at least twice within the soak, and once after it,
+    so that the soak does not wait for the usual interval."""
+    if trial_s is None:
+        return None
+    interval_s = min(usual_s, max(TRIAL_INTERVAL_MIN_S, trial_s / 2))
+    return Trial(interval_s=interval_s, lasts_s=trial_s + 2 * interval_s)

@@ -6,7 +6,7 @@ from typing import Final
 from fleet_agent.telemetry.clock import Stamp
 from fleet_agent.update.record import UpdateRecord
 from fleet_agent.worker.protocol import Stats
-from fleet_shared.limits import CLASS_CHARS, CLASSES_PER_SAMPLE, FACT_CHARS
+from fleet_shared.limits import CLASS_NAME_BYTES, CLASSES_PER_SAMPLE, FACT_BYTES
 from fleet_shared.messages.reported import Failure, Running
 from fleet_shared.messages.telemetry import Event, Sample, Source
 from fleet_shared.names import AssignmentId
@@ -67,7 +67,7 @@ def bound_classes(counts: dict[str, int]) -> dict[str, int]:
     `OTHER`. No count is lost."""
     named: Counter[str] = Counter()
     for name, count in counts.items():
-        named[clip(name, CLASS_CHARS)] += count
+        named[clip(name, CLASS_NAME_BYTES)] += count
     if len(named) <= CLASSES_PER_SAMPLE:
         return dict(named)
     others = named.pop(OTHER, 0)
@@ -114,7 +114,7 @@ def outcome_row(stamp: Stamp, record: UpdateRecord) -> Event:
         failure=record.failure,
         assignment=record.entry.assignment,
         detail={
-            name: clip(value, FACT_CHARS) if isinstance(value, str) else value
+            name: clip(value, FACT_BYTES) if isinstance(value, str) else value
             for name, value in detail.items()
         },
     )

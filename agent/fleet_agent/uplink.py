@@ -53,8 +53,7 @@ class Uplink:
             self._give_up_at_s = now_s + ANSWER_TIMEOUT_S
             self.link.connect()
         if self._give_up_at_s is not None and now_s >= self._give_up_at_s:
-            self._give_up_at_s = None
-            self.link.give_up()
+            self._give_up_at_s = None if self.link.give_up() else now_s + ANSWER_TIMEOUT_S
         if self.online and now_s >= self._rows_at_s:
             self._send_rows(now_s)
 

@@ -26,6 +26,8 @@ SILENT_INTERVALS: Final = 3
 """A worker reports each interval of its statistics; so many without a word mean that it hangs."""
 SILENT_MIN_S: Final = 10.0
 """However short the interval: a busy machine holds up a healthy worker this long."""
+HEALTHY_AFTER_S: Final = 600.0
+"""A worker that served so long did not end because of its start: the next one begins at once again."""
 STOP_WITHIN_S: Final = 5.0
 PASSED_MAX_S: Final = 1.0
 """What one turn of the supervisor's loop takes at most from a leash."""
@@ -70,6 +72,7 @@ class Workers:
     _restart_in_s: float | None = None
     _leashes: list[Leash] = field(default_factory=list)
     _ticked_s: float | None = None
+    _served_s: float = 0.0
 
     def keep(self, running: Running | None, trial_s: float | None = None) -> None:
         """From now on this model serves (or none); whoever served another one leaves, and nobody is
@@ -125,12 +128,15 @@ class Workers:
         if exited is self.candidate:
             self.candidate = None
         if exited is self.active:
+            if self._served_s >= HEALTHY_AFTER_S:
+                self.backoff.reset()
             self.active = None
             self._restart_in_s = self.backoff.next_delay_s()
 
     def tick(self, now_s: float) -> None:
         passed_s = 0.0 if self._ticked_s is None else min(now_s - self._ticked_s, PASSED_MAX_S)
         self._ticked_s = now_s
+        self._served_s = self._served_s + passed_s if self.active is not None else 0.0
         for leash in self._leashes:
             leash.shorten(passed_s)
         if self._restart_in_s is None or self._running is None:

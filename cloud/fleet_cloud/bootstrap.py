@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 from fleet_cloud.adapters.broker.embedded import HOST, EmbeddedBroker
@@ -104,7 +105,7 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
 @contextmanager
 def _holding(data: Path) -> Iterator[None]:
     """Keep the data folder to this process: two would write keys, metadata and decisions side by side."""
-    with (data / "lock").open("w") as file:
+    with _open_lock(data / "lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
@@ -114,6 +115,16 @@ def _holding(data: Path) -> Iterator[None]:
                 code="data.in_use",
             ) from exc
         yield
+
+
+def _open_lock(path: Path) -> IO[str]:
+    try:
+        return path.open("w")
+    except OSError as exc:
+        raise SettingsError(
+            f"the data folder {path.parent} cannot be written: {exc.strerror}",
+            hint="check its owner and permissions, or choose another: --data DIR, or FLEET_DATA",
+        ) from exc
 
 
 def _wire(

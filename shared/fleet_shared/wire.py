@@ -15,6 +15,9 @@ from fleet_shared.limits import KIB
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """A whole number that every database can hold."""
 
+Seq = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+"""The number of a row within its stream; bounded so that sums over all streams stay whole numbers too."""
+
 WORD: Final = msgspec.Meta(pattern=r"\A[A-Za-z0-9_.:-]{1,64}\Z")
 """What a random id, a session, a stream or the name of an event looks like."""
 
@@ -64,10 +67,17 @@ def decode(kind: type[D], raw: bytes) -> D:
     return document
 
 
-def clip(text: str, chars: int) -> str:
-    """Return ``text`` as it can travel and be stored: valid UTF-8, no NUL, at most ``chars`` long."""
-    clean = text.encode("utf-8", "replace").decode().replace("\0", "?")
-    return clean if len(clean) <= chars else f"{clean[: chars - 1]}…"
+_CONTROL: Final = dict.fromkeys((*range(32), 127), " ")
+_ELLIPSIS: Final = "…"
+
+
+def clip(text: str, size_bytes: int) -> str:
+    """Return ``text`` as it can travel and be stored: valid UTF-8 of at most ``size_bytes`` (3 or
+    more), without control characters, so that JSON makes it at most twice as long."""
+    raw = text.encode("utf-8", "replace").decode().translate(_CONTROL).encode()
+    if len(raw) <= size_bytes:
+        return raw.decode()
+    return raw[: size_bytes - len(_ELLIPSIS.encode())].decode("utf-8", "ignore") + _ELLIPSIS
 
 
 def _check_size(kind: type[Document], raw: bytes) -> None:

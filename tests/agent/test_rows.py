@@ -3,12 +3,13 @@
 import msgspec
 import pytest
 
-from fleet_agent.bootstrap import choose_interval_s
+from fleet_agent.bootstrap import plan_trial
 from fleet_agent.rows import OTHER, bound_classes, model_row, outcome_row
 from fleet_agent.telemetry.clock import Stamp
-from fleet_agent.worker.protocol import Stats
-from fleet_shared.limits import CLASS_CHARS, CLASSES_PER_SAMPLE
-from fleet_shared.messages.reported import Running
+from fleet_agent.worker.interval import Interval
+from fleet_agent.worker.protocol import Stats, WorkerSpec
+from fleet_shared.limits import CLASS_NAME_BYTES, CLASSES_PER_SAMPLE
+from fleet_shared.messages.reported import Failure, Running
 from fleet_shared.messages.telemetry import Clock, encode_row
 from fleet_shared.names import AssignmentId, Digest, ModelName, VariantName
 from tests.agent.test_install import record as make_record
@@ -37,7 +38,7 @@ def test_few_classes_stay_as_they_are() -> None:
 
 def test_long_names_are_clipped_and_counted_together() -> None:
     long = "x" * 1000
-    assert bound_classes({long + "1": 1, long + "2": 2}) == {f"{'x' * (CLASS_CHARS - 1)}…": 3}
+    assert bound_classes({long + "1": 1, long + "2": 2}) == {f"{'x' * (CLASS_NAME_BYTES - 3)}…": 3}
 
 
 def test_a_thousand_classes_fit_a_row() -> None:
@@ -59,9 +60,34 @@ def test_an_outcome_always_fits_a_row() -> None:
 
 @pytest.mark.parametrize(
     ("usual_s", "trial_s", "expected_s"),
-    [(10, None, 10), (10, 5, 2.5), (10, 60, 10), (10, 0.2, 1), (0.5, 1, 0.5)],
+    [(10, 5, 2.5), (10, 60, 10), (10, 0.2, 1), (0.5, 1, 0.5)],
 )
-def test_a_worker_on_trial_reports_within_its_soak(
-    usual_s: float, trial_s: float | None, expected_s: float
-) -> None:
-    assert choose_interval_s(usual_s, trial_s) == expected_s
+def test_a_worker_on_trial_reports_within_its_soak(usual_s: float, trial_s: float, expected_s: float) -> None:
+    trial = plan_trial(usual_s, trial_s)
+    assert trial is not None
+    assert trial.interval_s == expected_s
+    assert trial.lasts_s == trial_s + 2 * expected_s
+    assert plan_trial(usual_s, None) is None
+
+
+def test_a_worker_reports_at_its_usual_interval_once_the_trial_is_over() -> None:
+    now_s = 100.0
+    spec = WorkerSpec(
+        slot="", manifest=Digest("0" * 64), assignment=AssignmentId("a"), runtime="litert", threads=1,
+        listen_fds=(), stats_interval_s=600.0, linger_s=1.0, trial=plan_trial(600.0, 5.0),
+    )  # fmt: skip
+    interval = Interval(spec, lambda: now_s)
+    assert interval.get_s() == 2.5
+    interval.begin()
+    now_s += 9.9
+    assert interval.get_s() == 2.5
+    now_s += 0.2
+    assert interval.get_s() == 600.0
+
+
+@pytest.mark.parametrize("character", ["\x01", "\U0001f600", '"', "\\", "\udcff", "é"])
+def test_no_text_makes_an_outcome_too_long(character: str) -> None:
+    text = character * 5000
+    failure = Failure(code=text, message=text, hint=text)
+    record = msgspec.structs.replace(make_record(), failure=failure)
+    assert encode_row(outcome_row(Stamp("b", 1, None, Clock.UNSYNCED), record))

@@ -92,7 +92,8 @@ class FakeLink:
             self.reports.append(decode(Reported, payload))
         return True
 
-    def give_up(self) -> None: ...
+    def give_up(self) -> bool:
+        return True
 
     def close(self) -> None: ...
 

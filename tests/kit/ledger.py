@@ -31,7 +31,7 @@ class Ledger:
             return  # rows before it are on their way
         for number, row in _unroll(batch):
             if number in self.known:
-                self.duplicates += not poison
+                self.duplicates += 1
             elif poison or row is None:
                 self.dead.add(number)
             elif isinstance(row, Tombstone):

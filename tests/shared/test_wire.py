@@ -93,6 +93,9 @@ def test_an_enum_reads_an_unknown_word_as_unknown_and_nothing_else() -> None:
 
 def test_texts_are_clipped_to_what_can_be_stored() -> None:
     assert clip("abc", 3) == "abc"
-    assert clip("abcd", 3) == "ab…"
-    assert clip("a\0b", 3) == "a?b"
+    assert clip("abcdef", 5) == "ab…"
+    assert clip("a\0\nb\x7f", 5) == "a  b "
     assert clip("\udcff", 3) == "?"
+    assert clip("éé", 4) == "éé"
+    assert clip("ééé", 5) == "é…", "a character is never cut in two"
+    assert clip("\U0001f600" * 9, 8) == "\U0001f600…"

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 30
 ANSWER_TIMEOUT_S = 5.0
+REACH_ROUNDS = 6
 CONNECT_TIMEOUT_S = 10.0
 QUEUED_MESSAGES_MAX = 64
 
@@ -53,6 +54,8 @@ class Connection:
         self._session = ""
         self._answered = False
         self._reached = False
+        self._waited = False
+        self._rounds = 0
         self._client: mqtt.Client | None = None
 
     @property
@@ -66,7 +69,8 @@ class Connection:
         if self._reached and not self._answered:
             self._try_other_protocol()
         self._session = self._new_session()
-        self._answered = self._reached = False
+        self._answered = self._reached = self._waited = False
+        self._rounds = 0
         client = self._client = self._build_client()
         threading.Thread(target=self._run, args=[client], name="mqtt", daemon=True).start()
 
@@ -89,12 +93,24 @@ class Connection:
                 log.info("the broker did not take the last presence")
         self._drop()
 
-    def give_up(self) -> None:
-        """End an attempt that the broker does not answer: some say nothing to a version of MQTT
-        that they do not know."""
-        if self._client is not None and not self._answered:
-            self._drop()
-            self._notify(Disconnected("the broker does not answer"))
+    def give_up(self) -> bool:
+        """End an attempt that takes too long; called every `ANSWER_TIMEOUT_S`. Tell whether there is
+        nothing to wait for any more.
+
+        Some brokers say nothing to a version of MQTT that they do not know: one that was reached has
+        one more round to answer. Names and slow links have `REACH_ROUNDS` to be reached.
+        """
+        if self._client is None or self._answered:
+            return True
+        self._rounds += 1
+        if not self._reached and self._rounds < REACH_ROUNDS:
+            return False
+        if self._reached and not self._waited:
+            self._waited = True
+            return False
+        self._drop()
+        self._notify(Disconnected("the broker does not answer"))
+        return True
 
     def _run(self, client: mqtt.Client) -> None:
         try:
@@ -131,6 +147,7 @@ class Connection:
         client.will_set(presence, self._presence(online=False), qos=1, retain=True)
         client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         return client
@@ -154,6 +171,22 @@ class Connection:
             return  # the disconnect that follows tells
         self._answered = True
         client.subscribe([(self._topics.device(self._device, channel), 1) for channel in TO_DEVICE])
+
+    def _on_subscribe(
+        self,
+        client: mqtt.Client,
+        _data: Any,
+        _id: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        """Only a device that hears is there: one that may not read would be online and deaf."""
+        if client is not self._client:
+            return
+        if refused := [reason for reason in reasons if reason.is_failure]:
+            self._drop()
+            self._notify(Disconnected(f"the broker refuses to let this device read: {refused[0]}"))
+            return
         presence = self._topics.device(self._device, Channel.PRESENCE)
         client.publish(presence, self._presence(online=True), qos=1, retain=True)
         self._notify(Connected(self._session))

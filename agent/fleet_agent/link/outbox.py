@@ -88,6 +88,7 @@ class Outbox:
             self._db = _connect(path)
         with self._transaction():
             self._db.execute("INSERT OR IGNORE INTO name VALUES (1, ?)", (stream,))
+            self._db.execute("DELETE FROM stream WHERE name NOT IN (SELECT stream FROM row)")
             (self.name,) = self._db.execute("SELECT name FROM name").fetchone()
             self._rows, self._bytes = self._measure("FROM row", ())
 
@@ -326,7 +327,7 @@ def _mapped() -> Iterator[None]:
         yield
     except sqlite3.Error as exc:
         raise _map(exc) from exc
-    except (MessageError, UnicodeError) as exc:
+    except (MessageError, UnicodeError, OverflowError) as exc:
         raise OutboxError(f"a telemetry row cannot be written down: {exc}", code="outbox.row") from exc
 
 

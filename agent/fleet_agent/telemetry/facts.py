@@ -12,7 +12,7 @@ import psutil
 from fleet_agent import __version__
 from fleet_agent.telemetry.reading import read_or
 from fleet_shared.codec import SUPPORTED
-from fleet_shared.limits import FACT_CHARS
+from fleet_shared.limits import FACT_BYTES
 from fleet_shared.messages.reported import Facts, RuntimeFact
 from fleet_shared.wire import clip
 
@@ -41,7 +41,7 @@ def load_facts(state_folder: Path, runtimes: tuple[RuntimeFact, ...]) -> Facts:
 
 
 def _clip(text: str) -> str:
-    return clip(text, FACT_CHARS)
+    return clip(text, FACT_BYTES)
 
 
 def _load_hardware() -> str:

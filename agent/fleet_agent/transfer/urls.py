@@ -13,6 +13,7 @@ from fleet_shared.messages.fetch import Chunk, Fetch
 from fleet_shared.names import AssignmentId, Digest
 
 ASK_AGAIN_S: Final = 5.0
+ASK_AGAIN_MAX_S: Final = 40.0
 
 
 class NotYetError(TransferError):
@@ -38,19 +39,22 @@ class BlobUrls:
     def ask(self, assignment: AssignmentId, sha256: Digest, *, aborted: threading.Event) -> str:
         """Return a URL; raise `TransferError` with the controller's reason (`NotYetError` for a passing
         one), or when aborted."""
-        while not aborted.is_set():
-            request = uuid4().hex
-            future: Future[Chunk] = Future()
+        question = Fetch(request=uuid4().hex, assignment=assignment, sha256=sha256)
+        future: Future[Chunk] = Future()
+        wait_s = self._ask_again_s
+        with self._lock:
+            self._waiting[question.request] = future
+        try:
+            while not aborted.is_set():
+                self._send(question)
+                try:
+                    return self._read(future.result(wait_s))
+                except FutureTimeout:
+                    # The same question: a late answer is as good. Rarer, for the controller may be busy.
+                    wait_s = min(2 * wait_s, ASK_AGAIN_MAX_S)
+        finally:
             with self._lock:
-                self._waiting[request] = future
-            self._send(Fetch(request=request, assignment=assignment, sha256=sha256))
-            try:
-                return self._read(future.result(self._ask_again_s))
-            except FutureTimeout:
-                continue
-            finally:
-                with self._lock:
-                    self._waiting.pop(request, None)
+                self._waiting.pop(question.request, None)
         raise TransferError("the download was ended", code="transfer.aborted")
 
     def answer(self, chunk: Chunk) -> None:

@@ -6,12 +6,17 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Final
 
-from tuf.api.exceptions import DownloadError, DownloadLengthMismatchError, RepositoryError
+from tuf.api.exceptions import (
+    DownloadError,
+    DownloadLengthMismatchError,
+    ExpiredMetadataError,
+    RepositoryError,
+)
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
 
 from fleet_agent.errors import TrustError
-from fleet_agent.trust.trouble import UnreachableError, map_os_error
+from fleet_agent.trust.trouble import ExpiredError, UnreachableError, map_os_error
 
 SOCKET_TIMEOUT_S: Final = 10
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -57,6 +62,11 @@ class Releases:
             raise UnreachableError(f"release metadata cannot be fetched: {exc}") from exc
         except OSError as exc:
             raise map_os_error(exc) from exc
+        except ExpiredMetadataError as exc:
+            raise ExpiredError(
+                f"release metadata is out of date: {exc}",
+                hint="is this device's clock right, and does the controller renew its metadata?",
+            ) from exc
         except RepositoryError as exc:
             raise TrustError(
                 f"release metadata is not valid: {exc}",

@@ -18,6 +18,12 @@ class UnreachableError(PassingError):
     code = "trust.metadata.unreachable"
 
 
+class ExpiredError(PassingError):
+    """Signed, and out of date: a wrong clock is corrected, and metadata is signed again."""
+
+    code = "trust.metadata.expired"
+
+
 class StorageError(PassingError):
     """The disk of the device cannot be read or written."""
 

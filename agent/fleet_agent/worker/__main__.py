@@ -17,6 +17,7 @@ from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.loading import load_runtime
 from fleet_agent.worker.control import Control
 from fleet_agent.worker.engine import Engine, SelfTestFailed
+from fleet_agent.worker.interval import Interval
 from fleet_agent.worker.oip import Protocol
 from fleet_agent.worker.protocol import (
     Drain,
@@ -75,13 +76,15 @@ def _obey(control: Control, spec: WorkerSpec, engine: Engine) -> int:
     listeners = [socket.socket(fileno=fd) for fd in spec.listen_fds]
     server = Server(Protocol(engine), listeners)
     stop = threading.Event()
-    threading.Thread(target=_report, args=(control, spec, engine, stop), daemon=True).start()
+    interval = Interval(spec, time.monotonic)
+    threading.Thread(target=_report, args=(control, interval, engine, stop), daemon=True).start()
     while True:
         command: ToWorker = msgspec.json.decode(control.read(), type=ToWorker)
         if isinstance(command, Serve):
             server.start()
             _start_source(control, spec, engine, stop)
             control.say(Serving())
+            interval.begin()
         elif isinstance(command, Drain):
             stop.set()
             server.drain(spec.linger_s)
@@ -102,10 +105,10 @@ def _start_source(control: Control, spec: WorkerSpec, engine: Engine, stop: thre
     ).start()
 
 
-def _report(control: Control, spec: WorkerSpec, engine: Engine, stop: threading.Event) -> None:
+def _report(control: Control, interval: Interval, engine: Engine, stop: threading.Event) -> None:
     """Tell the supervisor of each window; silence means that this process hangs."""
-    while not stop.wait(spec.stats_interval_s):
-        control.say(_take(engine, int(spec.stats_interval_s * 1000)))
+    while not stop.wait(window_s := interval.get_s()):
+        control.say(_take(engine, int(window_s * 1000)))
 
 
 def _take(engine: Engine, window_ms: int) -> Stats:

@@ -24,6 +24,13 @@ class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
     loop: bool = True
 
 
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker on trial reports each ``interval_s`` until it has served for ``lasts_s``."""
+
+    interval_s: float
+    lasts_s: float
+
+
 class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """``listen_fds``: inherited listening sockets (TCP on loopback, Unix), owned by the
     supervisor. ``runtime``: name of the runtime module, e.g. ``litert``."""
@@ -37,6 +44,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     stats_interval_s: float
     linger_s: float
     source: SourceSpec | None = None
+    trial: Trial | None = None
 
 
 class Serve(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -121,6 +121,12 @@ class Handler(BaseHTTPRequestHandler):
         super().handle_one_request()
         self.busy = False
 
+    def handle_expect_100(self) -> bool:
+        """Say so at once: answers are buffered, and the client waits for this one with its body."""
+        go_on = super().handle_expect_100()
+        self.wfile.flush()
+        return go_on
+
     def do_GET(self) -> None:
         self.busy = True
         protocol = self.owner.protocol

@@ -34,13 +34,14 @@ class Statistics:
         self._window = Window()
 
     def add(self, latency_us: float, *, name: str | None = None, label: str | None = None) -> None:
-        """Count one inference; ``name`` is the predicted class, ``label`` the true one if known."""
+        """Count one inference; ``name`` is the predicted class, ``label`` the true one if known: it
+        counts only where there is something to compare it with."""
         with self._lock:
             window = self._window
             window.requests += 1
             if name is not None:
                 window.classes[name] += 1
-            if label is not None:
+            if label is not None and name is not None:
                 window.labelled += 1
                 window.correct += int(label == name)
             self._add_latency(window, latency_us)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
+from typing import Final, assert_never
 
 from fleet_cloud.errors import InvalidSelector
 
@@ -58,6 +58,8 @@ class Selector:
         return all(requirement.holds_for(attributes) for requirement in self.requirements)
 
 
+CHARS_MAX: Final = 4096
+
 _KEY = r"(?P<key>[A-Za-z0-9][A-Za-z0-9_./-]*)"
 _VALUE = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _EQUAL = re.compile(rf"{_KEY}\s*(?P<operator>==?|!=)\s*(?P<value>{_VALUE})")
@@ -69,6 +71,11 @@ _COMMA = re.compile(r",(?![^(]*\))")
 def parse_selector(text: str) -> Selector:
     """Return the selector written as ``text``, or raise `InvalidSelector` naming the bad part."""
     stripped = text.strip()
+    if len(stripped) > CHARS_MAX:
+        raise InvalidSelector(
+            f"the selector has {len(stripped)} characters, at most {CHARS_MAX} are allowed",
+            hint="give the devices a label of their own, and select that",
+        )
     if stripped == "all":
         return Selector(stripped, ())
     return Selector(stripped, tuple(_parse_requirement(part) for part in _COMMA.split(stripped)))

@@ -88,13 +88,18 @@ def admit(state: StreamState | None, batch: TelemetryBatch) -> Admission:
 def refuse(state: StreamState | None, batch: TelemetryBatch, code: str) -> Admission:
     """Put what ``batch`` would add into the dead letters, and count its rows as rejected."""
     known = _advance(state, batch)
-    first = max(batch.first, known.mark + 1)
-    if batch.first > known.mark + 1 or first > batch.last:
+    if batch.first > known.mark + 1:
         return Admission(known)
-    numbered = zip(range(first, batch.last + 1), batch.rows, strict=False)
-    rejects = tuple(Reject(seq, code, bytes(raw)) for seq, raw in numbered)
-    rejected = known.rejected + batch.last - first + 1
-    return Admission(replace(known, mark=batch.last, rejected=rejected), rejects=rejects)
+    fresh = max(0, batch.last - known.mark)
+    numbered = zip(range(batch.first, batch.last + 1), batch.rows, strict=False)
+    rejects = tuple(Reject(seq, code, bytes(raw)) for seq, raw in numbered if seq > known.mark)
+    refused = replace(
+        known,
+        mark=max(known.mark, batch.last),
+        rejected=known.rejected + fresh,
+        duplicates=known.duplicates + batch.last - batch.first + 1 - fresh,
+    )
+    return Admission(refused, rejects=rejects)
 
 
 def close(state: StreamState) -> StreamState:

@@ -1,6 +1,7 @@
 """A build becomes a version: blobs first, then the draft. Hours of training are not lost to a
 controller that is away for a while: what cannot be registered is kept in a folder."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -16,6 +17,8 @@ from fleet_cloud.client import Client, VersionView
 from fleet_cloud.errors import BuildError, Conflict, NotFound, Unavailable
 from fleet_shared.errors import FleetError
 from fleet_shared.names import Digest, digest_of, parse_digest
+
+log = logging.getLogger(__name__)
 
 RETRY_DELAYS_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Waits between tries while the controller is away: a minute, enough for a restart."""
@@ -95,36 +98,34 @@ def register_or_keep(
     waiting: Callable[[float], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> VersionView:
-    """Register the release. It is kept before the first wait, for an impatient operator may end the
+    """Register the release. It is kept before the first try, for an impatient operator may end the
     build at any time; a failure names the folder in its hint, a success removes it."""
-    try:
-        return _try(client, release)
-    except FleetError as exc:
-        if exc.code == "model.content.exists":
-            raise
-        folder = _keep_for(exc, release)
-        if not isinstance(exc, Unavailable):
-            raise _kept(exc, folder) from exc
+    folder = _keep_if_possible(release)
     try:
         version = register(client, release, waiting, sleep)
     except FleetError as exc:
+        if exc.code == "model.content.exists" and folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         raise _kept(exc, folder) from exc
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
     return version
 
 
-def _keep_for(exc: FleetError, release: Release) -> Path:
+def _keep_if_possible(release: Release) -> Path | None:
     try:
         return keep(release)
     except OSError as trouble:
-        raise BuildError(
-            f"{exc.message}; the finished build cannot be kept either: {trouble.strerror}",
-            hint=exc.hint,
-            code=exc.code,
-        ) from exc
+        log.warning("the finished build cannot be kept: %s", trouble.strerror)
+        return None
 
 
-def _kept(exc: FleetError, folder: Path) -> BuildError:
+def _kept(exc: FleetError, folder: Path | None) -> BuildError:
+    if folder is None:
+        return BuildError(
+            f"{exc.message}; the finished build could not be kept either", hint=exc.hint, code=exc.code
+        )
     return BuildError(
         f"{exc.message}; the finished build is kept", hint=f"fleet model register {folder}", code=exc.code
     )

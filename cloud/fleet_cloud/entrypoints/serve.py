@@ -128,7 +128,6 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         controller.blobs,
         answer=lambda topic, payload: _answer(controller, topic, payload),
         changed=wake,
-        catch_up=gateway.catch_up,
     )
     loops = [
         ticker,

@@ -162,8 +162,10 @@ def _given_golden(content: bytes, model: LiteModel, path: Path) -> Vectors:
         )
     measured = measure(content, inputs)
     tolerance = max(measured.needs)
+    largest = 0.0
     for number, wanted in enumerate(outputs):
         difference = find_difference(measured.real[number], _to_real(model, wanted))
+        largest = max(largest, difference)
         if not difference <= tolerance:
             raise Invalid(
                 f"golden sample {number} differs by {difference:.4g} from what LiteRT computes here, "
@@ -171,6 +173,8 @@ def _given_golden(content: bytes, model: LiteModel, path: Path) -> Vectors:
                 hint="are these vectors of this model?",
                 code="model.golden",
             )
+    # A device may differ from LiteRT here, and LiteRT here differs from the given vectors already.
+    tolerance += largest
     rule = Golden(samples=len(inputs), tolerance=tolerance, same_class=False)
     return Vectors(rule, pack_golden(inputs, outputs), get_share(tolerance, measured.range))
 

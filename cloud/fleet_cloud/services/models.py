@@ -61,7 +61,13 @@ class Registry:
                 number = _choose_number(transaction, name, draft)
             version = self._compose(name, number, content, draft)
             self.trust.release({v.digest: encode_manifest(v.manifest) for v in version.variants})
-            if (registered := self._add(version, encodings, draft)) is not None:
+            try:
+                registered = self._add(version, encodings, draft)
+            except Conflict as exc:
+                if exc.code != "database.conflict":
+                    raise
+                registered = None  # somebody was faster between the look and the write
+            if registered is not None:
                 return registered
         raise Conflict(
             f"{name} gets versions from somebody else all the time", hint="try again", code="model.busy"

@@ -39,22 +39,21 @@ class Observe:
             current = device is not None and device.session in (None, presence.session)
             if device is None or not (presence.online or retained or current):
                 return
-            changed = replace(
-                device,
-                online=presence.online,
-                session=presence.session,
-                last_seen_ms=self.clock.now_ms(),
+            # An old picture says nothing of when the device was there. Offline, it has no session.
+            seen_ms = device.last_seen_ms if retained else self.clock.now_ms()
+            session = presence.session if presence.online else None
+            transaction.devices.put(
+                replace(device, online=presence.online, session=session, last_seen_ms=seen_ms)
             )
-            transaction.devices.put(changed)
 
-    def reported(self, name: DeviceId, reported: Reported) -> bool:
+    def reported(self, name: DeviceId, reported: Reported, *, retained: bool = False) -> bool:
         """Take up what a device says of itself; tell whether a rollout may have work now."""
         with self.uow.begin() as transaction:
             device = transaction.devices.lock(name)
             if device is None:
                 return False
-            now_ms = self.clock.now_ms()
-            transaction.devices.put(replace(device, reported=reported, last_seen_ms=now_ms))
+            seen_ms = device.last_seen_ms if retained else self.clock.now_ms()
+            transaction.devices.put(replace(device, reported=reported, last_seen_ms=seen_ms))
             news = device.reported is None or device.reported.facts != reported.facts
             progress = reported.update
             state = None if progress is None else AssignmentState.of_update(progress.state)
@@ -109,7 +108,7 @@ class Observe:
         """Put every desired state that waits for its device on its way again: the broker is a
         cache and may have lost it. Returns how many."""
         with self.uow.begin() as transaction:
-            unmet = transaction.desired.unmet()
+            unmet = transaction.desired.lock_unmet()
             for desired in unmet:
                 topic = self.topics.device(desired.device, Channel.DESIRED)
                 transaction.outbox.add(OutgoingMessage(topic, desired.envelope, retain=True))

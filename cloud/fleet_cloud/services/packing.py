@@ -3,7 +3,8 @@
 Level 19 packs about 3 MB a second: no request can wait for a model of a gigabyte. A version is
 complete without encodings, and pushes carry the plain blob until one is there.
 
-Not kept: that a large blob was not worth packing. It is tried once more after a restart.
+Not kept: that a large blob was not worth packing, or could not be stored. It is tried once more after a
+restart.
 """
 
 import hashlib
@@ -62,7 +63,7 @@ class Packing:
             encoding = self._pack(blob)
         except _StoppedError:
             return False
-        except (NotFound, CodecError) as exc:  # one bad blob must not keep the others waiting
+        except (NotFound, CodecError, Unavailable) as exc:  # one blob must not keep the others waiting
             log.error("blob %s cannot be packed: %s", blob.sha256, exc)
             encoding = None
         if encoding is None:

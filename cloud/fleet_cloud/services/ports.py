@@ -99,10 +99,11 @@ class Devices(Protocol):
         """Those of ``devices`` that there are."""
 
     def seen(self, device: DeviceId, now_ms: int) -> None:
-        """Remember that a device was heard from."""
+        """Remember that a device was heard from; one that has a session is there."""
 
     def give_up_silent(self, heard_before_ms: int) -> int:
-        """Count as offline what is online and was heard from last before then; return how many."""
+        """Count as offline what is online and was heard from last before then (or never); return how
+        many. They keep their session: who speaks again is there again."""
 
     def count(self) -> tuple[int, int]:
         """How many are online, and how many there are."""
@@ -153,6 +154,9 @@ class Rollouts(Protocol):
 
     def set_state(self, rollout: RolloutId, state: RolloutState) -> None: ...
 
+    def lock(self, rollout: RolloutId) -> None:
+        """Let others who change this rollout wait until the end of the transaction."""
+
     def running(self, after: Rollout | None, limit: int) -> Sequence[Rollout]:
         """Running rollouts, oldest first, after the given one."""
 
@@ -198,8 +202,9 @@ class DesiredStates(Protocol):
 
     def put(self, desired: SignedDesired) -> None: ...
 
-    def unmet(self) -> Sequence[SignedDesired]:
-        """Those of devices with an open assignment that waits for the device."""
+    def lock_unmet(self) -> Sequence[SignedDesired]:
+        """Those of devices with an open assignment that waits for the device, locked: a newer one must
+        not be overtaken by these on their way to the broker."""
 
 
 @dataclass(frozen=True, slots=True)

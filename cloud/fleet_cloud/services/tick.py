@@ -100,7 +100,8 @@ class Tick:
             case TimeOut():
                 self._close(transaction, action.assignment, AssignmentState.TIMED_OUT, action.failure)
             case Finish():
-                # A late outcome may have come in since: the end is judged in this transaction.
+                # A late outcome may have come in since: the end is judged while it cannot.
+                transaction.rollouts.lock(rollout.id)
                 if self._decide(transaction, rollout) == [action]:
                     transaction.rollouts.set_state(rollout.id, action.state)
             case _ as never:

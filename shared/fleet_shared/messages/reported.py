@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from fleet_shared.errors import FleetError
-from fleet_shared.limits import FAILURE_CHARS, REPORTED_BYTES
+from fleet_shared.limits import FAILURE_TEXT_BYTES, REPORTED_BYTES
 from fleet_shared.messages.update import UpdateState
 from fleet_shared.names import AssignmentId, Digest, ModelName, VariantName
 from fleet_shared.wire import WORD, Count, Document, Word, clip
@@ -50,7 +50,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Why something ended badly: a stable code, plain words, what to do. Texts are clipped to
-    `FAILURE_CHARS`: a failure always fits its message."""
+    `FAILURE_TEXT_BYTES`: a failure always fits its message."""
 
     code: str
     message: str
@@ -58,7 +58,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for field in self.__struct_fields__:
-            msgspec.structs.force_setattr(self, field, clip(getattr(self, field), FAILURE_CHARS))
+            msgspec.structs.force_setattr(self, field, clip(getattr(self, field), FAILURE_TEXT_BYTES))
 
     @classmethod
     def of(cls, error: FleetError) -> "Failure":

@@ -14,7 +14,7 @@ from fleet_shared.errors import MessageError
 from fleet_shared.limits import ACK_BYTES, ROW_BYTES, ROWS_PER_BATCH, TELEMETRY_BYTES
 from fleet_shared.messages.reported import Failure
 from fleet_shared.names import AssignmentId
-from fleet_shared.wire import WORD, Count, Document, OpenEnum, Word
+from fleet_shared.wire import WORD, Count, Document, OpenEnum, Seq, Word
 
 
 class Clock(OpenEnum):
@@ -36,7 +36,7 @@ class Source(OpenEnum):
 class Row(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """Base of all rows. ``wall_ms`` is none while the device does not know the time."""
 
-    seq: Count
+    seq: Seq
     boot_id: str
     boot_ms: Count
     wall_ms: Count | None = None
@@ -78,7 +78,7 @@ class Event(Row, frozen=True, kw_only=True, tag="event"):
 class Tombstone(Row, frozen=True, kw_only=True, tag="tombstone"):
     """Rows ``seq`` to ``last`` were thinned out on the device by policy."""
 
-    last: Count
+    last: Seq
     reason: str = "thinned"
 
     @property
@@ -101,11 +101,11 @@ class TelemetryBatch(Document, frozen=True, kw_only=True):
     LIMIT_BYTES: ClassVar[int] = TELEMETRY_BYTES
 
     stream: Word
-    start: Count
-    oldest: Count
-    head: Count
-    first: Count
-    last: Count
+    start: Seq
+    oldest: Seq
+    head: Seq
+    first: Seq
+    last: Seq
     rows: tuple[msgspec.Raw, ...]
     outbox: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.:-]{0,64}\Z")] = ""
 
@@ -117,7 +117,7 @@ class TelemetryBatch(Document, frozen=True, kw_only=True):
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
-    seq: int
+    seq: Seq
     code: str
 
 
@@ -127,8 +127,8 @@ class Ack(Document, frozen=True, kw_only=True):
 
     LIMIT_BYTES: ClassVar[int] = ACK_BYTES
 
-    stream: str
-    upto: int
+    stream: Word
+    upto: Seq
     rejected: tuple[Rejection, ...] = ()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from fleet_agent.telemetry.facts import load_facts
 from fleet_agent.telemetry.host import read_host, read_temperature_c
-from fleet_shared.limits import FACT_CHARS
+from fleet_shared.limits import FACT_BYTES
 from fleet_shared.messages.reported import Reported, RuntimeFact
 from fleet_shared.wire import encode
 
@@ -83,5 +83,5 @@ def test_facts_fit_the_report_whatever_the_machine_is_called(
     facts = load_facts(tmp_path, (RuntimeFact(name="n" * 1000, version="v" * 1000),))
     assert (facts.memory_bytes, facts.disk_bytes) == (0, 0)
     texts = [facts.hostname, facts.machine, facts.runtimes[0].name, facts.runtimes[0].version]
-    assert {len(text) for text in texts} == {FACT_CHARS}
+    assert {len(text.encode()) for text in texts} == {FACT_BYTES}
     assert len(encode(Reported(session="s", facts=facts))) < 5000

@@ -4,10 +4,15 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 
+import paho.mqtt.client as mqtt
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 
 from fleet_cloud.adapters.broker.embedded import HOST, EmbeddedBroker
-from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway, Incoming
+from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
+from fleet_cloud.adapters.mqtt.inbox import Inbox, Incoming
 from fleet_cloud.errors import SettingsError, Unavailable
 from fleet_cloud.services.ports import OutgoingMessage
 from fleet_shared.topics import Topics
@@ -87,24 +92,31 @@ def test_after_a_broker_was_away_the_marker_comes_again_and_old_messages_overwri
         assert device.get()[1] == b"generation 6"
 
 
-def test_what_did_not_fit_into_the_queue_is_asked_for_again(
+def test_pictures_are_never_dropped_and_a_newer_one_replaces_an_older_one() -> None:
+    inbox = Inbox(waiting_max=2)
+    assert inbox.put(MARKER)
+    for number in range(1000):
+        assert inbox.put(Incoming(f"fleet/v1/devices/pi-{number % 500}/reported", b"%d" % number))
+    rows = [Incoming("fleet/v1/devices/pi-1/telemetry", b"%d" % number) for number in range(3)]
+    assert [inbox.put(row) for row in rows] == [True, True, False]
+    assert inbox.get(1) == MARKER
+    pictures = [inbox.get(1) for _ in range(500)]
+    assert [picture.payload for picture in pictures] == [b"%d" % number for number in range(500, 1000)]
+    assert [inbox.get(1) for _ in range(2)] == rows[:2]
+    with pytest.raises(queue.Empty):
+        inbox.get(0.01)
+
+
+def test_a_broker_that_lets_nobody_read_is_not_taken_for_a_healthy_one(
     mosquitto: Mosquitto, open_gateway: Callable[[int], Gateway]
 ) -> None:
     gateway = open_gateway(mosquitto.port)
-    assert take(gateway) == MARKER
-    gateway.incoming = queue.Queue(1)
-    with Listener(mosquitto.port, "fleet/v1/devices/+/reported") as device:
-        for number in range(3):
-            device.publish(f"fleet/v1/devices/pi-{number}/reported", b"r", retain=True)
-        for _ in range(3):
-            device.get()
-    wait_for("the queue to be full", lambda: gateway.incoming.full() or None)
-    gateway.incoming = queue.Queue()
-    gateway.catch_up()
-    topics = {take(gateway).topic for _ in range(4)}
-    assert topics == {None, *(f"fleet/v1/devices/pi-{number}/reported" for number in range(3))}
-    gateway.catch_up()
-    assert gateway.incoming.empty()
+    mosquitto.kill()
+    wait_for("the gateway to notice", lambda: gateway.status != "connected" or None)
+    refused = ReasonCode(PacketTypes.SUBACK, "Not authorized")
+    gateway._on_subscribe(mqtt.Client(CallbackAPIVersion.VERSION2), None, 1, [refused], None)
+    assert "refuses to let the controller read: Not authorized" in gateway.status
+    assert gateway.connected_ms is None
 
 
 def test_a_broker_that_is_not_there_is_said_so(open_gateway: Callable[[int], Gateway]) -> None:

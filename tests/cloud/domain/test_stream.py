@@ -141,9 +141,12 @@ def test_numbers_that_do_not_tile_the_batch_refuse_it_whole(rows: tuple[AnyRow, 
 
 def test_refusing_counts_only_what_is_new_and_moves_nothing_back() -> None:
     found = refuse(TEN, make(9, 12), "code")
-    assert found.state == replace(TEN, mark=12, rejected=2)
+    assert found.state == replace(TEN, mark=12, rejected=2, duplicates=2)
+    assert [reject.seq for reject in found.rejects] == [11, 12]
+    assert [reject.raw for reject in found.rejects] == [bytes(raw) for raw in make(9, 12).rows[2:]]
     assert [(reject.seq, reject.code) for reject in found.rejects] == [(11, "code"), (12, "code")]
-    assert refuse(TEN, make(3, 5), "code") == replace(found, state=TEN, rejects=())
+    older = replace(found, state=replace(TEN, duplicates=3), rejects=())
+    assert refuse(TEN, make(3, 5), "code") == older
     beyond = refuse(TEN, make(12, 13, oldest=11), "code")
     assert (beyond.state, beyond.rejects) == (replace(TEN, head=13), ())
 

@@ -41,6 +41,25 @@ def test_what_the_broker_retained_is_the_last_word_of_any_session(parts: Parts) 
     assert not online(parts)
 
 
+def test_an_old_picture_does_not_say_when_the_device_was_there(parts: Parts) -> None:
+    parts.add_device()
+    parts.observe.presence(PI, Presence(session="s", online=True))
+    seen_ms = parts.device().last_seen_ms
+    parts.clock.at_ms += 1_000_000
+    connected_ms = parts.clock.at_ms
+    parts.observe.presence(PI, Presence(session="s", online=True), retained=True)
+    parts.observe.reported(PI, Reported(session="s", facts=ABLE), retained=True)
+    assert parts.device().last_seen_ms == seen_ms
+    parts.clock.at_ms += 200_000
+    assert parts.observe.give_up_silent(connected_ms) == 1
+    assert not online(parts)
+    parts.observe.telemetry(PI, batch(sample(1)))
+    assert online(parts), "it speaks again within its session"
+    parts.observe.presence(PI, Presence(session="s", online=False))
+    parts.observe.telemetry(PI, batch(sample(2)))
+    assert not online(parts), "rows that were read late do not bring a device back"
+
+
 def test_a_device_that_is_silent_since_the_broker_is_back_is_offline(parts: Parts) -> None:
     parts.add_device()
     parts.add_device("pi-2")

@@ -42,11 +42,17 @@ class DeviceTable:
 
     def seen(self, device: DeviceId, now_ms: int) -> None:
         t = tables.device
-        self._connection.execute(update(t).where(t.c.id == device).values(last_seen_ms=now_ms))
+        self._connection.execute(
+            update(t).where(t.c.id == device).values(last_seen_ms=now_ms, online=t.c.session.is_not(None))
+        )
 
     def give_up_silent(self, heard_before_ms: int) -> int:
         t = tables.device
-        silent = update(t).where(t.c.online, t.c.last_seen_ms < heard_before_ms).values(online=False)
+        silent = (
+            update(t)
+            .where(t.c.online, func.coalesce(t.c.last_seen_ms, 0) < heard_before_ms)
+            .values(online=False)
+        )
         return self._connection.execute(silent).rowcount
 
     def count(self) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import (
 )
 
 from fleet_cloud.addresses import check_database
-from fleet_cloud.errors import CloudError, Conflict, Invalid, SettingsError, Unavailable
+from fleet_cloud.errors import Conflict, Invalid, SettingsError, Unavailable
 from fleet_cloud.masking import mask_url
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
@@ -79,8 +79,12 @@ def mapped_errors(engine: Engine) -> Iterator[None]:
             hint="is it running and reachable, and are user and password right?",
             code="database.unreachable",
         ) from exc
-    except SQLAlchemyError as exc:
-        raise CloudError(f"the database refuses: {exc}", code="database.failed") from exc
+    except SQLAlchemyError as exc:  # no free connection, say: it may pass
+        raise Unavailable(
+            f"the database {mask_url(str(engine.url))} does not answer: {exc}",
+            hint="is it overloaded, or does something hold its connections?",
+            code="database.failed",
+        ) from exc
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

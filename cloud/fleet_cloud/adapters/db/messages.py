@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import Connection, Row, delete, insert, select
 
 from fleet_cloud.adapters.db import tables
-from fleet_cloud.adapters.db.rows import upsert, write_json
+from fleet_cloud.adapters.db.rows import locking, upsert, write_json
 from fleet_cloud.services.ports import OutgoingMessage, SignedDesired
 from fleet_shared.messages.reported import Order
 from fleet_shared.names import DeviceId
@@ -26,11 +26,11 @@ class DesiredTable:
         values = {"order": write_json(desired.order), "envelope": desired.envelope}
         upsert(self._connection, self._t, {"device": desired.device}, values)
 
-    def unmet(self) -> Sequence[SignedDesired]:
+    def lock_unmet(self) -> Sequence[SignedDesired]:
         t = tables.assignment
         waiting = select(t.c.device).where(t.c.is_open)
         query = select(self._t).where(self._t.c.device.in_(waiting)).order_by(self._t.c.device)
-        return [_desired(row) for row in self._connection.execute(query)]
+        return [_desired(row) for row in self._connection.execute(locking(query))]
 
 
 def _desired(row: Row[Any]) -> SignedDesired:

@@ -50,6 +50,9 @@ class RolloutTable:
     def set_state(self, rollout: RolloutId, state: RolloutState) -> None:
         self._connection.execute(update(self._t).where(self._t.c.id == rollout).values(state=state.value))
 
+    def lock(self, rollout: RolloutId) -> None:
+        self._connection.execute(locking(select(self._t.c.id).where(self._t.c.id == rollout)))
+
     def running(self, after: Rollout | None, limit: int) -> Sequence[Rollout]:
         query = select(self._t).where(self._t.c.state == RolloutState.RUNNING.value)
         if after is not None:

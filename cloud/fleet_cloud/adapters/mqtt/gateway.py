@@ -1,13 +1,10 @@
 """The controller at the broker, on paho-mqtt 2.
 
-MQTT 5 first; a broker that does not speak it gets 3.1.1. Callbacks only put messages on a bounded
-queue. What does not fit is dropped: telemetry and questions come again by themselves, presence and
-reports are retained, and come again when `catch_up` subscribes anew. Reconnecting is paho's, with its
-growing delay; subscriptions are data and applied on each connect.
+MQTT 5 first; a broker that does not speak it gets 3.1.1. Callbacks only put messages into the inbox.
+Reconnecting is paho's, with its growing delay; subscriptions are data and applied on each connect.
 """
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Sequence
@@ -19,13 +16,14 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from fleet_cloud.adapters.mqtt.inbox import Inbox, Incoming
 from fleet_cloud.errors import Unavailable
 from fleet_cloud.services.ports import OutgoingMessage
 from fleet_shared.topics import TO_CLOUD, Topics
 
 log = logging.getLogger(__name__)
 
-QUEUE_MAX: Final = 5_000
+WAITING_MAX: Final = 5_000
 PUBLISH_TIMEOUT_S: Final = 5.0
 KEEPALIVE_S: Final = 30
 RECONNECT_MAX_S: Final = 10
@@ -40,25 +38,15 @@ class BrokerEndpoint:
     mqtt5: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A message from a device (``retained``: the broker had kept it), or with no topic: the
-    subscriptions are new."""
-
-    topic: str | None
-    payload: bytes
-    retained: bool = False
-
-
 class Gateway:
     """``incoming`` is read by the ingest worker."""
 
     def __init__(self, endpoint: BrokerEndpoint, topics: Topics, client_id: str) -> None:
-        self.incoming: queue.Queue[Incoming] = queue.Queue(QUEUE_MAX)
+        self.incoming = Inbox(WAITING_MAX)
         self._endpoint, self._topics, self._client_id = endpoint, topics, client_id
         self._connected = threading.Event()
         self._settled = threading.Event()
-        self._dropped = threading.Event()
+        self._dropping = False
         self.connected_ms: int | None = None
         """Wall time since when everything that devices say is heard; none while the broker is away."""
         self._protocol = MQTTProtocolVersion.MQTTv5
@@ -88,13 +76,6 @@ class Gateway:
         sent = [self.send(m.topic, m.payload, retain=m.retain) for m in messages]
         deadline = time.monotonic() + PUBLISH_TIMEOUT_S
         return [info is not None and _wait(info, deadline - time.monotonic()) for info in sent]
-
-    def catch_up(self) -> None:
-        """If a message was dropped, subscribe anew: the broker says again what it retains."""
-        client = self._client
-        if self._dropped.is_set() and client is not None and self._connected.is_set():
-            self._dropped.clear()
-            self._subscribe(client)
 
     def send(self, topic: str, payload: bytes, *, retain: bool) -> mqtt.MQTTMessageInfo | None:
         """Hand a message over without waiting; none while the broker is away."""
@@ -150,9 +131,6 @@ class Gateway:
         if reason.is_failure:
             self._reason = str(reason)
             return
-        self._subscribe(client)
-
-    def _subscribe(self, client: mqtt.Client) -> None:
         client.subscribe([(self._topics.every_device(channel), 1) for channel in TO_CLOUD])
 
     def _on_subscribe(
@@ -160,11 +138,16 @@ class Gateway:
         _client: mqtt.Client,
         _data: Any,
         _id: int,
-        _reasons: list[ReasonCode],
+        reasons: list[ReasonCode],
         _properties: Properties | None,
     ) -> None:
         """Only now may anything be published: what an older connection left in flight is sent again
         before, so that nothing newer is overwritten by it."""
+        if refused := [reason for reason in reasons if reason.is_failure]:
+            self._reason = f"it refuses to let the controller read: {refused[0]}"
+            log.error("the broker cannot be used: %s", self._reason)
+            self._settled.set()
+            return
         self.connected_ms = self.connected_ms or time.time_ns() // 1_000_000
         self._connected.set()
         self._settled.set()
@@ -189,12 +172,10 @@ class Gateway:
         self._put(Incoming(message.topic, bytes(message.payload), message.retain))
 
     def _put(self, incoming: Incoming) -> None:
-        try:
-            self.incoming.put_nowait(incoming)
-        except queue.Full:
-            if not self._dropped.is_set():
-                log.warning("too many messages wait: some are dropped, and asked for again")
-            self._dropped.set()
+        dropped = not self.incoming.put(incoming)
+        if dropped and not self._dropping:
+            log.warning("too many messages wait: some are dropped, and devices send them again")
+        self._dropping = dropped
 
 
 def _wait(info: mqtt.MQTTMessageInfo, timeout_s: float) -> bool:

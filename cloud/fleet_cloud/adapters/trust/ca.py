@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -106,9 +107,10 @@ def _load_certificate(file: Path) -> x509.Certificate:
 def _load_csr(csr_pem: str) -> x509.CertificateSigningRequest:
     try:
         csr = x509.load_pem_x509_csr(csr_pem.encode())
+        csr.public_key()
         if csr.is_signature_valid:
             return csr
-    except ValueError as exc:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         raise Invalid(
             f"the CSR does not parse: {exc}", hint="make it anew: fleet-agent enrol", code="enrol.csr"
         ) from exc

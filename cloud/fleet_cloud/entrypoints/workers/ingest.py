@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from fleet_cloud.errors import CloudError, Unavailable
+from fleet_cloud.errors import Conflict, Invalid, Unavailable
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.observe import Observe
 from fleet_shared.errors import FleetError
@@ -36,13 +36,12 @@ class Message(Protocol):
 
 
 class Incoming(Protocol):
-    def get(self, block: bool = True, timeout: float | None = None) -> Message: ...
+    def get(self, timeout: float) -> Message: ...
 
 
 @dataclass(slots=True)
 class Ingest:
-    """``answer`` publishes to a device; ``changed`` wakes the tick and the publisher; ``catch_up``
-    asks the broker again for what did not fit into the queue."""
+    """``answer`` publishes to a device; ``changed`` wakes the tick and the publisher."""
 
     incoming: Incoming
     topics: Topics
@@ -50,7 +49,6 @@ class Ingest:
     blobs: Blobs
     answer: Callable[[str, bytes], None]
     changed: Callable[[], None]
-    catch_up: Callable[[], None]
     _held: Message | None = None
 
     def turn(self) -> float:
@@ -58,7 +56,6 @@ class Ingest:
         message is held: presence and reports are said once, and not sent again."""
         message = self._next()
         if message is None:
-            self.catch_up()
             return 0.0
         try:
             self._handle(message)
@@ -92,7 +89,7 @@ class Ingest:
             case Channel.PRESENCE if payload:
                 self.observe.presence(device, decode(Presence, payload), retained=message.retained)
             case Channel.REPORTED if payload:
-                if self.observe.reported(device, decode(Reported, payload)):
+                if self.observe.reported(device, decode(Reported, payload), retained=message.retained):
                     self.changed()
             case Channel.TELEMETRY:
                 self._telemetry(device, decode(TelemetryBatch, payload))
@@ -104,9 +101,7 @@ class Ingest:
     def _telemetry(self, device: DeviceId, batch: TelemetryBatch) -> None:
         try:
             ack, moved = self.observe.telemetry(device, batch)
-        except Unavailable:
-            raise
-        except CloudError as exc:  # unanswered it would come again for ever
+        except (Invalid, Conflict) as exc:  # unanswered it would come again for ever
             log.warning("telemetry of %s goes to the dead letters: %s (%s)", device, exc.message, exc.code)
             ack, moved = self.observe.refuse_telemetry(device, batch, exc.code)
         if ack is not None:
