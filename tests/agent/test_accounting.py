@@ -432,6 +432,19 @@ def test_a_damaged_outbox_is_set_aside(tmp_path: Path) -> None:
     outbox.close()
 
 
+def test_an_outbox_that_cannot_be_opened_is_opened_later(tmp_path: Path) -> None:
+    path = tmp_path / "not-there-yet" / "outbox.db"
+    outbox = Outbox(path, "s")
+    for use in (outbox.streams, lambda: outbox.append(sample(1)), lambda: outbox.has_stored("outcome:1")):
+        with pytest.raises(OutboxError):
+            use()
+    path.parent.mkdir()
+    outbox.append(sample(2))
+    assert (outbox.pending, outbox.name) == (1, "s")
+    assert admit(None, first_batch(outbox)).state.lost == 0
+    outbox.close()
+
+
 def test_an_outcome_is_stored_once(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox.db", "s")
     assert outbox.append_once("outcome:1", sample(1))

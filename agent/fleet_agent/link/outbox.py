@@ -75,25 +75,50 @@ class OutboxLimits:
 class Outbox:
     """All methods belong to one thread. Raises `OutboxError`: ``outbox.full`` or ``outbox.failed``
     when the disk does not take a row, ``outbox.row`` for a row that cannot be sent; nothing is
-    half-written then."""
+    half-written then. A file that cannot be opened (a full disk at the start of the device) is tried
+    again with each use: the agent does not depend on it."""
 
     def __init__(self, path: Path, stream: str, limits: OutboxLimits | None = None) -> None:
         self._limits = limits or OutboxLimits()
         self.stream = stream
         self.damaged: Path | None = None
+        self.name = ""
+        self._path = path
+        self._opened: sqlite3.Connection | None = None
+        self._rows = self._bytes = 0
         try:
-            self._db = _connect(path)
-        except sqlite3.DatabaseError as exc:
-            self.damaged = _set_aside(path, exc)
-            self._db = _connect(path)
-        with self._transaction():
-            self._db.execute("INSERT OR IGNORE INTO name VALUES (1, ?)", (stream,))
-            self._db.execute("DELETE FROM stream WHERE name NOT IN (SELECT stream FROM row)")
-            (self.name,) = self._db.execute("SELECT name FROM name").fetchone()
-            self._rows, self._bytes = self._measure("FROM row", ())
+            self._open()
+        except OutboxError as exc:
+            log.error("the outbox cannot be opened, and is tried again: %s", exc.message)
 
     def close(self) -> None:
-        self._db.close()
+        if self._opened is not None:
+            self._opened.close()
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        return self._open() if self._opened is None else self._opened
+
+    def _open(self) -> sqlite3.Connection:
+        """Return the database, made or set aside where necessary."""
+        with _mapped():
+            try:
+                db = _connect(self._path)
+            except sqlite3.DatabaseError as exc:
+                self.damaged = _set_aside(self._path, exc)
+                db = _connect(self._path)
+            try:
+                with db:
+                    db.execute("BEGIN IMMEDIATE")
+                    db.execute("INSERT OR IGNORE INTO name VALUES (1, ?)", (self.stream,))
+                    db.execute("DELETE FROM stream WHERE name NOT IN (SELECT stream FROM row)")
+                    (self.name,) = db.execute("SELECT name FROM name").fetchone()
+                    self._rows, self._bytes = _measure(db, "FROM row", ())
+            except sqlite3.Error:
+                db.close()
+                raise
+            self._opened = db
+            return db
 
     @property
     def pending(self) -> int:
@@ -141,7 +166,7 @@ class Outbox:
         covered = "FROM row WHERE stream = ? AND seq <= ? AND last <= ?"
         key = (ack.stream, ack.upto, ack.upto)
         with self._transaction():
-            removed, size = self._measure(covered, key)
+            removed, size = _measure(self._db, covered, key)
             self._db.execute(f"DELETE {covered}", key)
             if ack.stream != self.stream:
                 self._db.execute(
@@ -213,11 +238,6 @@ class Outbox:
             outbox=self.name,
         )
 
-    def _measure(self, what: str, key: tuple[object, ...]) -> tuple[int, int]:
-        query = f"SELECT count(*), coalesce(sum(length(payload)), 0) {what}"
-        rows, size = self._db.execute(query, key).fetchone()
-        return int(rows), int(size)
-
     def _thin(self, kind: Kind) -> None:
         """Replace the oldest rows of one kind by tombstones, one for each unbroken run within a stream."""
         with self._transaction():
@@ -238,7 +258,7 @@ class Outbox:
         for (after,) in self._db.execute(beside.format("last", "seq"), (stream, last + 1)).fetchall():
             last = after
         where = "FROM row WHERE seq BETWEEN ? AND ?"
-        rows, size = self._measure(where, (first, last))
+        rows, size = _measure(self._db, where, (first, last))
         newest = f"SELECT payload {where} ORDER BY seq DESC LIMIT 1"
         (payload,) = self._db.execute(newest, (first, last)).fetchone()
         self._db.execute(f"DELETE {where}", (first, last))
@@ -260,6 +280,13 @@ class Outbox:
         with _mapped(), self._db:
             self._db.execute("BEGIN IMMEDIATE")
             yield
+
+
+def _measure(db: sqlite3.Connection, what: str, key: tuple[object, ...]) -> tuple[int, int]:
+    """Return how many rows there are, and the bytes of their payloads."""
+    query = f"SELECT count(*), coalesce(sum(length(payload)), 0) {what}"
+    rows, size = db.execute(query, key).fetchone()
+    return int(rows), int(size)
 
 
 def _kind(row: AnyRow) -> Kind:
