@@ -39,7 +39,7 @@ class LabTrust:
             self.authority = Authority(self.keys, folder, self.repository.root_json.decode())
             self._check_assignment_key()
             if first:
-                log.warning("made all keys in %s: one folder for all of them is for a lab", folder / "keys")
+                log.info("made all keys in %s: one folder for all of them is for a lab", folder / "keys")
             self.repository.release({ASSIGNMENT_KEY_TARGET: encode(self._assignment_key())})
 
     def release(self, manifests: Mapping[Digest, bytes]) -> None:
