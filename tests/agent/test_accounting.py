@@ -451,3 +451,14 @@ def test_an_outcome_is_stored_once(tmp_path: Path) -> None:
     assert not outbox.append_once("outcome:1", sample(1))
     assert outbox.append_once("outcome:2", sample(1))
     outbox.close()
+
+
+def test_streams_that_are_sent_leave_nothing_behind(tmp_path: Path) -> None:
+    for number in range(5):
+        outbox = Outbox(tmp_path / "o.db", f"s{number}")
+        outbox.append(sample(1))
+        outbox.apply_ack(Ack(stream=f"s{number}", upto=1000))
+        outbox.close()
+    outbox = Outbox(tmp_path / "o.db", "last")
+    assert outbox._db.execute("SELECT count(*) FROM stream").fetchone() == (0,)
+    outbox.close()

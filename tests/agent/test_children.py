@@ -17,7 +17,7 @@ from fleet_agent.trust.protocol import MakeKey, Refused, TrustAnswer
 from fleet_agent.trust_process import TrustProcess
 from fleet_agent.worker.protocol import Failed, WorkerSpec
 from fleet_agent.worker_process import WorkerExited, WorkerProcess, WorkerSaid
-from fleet_agent.workers import STOP_WITHIN_S, Workers
+from fleet_agent.workers import HEALTHY_AFTER_S, STOP_WITHIN_S, Workers
 from fleet_shared.messages.reported import Running
 from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName, VariantName
 
@@ -151,3 +151,47 @@ def test_the_agent_ends_with_workers_that_hang(tmp_path: Path, monkeypatch: pyte
     workers.close()
     assert worker.wait(30)
     assert isinstance(said.get(timeout=30), WorkerExited)
+
+
+def test_a_worker_that_served_long_is_started_again_at_once() -> None:
+    backoff = Backoff(1.0, 60.0, lambda: 1.0)
+    workers = Workers(lambda *_: spec(Path("slot")), lambda _: None, backoff, start=lambda *_: Silent())
+    workers.keep(RUNNING)
+    now_s = 0.0
+
+    def end_after(seconds: float) -> float | None:
+        """Let it serve, end it, and tell how long the restart waits; then let it happen."""
+        nonlocal now_s
+        for _ in range(int(seconds)):
+            now_s += 1.0
+            workers.tick(now_s)
+        assert workers.active is not None
+        workers.forget(workers.active)
+        waits_s = workers._restart_in_s
+        for _ in range(70):
+            now_s += 1.0
+            workers.tick(now_s)
+            if workers.active is not None:
+                break
+        return waits_s
+
+    assert [end_after(1) for _ in range(4)] == [1.0, 2.0, 4.0, 8.0]
+    assert end_after(HEALTHY_AFTER_S + 2) == 1.0
+
+
+class Silent:
+    """A worker that does nothing, and is spoken to by nobody."""
+
+    pid = 1
+    spec = spec(Path("slot"))
+
+    def serve(self) -> None: ...
+
+    def drain(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def kill(self, why: str) -> None: ...
+
+    def wait(self, timeout_s: float) -> bool:
+        return timeout_s >= 0

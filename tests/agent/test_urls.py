@@ -53,3 +53,16 @@ def test_an_abort_ends_the_waiting() -> None:
         urls.ask(AssignmentId("a"), SHA, aborted=aborted)
     assert caught.value.code == "transfer.aborted"
     assert len(asked) == 1
+
+
+def test_a_late_answer_is_as_good_and_the_same_question_is_asked_more_rarely() -> None:
+    asked: list[Fetch] = []
+
+    def send(fetch: Fetch) -> None:
+        asked.append(fetch)
+        if len(asked) == 3:
+            urls.answer(Chunk(request=asked[0].request, sha256=fetch.sha256, url="http://store/late"))
+
+    urls = BlobUrls("http://controller:1", send, ask_again_s=0.01)
+    assert urls.ask(AssignmentId("a"), SHA, aborted=threading.Event()) == "http://store/late"
+    assert len({fetch.request for fetch in asked}) == 1

@@ -53,6 +53,7 @@ class Connection:
         self._protocol = MQTTProtocolVersion.MQTTv5 if broker.mqtt5 else MQTTProtocolVersion.MQTTv311
         self._session = ""
         self._answered = False
+        self._hears = False
         self._reached = False
         self._waited = False
         self._rounds = 0
@@ -69,7 +70,7 @@ class Connection:
         if self._reached and not self._answered:
             self._try_other_protocol()
         self._session = self._new_session()
-        self._answered = self._reached = self._waited = False
+        self._answered = self._hears = self._reached = self._waited = False
         self._rounds = 0
         client = self._client = self._build_client()
         threading.Thread(target=self._run, args=[client], name="mqtt", daemon=True).start()
@@ -100,7 +101,7 @@ class Connection:
         Some brokers say nothing to a version of MQTT that they do not know: one that was reached has
         one more round to answer. Names and slow links have `REACH_ROUNDS` to be reached.
         """
-        if self._client is None or self._answered:
+        if self._client is None or self._hears:
             return True
         self._rounds += 1
         if not self._reached and self._rounds < REACH_ROUNDS:
@@ -187,6 +188,7 @@ class Connection:
             self._drop()
             self._notify(Disconnected(f"the broker refuses to let this device read: {refused[0]}"))
             return
+        self._hears = True
         presence = self._topics.device(self._device, Channel.PRESENCE)
         client.publish(presence, self._presence(online=True), qos=1, retain=True)
         self._notify(Connected(self._session))

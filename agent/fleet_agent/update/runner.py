@@ -173,6 +173,8 @@ class UpdateRunner:
             return
         if record.state is S.SOAKING and self._soak is not None and self._soak.is_over(now_s):
             self.feed(UpdateEvent.SOAKED)
+        elif record.state is S.SOAKING and self._soak is not None and self._soak.is_silent(now_s):
+            self.feed(UpdateEvent.FAILED, failure=_silent())
         elif now_s * 1000 > record.deadline_ms:
             self.feed(UpdateEvent.DEADLINE_PASSED, failure=_late(record))
 
@@ -349,6 +351,14 @@ def _late(record: UpdateRecord) -> Failure:
         code="update.deadline",
         message=f"the update did not end within {record.policy.deadline_s:g} s; it was {record.state.value}",
         hint="is the link too slow? push again with a longer --deadline",
+    )
+
+
+def _silent() -> Failure:
+    return Failure(
+        code="soak.silent",
+        message="the worker serves, and measured nothing within its trial time",
+        hint="it may hang: its log is in the agent's log",
     )
 
 

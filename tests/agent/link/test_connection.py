@@ -113,6 +113,27 @@ def test_a_broker_that_says_nothing_is_given_up_and_asked_in_the_older_protocol(
             assert _read_level(peer) == 4
 
 
+def test_a_broker_that_takes_the_connection_and_answers_no_subscription_is_given_up(
+    connect: Connect, events: "queue.Queue[LinkEvent]"
+) -> None:
+    """Online and deaf for ever would be worse than offline."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
+        connection = connect(server.getsockname()[1])
+        with _accept(server) as peer:
+            assert _read_level(peer) == 5
+            peer.sendall(bytes([0x20, 3, 0, 0, 0]))  # CONNACK (MQTT 5.0, 3.2)
+            received = b""
+            while b"/desired" not in received:  # the subscription
+                received += peer.recv(256)
+            while not connection.give_up():
+                assert events.empty()
+            assert events.get(timeout=20) == Disconnected("the broker does not answer")
+        connection.connect()
+        with _accept(server) as peer:
+            assert _read_level(peer) == 5, "it did speak this version"
+
+
 def test_a_broker_that_hangs_up_on_a_version_is_asked_in_the_other(
     connect: Connect, events: "queue.Queue[LinkEvent]"
 ) -> None:

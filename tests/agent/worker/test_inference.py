@@ -177,3 +177,11 @@ def test_inputs_are_scaled_quantized_half_to_even_and_saturated(tmp_path: Path) 
     quantized = replace(info, dtype=np.dtype(np.int8), quantization=Quantization(scale=0.5, zero_point=10))
     values = np.array([0.25, 0.75, -0.25, 1000, -1000], np.float32)
     assert quantize(values, quantized).tolist() == [10, 12, 10, 127, -128]
+
+
+def test_a_label_counts_only_where_there_is_a_class_to_compare_it_with() -> None:
+    statistics = Statistics(Random(1))
+    statistics.add(1.0, name=None, label="cat")
+    statistics.add(1.0, name="cat", label="cat")
+    window = statistics.take()
+    assert (window.requests, window.labelled, window.correct) == (2, 1, 1)

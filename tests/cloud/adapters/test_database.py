@@ -2,17 +2,19 @@
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
 
-from fleet_cloud.adapters.db.engine import migrate, open_engine
+from fleet_cloud.adapters.db.engine import mapped_errors, migrate, open_engine
 from fleet_cloud.adapters.db.tables import metadata
 from fleet_cloud.domain.device import Device
 from fleet_cloud.domain.rollout import AssignmentState, RolloutState
-from fleet_cloud.errors import Conflict, Invalid, NotFound
+from fleet_cloud.errors import Conflict, Invalid, NotFound, Unavailable
 from fleet_shared.manifest import BlobRef, Role
 from fleet_shared.messages.fetch import Fetch
 from fleet_shared.messages.telemetry import Sample, Source, TelemetryBatch, encode_row
@@ -156,3 +158,11 @@ def test_duplicates_are_suppressed_and_counted(parts: Parts) -> None:
         totals = transaction.telemetry.totals(PI)
     assert (totals.samples, totals.duplicates, totals.lost, totals.pending) == (3, 3, 0, 6)
     assert parts.observe.telemetry(DeviceId("nobody"), batch) == (None, False)
+
+
+def test_a_pool_without_a_free_connection_is_a_trouble_that_passes(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/x.db", pool_size=1, max_overflow=0, pool_timeout=0.05)
+    with engine.connect(), pytest.raises(Unavailable) as caught, mapped_errors(engine):
+        engine.connect()
+    assert caught.value.hint
+    engine.dispose()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fleet_cloud.domain.selector import Operator, Requirement, parse_selector
+from fleet_cloud.domain.selector import CHARS_MAX, Operator, Requirement, parse_selector
 from fleet_cloud.errors import InvalidSelector
 
 DEVICE = {"id": "pi-1", "site": "berlin", "hw": "rpi4"}
@@ -66,3 +66,11 @@ def test_a_missing_key_differs_from_every_value() -> None:
     assert parse_selector("zone notin (a)").matches(DEVICE)
     assert not parse_selector("zone=a").matches(DEVICE)
     assert not parse_selector("zone in (a)").matches(DEVICE)
+
+
+def test_a_selector_has_a_limit() -> None:
+    longest = "a" * CHARS_MAX
+    assert parse_selector(longest).requirements == (Requirement(longest, Operator.SET),)
+    with pytest.raises(InvalidSelector) as caught:
+        parse_selector(longest + "a")
+    assert str(CHARS_MAX) in caught.value.message

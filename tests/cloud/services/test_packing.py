@@ -12,6 +12,7 @@ from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.bootstrap import SystemClock
+from fleet_cloud.errors import Unavailable
 from fleet_cloud.services import packing as packing_module
 from fleet_cloud.services.drafts import VariantDraft, VersionDraft
 from fleet_cloud.services.models import Registry
@@ -148,3 +149,16 @@ def test_a_registration_holds_no_transaction_while_it_is_released(place: Place) 
     blobs = {Role.MODEL: place.put(b"first"), Role.GOLDEN: place.put(b"golden")}
     draft = VersionDraft(variants=(VariantDraft(name="int8", contract=contract, blobs=blobs),))
     assert str(registry.register("m", draft).version.version) == "1.1.0"
+
+
+def test_a_blob_that_cannot_be_stored_does_not_keep_the_others_waiting(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.register(LARGE)
+
+    def full(*_: object) -> None:
+        raise Unavailable("the disk is full", code="storage.unreachable")
+
+    monkeypatch.setattr(place.store, "put", full)
+    assert place.packing.pack_next() is True
+    assert place.packing.pack_next() is False, "it is not packed again and again"
