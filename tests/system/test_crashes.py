@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fleet_shared.messages.desired import Policy
 from tests.kit.crashing_agent import OUTCOME_STORED, POINTERS_WRITTEN
 from tests.kit.inference import infer
 from tests.kit.mosquitto import Mosquitto
@@ -39,7 +40,7 @@ def test_kill_in_the_middle_of_a_download_resumes_it(world: World) -> None:
     with slow_proxy(world.controller.port, SLOW) as proxy, world.client() as client:
         agent = world.add_agent("pi-1", controller_url=f"http://127.0.0.1:{proxy.port}")
         register(client, "big", make_package(padding_bytes=BIG))
-        rollout = client.create_rollout("big", "all", variant=None, soak_s=0.2, deadline_s=120)
+        rollout = client.create_rollout("big", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=120))
         wait_for("a third of the download", lambda: part_bytes(agent) > BIG // 3)
         agent.end(signal.SIGKILL)
         before = part_bytes(agent)
@@ -58,13 +59,13 @@ def crash_at(world: World, point: str, state: str) -> None:
     with world.client() as client:
         agent = world.add_agent("pi-1")
         first = register(client, "tiny", make_package(seed=1))
-        rollout = client.create_rollout("tiny", "all", variant=None, soak_s=0.2, deadline_s=60)
+        rollout = client.create_rollout("tiny", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=60))
         assert wait_for_rollout(client, rollout.id).state == "succeeded"
         agent.end()
         agent.start(crash_at=point)
         second = register(client, "tiny", make_package(seed=2))
         assert second.version != first.version
-        rollout = client.create_rollout("tiny", "all", variant=None, soak_s=0.2, deadline_s=60)
+        rollout = client.create_rollout("tiny", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=60))
         assert agent.wait_for_end() == -signal.SIGKILL
         assert agent.read_record()["state"] == state
         active = load_active(agent)
@@ -107,7 +108,9 @@ def test_kill_of_the_controller_during_a_push(world: World) -> None:
         agent = world.add_agent("pi-1", controller_url=f"http://127.0.0.1:{proxy.port}")
         with world.client() as client:
             register(client, "big", make_package(padding_bytes=BIG))
-            rollout = client.create_rollout("big", "all", variant=None, soak_s=0.2, deadline_s=120)
+            rollout = client.create_rollout(
+                "big", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=120)
+            )
             wait_for("the download to begin", lambda: part_bytes(agent) > 0)
         world.controller.end(signal.SIGKILL)
         world.controller.start()
@@ -121,13 +124,13 @@ def test_a_full_disk_is_said_before_the_download_and_the_old_model_goes_on(world
     agent = world.add_agent("pi-1")
     with world.client() as client:
         register(client, "tiny", make_package(seed=1))
-        first = client.create_rollout("tiny", "all", variant=None, soak_s=0.2, deadline_s=60)
+        first = client.create_rollout("tiny", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=60))
         assert wait_for_rollout(client, first.id).state == "succeeded"
         agent.end()
         agent.environment = {"FLEET_AGENT_DISK_MARGIN_BYTES": str(10**15)}
         agent.start()
         register(client, "tiny", make_package(seed=2))
-        second = client.create_rollout("tiny", "all", variant=None, soak_s=0.2, deadline_s=60)
+        second = client.create_rollout("tiny", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=60))
         ended = wait_for_rollout(client, second.id)
         (assignment,) = ended.assignments
         assert assignment.failure is not None

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fleet_cloud.client import AssignmentView, Client
+from fleet_shared.messages.desired import Policy
 from tests.kit.inference import infer
 from tests.kit.packages import make_package, register
 from tests.kit.slow_proxy import slow_proxy
@@ -36,7 +37,7 @@ def add_agent(world: World, disk: SmallDisk, url: str) -> Agent:
     )
     with world.client() as client:
         register(client, "tiny", make_package(seed=1))
-        rollout = client.create_rollout("tiny", "all", variant=None, soak_s=0.2, deadline_s=60)
+        rollout = client.create_rollout("tiny", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=60))
         assert wait_for_rollout(client, rollout.id).state == "succeeded"
         register(client, "tiny", make_package(seed=2, padding_bytes=BIG))
     return agent
@@ -66,14 +67,14 @@ def test_too_little_room_is_said_before_the_download(disk: SmallDisk, world: Wor
     agent = add_agent(world, disk, world.controller.url)
     disk.fill(leave_bytes=BIG + 500_000)
     with world.client() as client:
-        rollout = client.create_rollout("tiny", "all", variant=None, soak_s=0.2, deadline_s=60)
+        rollout = client.create_rollout("tiny", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=60))
         assignment = expect_refused(client, rollout.id)
         assert assignment.bytes_done == 0
         assert not list((agent.state / "downloads").glob("*"))
         expect_old_model(agent)
         assert load_outcomes(client, "pi-1") == ["update.succeeded", "update.failed"]
         disk.free()
-        rollout = client.create_rollout("tiny", "all", variant=None, soak_s=0.2, deadline_s=60)
+        rollout = client.create_rollout("tiny", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=60))
         assert wait_for_rollout(client, rollout.id).state == "succeeded"
         assert client.totals("pi-1").lost == 0
 
@@ -84,7 +85,7 @@ def test_a_disk_that_fills_up_during_the_download(disk: SmallDisk, world: World)
     with slow_proxy(world.controller.port, SLOW) as proxy, world.client() as client:
         agent = add_agent(world, disk, f"http://127.0.0.1:{proxy.port}")
         downloads = agent.state / "downloads"
-        rollout = client.create_rollout("tiny", "all", variant=None, soak_s=0.2, deadline_s=60)
+        rollout = client.create_rollout("tiny", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=60))
         wait_for("the download to begin", lambda: any(f.stat().st_size for f in downloads.glob("*.part")))
         disk.fill()
         expect_refused(client, rollout.id)

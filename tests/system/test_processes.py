@@ -9,6 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
+from fleet_shared.messages.desired import Policy
 from tests.kit.packages import make_package, register
 from tests.kit.world import ROOT, World, load_outcomes, wait_for_rollout
 
@@ -21,7 +22,7 @@ HEAVY = {"tuf", "securesystemslib", "cryptography", "numpy", "ai_edge_litert", "
 def push_tiny(world: World) -> None:
     with world.client() as client:
         register(client, "tiny", make_package())
-        rollout = client.create_rollout("tiny", "all", variant=None, soak_s=0.2, deadline_s=60)
+        rollout = client.create_rollout("tiny", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=60))
         ended = wait_for_rollout(client, rollout.id)
         assert ended.state == "succeeded", ended
 

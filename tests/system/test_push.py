@@ -8,6 +8,7 @@ import numpy as np
 import psycopg
 import pytest
 
+from fleet_shared.messages.desired import Policy
 from fleet_shared.messages.fetch import Chunk
 from fleet_shared.wire import decode
 from tests.kit.mosquitto import Mosquitto
@@ -47,7 +48,7 @@ def push_and_watch(world: World, tmp_path: Path) -> None:
     second = world.add_agent("pi-2")
     with world.client() as client:
         version = register(client, "tiny", make_package())
-        rollout = client.create_rollout("tiny", "all", variant=None, soak_s=0.5, deadline_s=60)
+        rollout = client.create_rollout("tiny", "all", variant=None, policy=Policy(soak_s=0.5, deadline_s=60))
         ended = wait_for_rollout(client, rollout.id)
         assert [(a.device, a.state) for a in ended.assignments] == [
             ("pi-1", "succeeded"),

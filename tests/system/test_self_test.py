@@ -8,6 +8,7 @@ import pytest
 
 from fleet_cloud.factory.package import Package
 from fleet_shared.manifest import Role
+from fleet_shared.messages.desired import Policy
 from tests.kit.inference import infer
 from tests.kit.packages import make_package, register
 from tests.kit.world import World, load_outcomes, wait_for_rollout
@@ -31,11 +32,11 @@ def test_wrong_golden_vectors_end_the_update_and_the_old_model_still_answers(wor
     agent = world.add_agent("pi-1")
     with world.client() as client:
         register(client, "tiny", make_package(seed=1))
-        rollout = client.create_rollout("tiny", "all", variant=None, soak_s=0.2, deadline_s=60)
+        rollout = client.create_rollout("tiny", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=60))
         assert wait_for_rollout(client, rollout.id).state == "succeeded"
         before = infer(agent.http_port, "tiny", [("x", INPUT)])
         register(client, "tiny", spoil(make_package(seed=2)))
-        rollout = client.create_rollout("tiny", "all", variant=None, soak_s=0.2, deadline_s=60)
+        rollout = client.create_rollout("tiny", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=60))
         (assignment,) = wait_for_rollout(client, rollout.id).assignments
         assert assignment.failure is not None
         assert (assignment.state, assignment.failure.code) == ("failed", "worker.golden.failed")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from fleet_agent.status import load_status
+from fleet_shared.messages.desired import Policy
 from tests.kit.packages import make_package, register
 from tests.kit.waiting import wait_for
 from tests.kit.world import World, wait_for_rollout
@@ -29,7 +30,7 @@ def test_an_agent_without_controller_and_broker_says_so_once_and_comes_when_they
     with world.client() as client:
         wait_for("the agent to be online", lambda: client.device("pi-1").online)
         register(client, "tiny", make_package())
-        rollout = client.create_rollout("tiny", "all", variant=None, soak_s=0.2, deadline_s=60)
+        rollout = client.create_rollout("tiny", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=60))
         assert wait_for_rollout(client, rollout.id).state == "succeeded"
     text = log.read_text()
     assert text.count(AWAY) == 1

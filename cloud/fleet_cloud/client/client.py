@@ -15,6 +15,7 @@ from fleet_cloud.client.views import (
     HealthView,
     LabelRequest,
     Page,
+    PolicyRequest,
     Problem,
     RolloutRequest,
     RolloutView,
@@ -28,6 +29,7 @@ from fleet_cloud.client.views import (
 from fleet_cloud.errors import CloudError, Conflict, Forbidden, Invalid, NotFound, Unavailable
 from fleet_cloud.masking import mask_url
 from fleet_shared.errors import InvalidName
+from fleet_shared.messages.desired import Policy
 from fleet_shared.names import Digest
 
 TIMEOUT_S: Final = 60.0
@@ -117,10 +119,10 @@ class Client:
         self._checked(self._call("PUT", path, content=content, timeout=STORING_TIMEOUT_S))
 
     def create_rollout(
-        self, model: str, selector: str, *, variant: str | None, soak_s: float, deadline_s: float
+        self, model: str, selector: str, *, variant: str | None, policy: Policy
     ) -> RolloutView:
         request = RolloutRequest(
-            model=model, selector=selector, variant=variant, soak_s=soak_s, deadline_s=deadline_s
+            model=model, selector=selector, variant=variant, policy=PolicyRequest.of(policy)
         )
         return self._send("POST", "/rollouts", request, RolloutView)
 

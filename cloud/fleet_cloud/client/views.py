@@ -6,6 +6,7 @@ import msgspec
 
 from fleet_shared.limits import LABELS_PER_DEVICE
 from fleet_shared.manifest import Contract
+from fleet_shared.messages.desired import Policy
 from fleet_shared.messages.reported import Failure, Reported
 
 T = TypeVar("T")
@@ -131,14 +132,25 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True):
     token: str
 
 
+class PolicyRequest(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The policy as a person asks for it: a name with a typing error is refused, not ignored."""
+
+    @classmethod
+    def of(cls, policy: Policy) -> "PolicyRequest":
+        return cls(**msgspec.structs.asdict(policy))
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(**msgspec.structs.asdict(self))
+
+
 class RolloutRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``model``: ``digits`` or ``digits:1.4.0``."""
 
     model: str
     selector: str
     variant: str | None = None
-    soak_s: float = 5.0
-    deadline_s: float = 3600.0
+    policy: PolicyRequest = PolicyRequest()
 
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NewType
+from typing import NewType
 
 from fleet_shared.messages.desired import Policy
 from fleet_shared.messages.reported import Facts, Failure, Order
@@ -11,9 +11,6 @@ from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName, Varian
 from fleet_shared.version import Version
 
 RolloutId = NewType("RolloutId", str)
-
-SOAK_S_MAX: Final = 24 * 3600.0
-DEADLINE_S_MAX: Final = 30 * 24 * 3600.0
 
 
 class RolloutState(StrEnum):

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fleet_cloud.domain.model import ModelVersion
+from fleet_cloud.domain.policy import find_problem
 from fleet_cloud.domain.rollout import (
-    DEADLINE_S_MAX,
-    SOAK_S_MAX,
     Assignment,
     AssignmentChange,
     Rollout,
@@ -77,17 +76,9 @@ class Rollouts:
 
 
 def _check_policy(policy: Policy) -> None:
-    """Refuse times that are no numbers or out of range: no later step could compute with them."""
-    for name, value, low, high in (
-        ("soak", policy.soak_s, 0.0, SOAK_S_MAX),
-        ("deadline", policy.deadline_s, 1.0, DEADLINE_S_MAX),
-    ):
-        if not low <= value <= high:  # also false for what is no number
-            raise Invalid(
-                f"{name} {value:g} s is out of range",
-                hint=f"between {low:g} and {high:g} seconds",
-                code="rollout.policy",
-            )
+    """Refuse what no later step could work with."""
+    if (problem := find_problem(policy)) is not None:
+        raise Invalid(problem.message, hint=problem.hint, code="rollout.policy")
 
 
 def _check_variant(version: ModelVersion, variant: str) -> VariantName:

@@ -13,7 +13,7 @@ from fleet_shared.codec import Encoding
 from fleet_shared.limits import DESIRED_BYTES
 from fleet_shared.messages.reported import Order
 from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName
-from fleet_shared.wire import Document
+from fleet_shared.wire import Document, OpenEnum
 
 
 class EncodedBlob(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,12 +36,53 @@ class RunEntry(msgspec.Struct, frozen=True, kw_only=True):
     encodings: tuple[EncodedBlob, ...] = ()
 
 
+class OverBudget(OpenEnum):
+    """What a device does when a download would exceed ``bytes_max``."""
+
+    FAIL = "fail"
+    """The update ends, failed; the running model was never touched."""
+    WAIT = "wait"
+    """The download stands still until a larger budget, a newer assignment or the deadline comes."""
+    UNKNOWN = "unknown"
+
+
+class WhenTight(OpenEnum):
+    """What a device does whose memory cannot hold two workers at once."""
+
+    REFUSE = "refuse"
+    """The update ends before the download; the running model goes on."""
+    GAP = "gap"
+    """The old worker ends first: for a moment nothing answers, and the outcome says for how long."""
+    UNKNOWN = "unknown"
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """How the device goes about it. ``soak_s``: trial time after the switch;
-    ``deadline_s``: the whole update must have ended by then, counted from its start."""
+    """How the device goes about it; a bound that is none is not judged.
+
+    ``deadline_s``: the whole update must have ended by then, counted from its start.
+
+    The trial after the switch takes ``soak_s`` and ``soak_inferences``, both. It fails when more than
+    ``error_rate_max`` (0 to 1) of its inferences fail, when its median latency is more than
+    ``latency_ratio_max`` times that of the previous version on the same device, or when its worker was
+    restarted more than ``worker_restarts_max`` times. ``memory_bytes_max`` bounds the resident memory of
+    the worker, in the trial and after it.
+
+    ``bytes_max``: what may come over the wire for this assignment, all tries together; ``over_bytes``
+    what happens beyond. ``benchmark``: measure the installed runtimes once, and take the fastest that
+    passes the golden vectors.
+    """
 
     soak_s: float = 5.0
     deadline_s: float = 3600.0
+    soak_inferences: int = 0
+    error_rate_max: float = 0.1
+    latency_ratio_max: float | None = None
+    worker_restarts_max: int = 0
+    memory_bytes_max: int | None = None
+    bytes_max: int | None = None
+    over_bytes: OverBudget = OverBudget.FAIL
+    when_tight: WhenTight = WhenTight.REFUSE
+    benchmark: bool = False
 
 
 class Desired(Document, frozen=True, kw_only=True):

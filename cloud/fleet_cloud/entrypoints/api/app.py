@@ -32,7 +32,6 @@ from fleet_cloud.services.overview import Overview
 from fleet_cloud.services.rollouts import Rollouts, RolloutStatus
 from fleet_cloud.services.telemetry import Readings
 from fleet_shared.limits import ENROLMENT_BYTES
-from fleet_shared.messages.desired import Policy
 from fleet_shared.messages.enrolment import EnrolRequest
 from fleet_shared.names import AssignmentId, DeviceId, parse_model_name
 from fleet_shared.version import ModelRef, Version
@@ -194,9 +193,8 @@ def _rollout_routes(services: Services) -> APIRouter:
     @router.post("/rollouts")
     def create(body: Body) -> Response:
         request = parse(RolloutRequest, body)
-        policy = Policy(soak_s=request.soak_s, deadline_s=request.deadline_s)
         status = services.rollouts.create(
-            ModelRef.parse(request.model), request.selector, request.variant, policy
+            ModelRef.parse(request.model), request.selector, request.variant, request.policy.policy
         )
         services.wake()
         return answer(views.show_rollout(status), 201)

@@ -9,6 +9,7 @@ import typer
 from fleet_cloud.entrypoints.cli.connection import Connection, get_connection
 from fleet_cloud.entrypoints.cli.numbers import DEADLINE_S_MAX, SOAK_S_MAX, check_finite
 from fleet_cloud.entrypoints.cli.output import Format, Output, print_json, print_table
+from fleet_cloud.entrypoints.cli.policy import HELP, read_policy
 
 if TYPE_CHECKING:
     from fleet_cloud.client import AssignmentView, Client, RolloutView
@@ -40,14 +41,16 @@ def push(
             callback=check_finite,
         ),
     ] = 3600.0,
+    policy: Annotated[list[str] | None, typer.Option("--policy", help=HELP)] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the devices.")] = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Push a model to the devices that a selector means; exit 0 only if all of them run it."""
+    agreed = read_policy(soak, deadline, policy or [])
     connection = get_connection(context)
     model = _build_first(connection, target, to, variant) if _is_recipe(target) else target
     with connection.open() as client:
-        rollout = client.create_rollout(model, to, variant=variant, soak_s=soak, deadline_s=deadline)
+        rollout = client.create_rollout(model, to, variant=variant, policy=agreed)
         if not detach:
             rollout = _follow(client, rollout.id)
     _print_result(rollout, output)

@@ -15,7 +15,7 @@ from fleet_cloud.bootstrap import open_trust
 from fleet_cloud.client import Client
 from fleet_cloud.entrypoints.demo.processes import DemoError
 from fleet_cloud.entrypoints.demo.waiting import wait_for
-from fleet_shared.messages.desired import Desired
+from fleet_shared.messages.desired import Desired, Policy
 from fleet_shared.names import DeviceId
 from fleet_shared.topics import Channel, Topics
 
@@ -36,7 +36,9 @@ def push_damaged_blob(client: Client, model: str, device: str, variant: str, blo
     versions = client.version(name, number)
     keep = {d for v in versions.variants if v.name == installed.active.variant for d in v.blobs.values()}
     with _flipped_byte(blobs, keep):
-        rollout = client.create_rollout(model, f"id={device}", variant=variant, soak_s=1, deadline_s=120)
+        rollout = client.create_rollout(
+            model, f"id={device}", variant=variant, policy=Policy(soak_s=1, deadline_s=120)
+        )
         ended = wait_for(
             f"{device} to refuse the damaged blob",
             lambda: found if (found := client.rollout(rollout.id)).state != "running" else None,

@@ -256,7 +256,8 @@ def test_a_rollout_from_request_to_history(http: Client, api: Api) -> None:
     expect(http.post(f"{V1}/rollouts", json={**request, "model": "other"}), 404, "model.unknown")
     expect(http.post(f"{V1}/rollouts", json={**request, "variant": "int4"}), 404, "model.variant.unknown")
     for wrong in ({"soak_s": -1}, {"soak_s": 1e300}, {"deadline_s": 0}, {"deadline_s": 1e18}):
-        expect(http.post(f"{V1}/rollouts", json={**request, **wrong}), 422, "rollout.policy")
+        expect(http.post(f"{V1}/rollouts", json={**request, "policy": wrong}), 422, "rollout.policy")
+    expect(http.post(f"{V1}/rollouts", json={**request, "policy": {"soaks": 1}}), 422, "request.invalid")
     expect(http.post(f"{V1}/rollouts", json={**request, "x": 1}), 422, "request.invalid")
 
 
