@@ -1,10 +1,11 @@
 """What killed writers left behind, removed at the start of the agent."""
 
 from fleet_agent.paths import StatePaths
+from fleet_shared.durable import remove
 
 
 def remove_leftovers(paths: StatePaths) -> None:
     """Remove the temporary files of `fleet_shared.durable.write_durably`: nobody else writes now."""
     for folder in (paths.root, paths.identity, paths.trust, paths.downloads):
         for file in folder.glob(".*.tmp"):
-            file.unlink(missing_ok=True)
+            remove(file)

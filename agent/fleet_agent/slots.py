@@ -6,7 +6,6 @@ pointers file says which slot is active and which was before; replacing it is th
 """
 
 import hashlib
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,14 @@ from typing import Final
 import msgspec
 
 from fleet_agent.errors import SlotError
-from fleet_shared.durable import sync_folder, write_durably
+from fleet_shared.durable import (
+    make_folder,
+    remove_tree,
+    rename,
+    sync_folder,
+    write_durably,
+    write_synced,
+)
 from fleet_shared.errors import CodecError
 from fleet_shared.manifest import BlobRef, Role
 from fleet_shared.messages.reported import Running
@@ -39,7 +45,7 @@ class Pointers(msgspec.Struct, frozen=True, kw_only=True):
 class Slots:
     def __init__(self, folder: Path, pointers: Path) -> None:
         self._folder, self._file = folder, pointers
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, parents=True)
 
     def path(self, manifest: Digest) -> Path:
         return self._folder / manifest
@@ -74,7 +80,7 @@ class Slots:
 
     def set_aside(self) -> Path:
         aside = self._file.with_suffix(".damaged")
-        self._file.replace(aside)
+        rename(self._file, aside)
         return aside
 
     def save_pointers(self, pointers: Pointers) -> None:
@@ -87,35 +93,35 @@ class Slots:
         that is there; an exception removes it. One block at a time."""
         self.clear_staging()
         staging, slot = self._folder / f"{_STAGING}-{manifest}", self.path(manifest)
-        staging.mkdir()
+        make_folder(staging)
         try:
             yield staging
-            sync_folder(staging)
             if slot.is_dir():
                 _repair(slot, staging)
             else:
-                staging.replace(slot)
-            sync_folder(self._folder)
+                sync_folder(staging)
+                rename(staging, slot)
+                sync_folder(self._folder)
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            remove_tree(staging)
 
     def clear_staging(self) -> None:
         """Remove what a killed agent left half made."""
         for path in self._folder.glob(f"{_STAGING}-*"):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
 
     def prune(self, keep: Iterable[Digest]) -> None:
         """Remove every slot but those in ``keep``."""
         kept = set(keep)
         for path in self._folder.iterdir():
             if path.name not in kept:
-                shutil.rmtree(path, ignore_errors=True)
+                remove_tree(path)
 
 
 def _repair(slot: Path, staging: Path) -> None:
     """Put each file of ``staging`` in its place; a reader sees the old one or the new one."""
     for file in staging.iterdir():
-        file.replace(slot / file.name)
+        rename(file, slot / file.name)
     sync_folder(slot)
 
 
@@ -128,8 +134,8 @@ def _digest_file(path: Path) -> str:
 
 
 def write_verified(path: Path, parts: Iterable[bytes], blob: BlobRef) -> None:
-    """Write ``parts`` durably to ``path``; raise `SlotError` (``transfer.digest``) when they are not
-    the promised bytes, with nothing written."""
+    """Write ``parts`` to the new file ``path`` and sync them; raise `SlotError` (``transfer.digest``) when
+    they are not the promised bytes."""
     digest = hashlib.sha256()
 
     def hashed() -> Iterator[bytes]:
@@ -140,7 +146,7 @@ def write_verified(path: Path, parts: Iterable[bytes], blob: BlobRef) -> None:
             raise CodecError("other bytes than the manifest promises")
 
     try:
-        write_durably(path, hashed())
+        write_synced(path, hashed())
     except CodecError as exc:
         raise SlotError(
             f"blob {blob.sha256[:12]} decodes to other bytes than were released: {exc}",

@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 
 from fleet_agent.errors import OutboxError
+from fleet_shared.durable import DiskOperation, disk_operation
 from fleet_shared.errors import MessageError
 from fleet_shared.limits import ROWS_PER_BATCH, TELEMETRY_BYTES
 from fleet_shared.messages.telemetry import Ack, AnyRow, Sample, TelemetryBatch, Tombstone, encode_row
@@ -277,7 +278,7 @@ class Outbox:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """Commit at the end of the block, or undo everything and raise `OutboxError`."""
-        with _mapped(), self._db:
+        with _mapped(), disk_operation(DiskOperation.COMMIT, self._path), self._db:
             self._db.execute("BEGIN IMMEDIATE")
             yield
 

@@ -14,6 +14,7 @@ from fleet_agent.link.backoff import Backoff
 from fleet_agent.transfer.part import Part
 from fleet_agent.transfer.policy import RETRIES_MAX, Budget, Step, decide_step, parse_retry_after_s
 from fleet_agent.transfer.urls import NotYetError
+from fleet_shared.durable import append, make_folder
 from fleet_shared.names import Digest
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Downloader:
 
     def fetch(self, sha256: Digest, size_bytes: int) -> tuple[Path, Counted]:
         """Return the file with this digest; raise `TransferError` (``transfer.*``)."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder, parents=True)
         part = Part(self.folder, sha256, size_bytes)
         if part.has_whole():
             self.progress(size_bytes)
@@ -193,7 +194,7 @@ class _Download:
         return True
 
     def _append(self, response: "BaseHTTPResponse") -> None:
-        with self.part.file.open("ab") as file:
+        with self.part.file.open("ab", buffering=0) as file:
             size = file.tell()
             while content := response.read1(PART_BYTES, decode_content=False):
                 if self.owner.aborted.is_set():
@@ -202,7 +203,7 @@ class _Download:
                 if size > self.part.size_bytes:
                     self.part.discard()
                     raise _too_long(self.part)
-                file.write(content)
+                append(file, self.part.file, content)
                 self.counted.fetched += len(content)
                 self.owner.progress(len(content))
 

@@ -5,12 +5,11 @@ leave either of them, or the whole file, with other bytes than were written: onl
 """
 
 import hashlib
-import os
 import re
 from pathlib import Path
 from typing import Final
 
-from fleet_shared.durable import sync_folder, write_durably
+from fleet_shared.durable import create, remove, rename, sync_file, sync_folder
 from fleet_shared.names import Digest
 
 READ_BYTES: Final = 64 * 1024
@@ -36,7 +35,7 @@ class Part:
             return False
         right = self._is_right(self.whole)
         if not right:
-            self.whole.unlink()
+            remove(self.whole)
         return right
 
     def is_right(self) -> bool:
@@ -44,11 +43,11 @@ class Part:
 
     def begin(self, etag: str | None) -> None:
         """Start the file anew. The ETag comes second: a crash between leaves nothing to resume."""
-        self.file.write_bytes(b"")
+        create(self.file)
         if etag is not None and _STRONG_ETAG.fullmatch(etag):
-            write_durably(self._etag, etag.encode())
+            create(self._etag, etag.encode())
         else:
-            self._etag.unlink(missing_ok=True)
+            remove(self._etag)
 
     def load_etag(self) -> str | None:
         """Return the strong ETag of the answer that began the file, if it had one."""
@@ -59,15 +58,14 @@ class Part:
         return etag if _STRONG_ETAG.fullmatch(etag) else None
 
     def discard(self) -> None:
-        self.file.unlink(missing_ok=True)
-        self._etag.unlink(missing_ok=True)
+        remove(self.file)
+        remove(self._etag)
 
     def finish(self) -> Path:
         """Make the file the whole blob, durably."""
-        with self.file.open("rb") as file:
-            os.fsync(file.fileno())
-        self.file.replace(self.whole)
-        self._etag.unlink(missing_ok=True)
+        sync_file(self.file)
+        rename(self.file, self.whole)
+        remove(self._etag)
         sync_folder(self.whole.parent)
         return self.whole
 

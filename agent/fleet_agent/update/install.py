@@ -17,7 +17,7 @@ from fleet_agent.slots import FILES, MANIFEST_FILE, Slots, write_verified
 from fleet_agent.transfer.download import PART_BYTES, Counted, Downloader
 from fleet_agent.update.record import Evidence
 from fleet_shared.codec import SUPPORTED, Encoding, decode_blob
-from fleet_shared.durable import write_durably
+from fleet_shared.durable import remove, remove_folder, write_synced
 from fleet_shared.manifest import BlobRef, Role, parse_manifest
 from fleet_shared.messages.desired import EncodedBlob, RunEntry
 
@@ -91,7 +91,7 @@ class Installer:
         plan = plan_transfer(entry, parse_manifest(manifest).blobs)
         try:
             with _full_disk_mapped(), self.slots.staged(entry.manifest) as staging:
-                write_durably(staging / MANIFEST_FILE, manifest)
+                write_synced(staging / MANIFEST_FILE, manifest)
                 for carried in plan:
                     parts = _read(self.downloads / carried.encoded.sha256, aborted)
                     plain = decode_blob(carried.encoded.encoding, parts, carried.blob.size_bytes)
@@ -103,9 +103,9 @@ class Installer:
 
     def _forget(self, plan: list[Carried]) -> None:
         for carried in plan:
-            (self.downloads / carried.encoded.sha256).unlink(missing_ok=True)
+            remove(self.downloads / carried.encoded.sha256)
         with suppress(OSError):  # something of another update is in it
-            self.downloads.rmdir()
+            remove_folder(self.downloads)
 
     def _forget_others(self, plan: list[Carried]) -> None:
         """Remove what an update that was given up left behind."""
@@ -113,7 +113,7 @@ class Installer:
         if self.downloads.is_dir():
             for file in self.downloads.iterdir():
                 if file.name.removesuffix(".part").removesuffix(".etag") not in wanted:
-                    file.unlink()
+                    remove(file)
 
     def _check_room(self, plan: list[Carried]) -> None:
         present = sum(file.stat().st_size for file in self.downloads.glob("*"))

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from fleet_shared.durable import sync_folder, write_durably
+from fleet_shared.durable import rename, sync_folder, write_durably
 from fleet_shared.messages.desired import Policy, RunEntry
 from fleet_shared.messages.reported import Failure, Order, Running
 from fleet_shared.messages.update import UpdateState
@@ -108,6 +108,6 @@ class RecordFile:
     def set_aside(self) -> Path:
         """Move a damaged record out of the way, for a human to look at; the newest one is kept."""
         aside = self._path.with_suffix(".damaged")
-        self._path.replace(aside)
+        rename(self._path, aside)
         sync_folder(self._path.parent)
         return aside
