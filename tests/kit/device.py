@@ -10,8 +10,10 @@ from pathlib import Path
 
 from fleet_agent.bootstrap import wire
 from fleet_agent.identity import Identity
+from fleet_agent.leftovers import remove_leftovers
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.link.events import Connected, MessageReceived
+from fleet_agent.paths import StatePaths
 from fleet_agent.settings import Settings
 from fleet_agent.supervisor import Message, Supervisor
 from fleet_agent.transfer.urls import BlobUrls
@@ -59,10 +61,12 @@ class Device:
         self.downloads.set()
         self.facts = FACTS
         self.starts = 0
+        self.url_of: Callable[[Digest], str] | None = None
         self._open: list[Supervisor] = []
 
     def boot(self) -> None:
         self.starts += 1
+        remove_leftovers(StatePaths(self.folder))
         inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.link = FakeLink()
         self.outbox = FailingOutbox(self.folder / "outbox.db", f"stream-{self.starts}")
@@ -70,7 +74,7 @@ class Device:
         record_file = FailingRecordFile(self.folder / "update.json")
         self.outbox.faults = self.slots.faults = record_file.faults = self.faults
         installer = Installer(self.slots, self.folder / "downloads", lambda: 10**9, 1000)
-        self.jobs = FakeJobs(installer, self.downloads)
+        self.jobs = FakeJobs(installer, self.downloads, self.url_of)
         self.agent = wire(
             Settings(state=self.folder, sample_interval_s=1e9),
             Identity(

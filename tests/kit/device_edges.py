@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 import msgspec
 
 from fleet_agent.errors import OutboxError, TransferError
+from fleet_agent.link.backoff import Backoff
 from fleet_agent.link.outbox import Outbox
 from fleet_agent.slots import Pointers, Slots
 from fleet_agent.telemetry.clock import Stamp
 from fleet_agent.trust.protocol import DesiredVerified, Refused, TrustAnswer, TrustRequest, VerifyDesired
+from fleet_agent.transfer.download import Downloader
 from fleet_agent.update.install import Installer
 from fleet_agent.update.record import Evidence, RecordFile, UpdateRecord
 from fleet_agent.worker.protocol import FromWorker, Ready, SelfTest, Serving, Stats, WorkerSpec
@@ -22,7 +24,7 @@ from fleet_shared.manifest import BlobRef, Role, encode_manifest
 from fleet_shared.messages.desired import Desired, Policy, RunEntry
 from fleet_shared.messages.reported import Facts, Reported, RuntimeFact
 from fleet_shared.messages.telemetry import AnyRow, Clock, TelemetryBatch
-from fleet_shared.names import AssignmentId, DeviceId, ModelName, digest_of
+from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName, digest_of
 from fleet_shared.topics import Channel
 from fleet_shared.wire import decode
 from tests.cloud.domain.test_rules import variant
@@ -184,10 +186,12 @@ class FakeWorker:
 @dataclass
 class FakeJobs:
     """Downloads come from nowhere, once ``go`` is set, and do not hear that they are given up, as one that
-    waits for the network; verification is the real one. ``dead``: the process was killed."""
+    waits for the network; with ``url_of`` they are real ones. Verification is the real one. ``dead``: the
+    process was killed."""
 
     installer: Installer
     go: threading.Event
+    url_of: Callable[[Digest], str] | None = None
     dead: threading.Event = field(default_factory=threading.Event)
     fetched: list[str] = field(default_factory=list)
     running: int = 0
@@ -200,6 +204,8 @@ class FakeJobs:
             while not self.go.wait(0.01):
                 if self.dead.is_set():
                     raise TransferError("the process was killed")
+            if self.url_of is not None:
+                return self._fetch(record, self.url_of, aborted)
             if not aborted.is_set() and not self.installer.is_installed(record.entry, record.manifest):
                 self.fetched.append(record.entry.version)
                 self.installer.downloads.mkdir(exist_ok=True)
@@ -208,6 +214,15 @@ class FakeJobs:
             return {"bytes_fetched": 1}
         finally:
             self.running -= 1
+
+    def _fetch(
+        self, record: UpdateRecord, url_of: Callable[[Digest], str], aborted: threading.Event
+    ) -> Evidence:
+        if self.installer.is_installed(record.entry, record.manifest):
+            return {}
+        backoff = Backoff(0.0, 0.0, lambda: 0.0)
+        downloader = Downloader(self.installer.downloads, url_of, lambda _count: None, aborted, backoff)
+        return self.installer.download(record.entry, record.manifest, downloader)
 
     def verify(self, record: UpdateRecord, aborted: threading.Event) -> Evidence:
         return self.installer.verify(record.entry, record.manifest, aborted)

@@ -14,7 +14,7 @@ from fleet_agent.link.backoff import Backoff
 from fleet_agent.transfer.part import Part
 from fleet_agent.transfer.policy import RETRIES_MAX, Budget, Step, decide_step, parse_retry_after_s
 from fleet_agent.transfer.urls import NotYetError
-from fleet_shared.durable import append, make_folder
+from fleet_shared.durable import append, make_folder, sync_folder
 from fleet_shared.names import Digest
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ class Downloader:
 
     def fetch(self, sha256: Digest, size_bytes: int) -> tuple[Path, Counted]:
         """Return the file with this digest; raise `TransferError` (``transfer.*``)."""
-        make_folder(self.folder, parents=True)
+        if not self.folder.is_dir():
+            make_folder(self.folder, parents=True)
+            sync_folder(self.folder.parent)
         part = Part(self.folder, sha256, size_bytes)
         if part.has_whole():
             self.progress(size_bytes)

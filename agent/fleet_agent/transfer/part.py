@@ -61,6 +61,11 @@ class Part:
         remove(self.file)
         remove(self._etag)
 
+    def forget(self) -> None:
+        """Remove the whole blob, and what a power cut brought back of its way here."""
+        remove(self.whole)
+        self.discard()
+
     def finish(self) -> Path:
         """Make the file the whole blob, durably."""
         sync_file(self.file)

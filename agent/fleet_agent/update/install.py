@@ -15,6 +15,7 @@ from typing import Final
 from fleet_agent.errors import TransferError
 from fleet_agent.slots import FILES, MANIFEST_FILE, Slots, write_verified
 from fleet_agent.transfer.download import PART_BYTES, Counted, Downloader
+from fleet_agent.transfer.part import Part
 from fleet_agent.update.record import Evidence
 from fleet_shared.codec import SUPPORTED, Encoding, decode_blob
 from fleet_shared.durable import remove, remove_folder, write_synced
@@ -86,9 +87,10 @@ class Installer:
     def verify(self, entry: RunEntry, manifest: bytes, aborted: threading.Event) -> Evidence:
         """Decode, verify and install; raise `SlotError` (``transfer.digest``), or `TransferError`
         (``transfer.aborted``) with the downloads kept for whoever comes next."""
-        if self.is_installed(entry, manifest):
-            return {}
         plan = plan_transfer(entry, parse_manifest(manifest).blobs)
+        if self.is_installed(entry, manifest):
+            self._forget(plan)  # what the start that installed it did not come to remove
+            return {}
         try:
             with _full_disk_mapped(), self.slots.staged(entry.manifest) as staging:
                 write_synced(staging / MANIFEST_FILE, manifest)
@@ -103,7 +105,7 @@ class Installer:
 
     def _forget(self, plan: list[Carried]) -> None:
         for carried in plan:
-            remove(self.downloads / carried.encoded.sha256)
+            Part(self.downloads, carried.encoded.sha256, carried.encoded.encoded_bytes).forget()
         with suppress(OSError):  # something of another update is in it
             remove_folder(self.downloads)
 

@@ -94,6 +94,7 @@ class UpdateRunner:
         if record is None or record.state.is_final:
             self.record = record
             self.workers.keep(self.pointers.active)
+            self._prune()  # the end of the last update may have been cut short
             self._report_outcome()
             return
         record = self.record = resume_record(
