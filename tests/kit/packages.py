@@ -1,10 +1,13 @@
 """Versions to register without training: the tiny model as a draft with its blobs."""
 
+import io
+from dataclasses import replace
+
 import numpy as np
 
 from fleet_cloud.client import Client, VersionView
 from fleet_cloud.factory.package import Package, package
-from fleet_shared.manifest import Metrics, Preprocessing
+from fleet_shared.manifest import Metrics, Preprocessing, Role
 from tests.kit.tiny_model import make_tiny_model
 
 LABELS = ("a", "b", "c", "d")
@@ -28,3 +31,13 @@ def register(client: Client, name: str, *packages: Package) -> VersionView:
             client.put_blob(digest, content)
     variants = [{"name": p.name, "contract": p.contract, "blobs": p.refs} for p in packages]
     return client.create_version(name, {"variants": variants})
+
+
+def spoil(package: Package) -> Package:
+    """Return the package with golden outputs of another model: digests and signatures are all right."""
+    with np.load(io.BytesIO(package.blobs[Role.GOLDEN])) as archive:
+        arrays = dict(archive)
+    arrays["output_0"] = np.roll(arrays["output_0"], 1, axis=-1)
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return replace(package, blobs={**package.blobs, Role.GOLDEN: buffer.getvalue()})

@@ -115,11 +115,8 @@ class Agent:
         )
         assert done.returncode == 0, done.stderr
 
-    def start(self, crash_at: str | None = None) -> None:
-        """Start the agent; with ``crash_at`` it kills itself at that point (see `crashing_agent`)."""
+    def start(self) -> None:
         command = [*self.wrapper] or [str(self.binary)]
-        if crash_at is not None:
-            command = [sys.executable, "-m", "tests.kit.crashing_agent", crash_at]
         command += ["run", "--state", str(self.state), "--http-port", "0"]
         if self.source is not None:
             command += ["--source", str(self.source), "--source-rate-hz", "50"]

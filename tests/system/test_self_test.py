@@ -1,31 +1,16 @@
 """A model that computes something else than was recorded never gets to serve."""
 
-import io
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from fleet_cloud.factory.package import Package
-from fleet_shared.manifest import Role
 from fleet_shared.messages.desired import Policy
 from tests.kit.inference import infer
-from tests.kit.packages import make_package, register
+from tests.kit.packages import make_package, register, spoil
 from tests.kit.world import World, load_outcomes, wait_for_rollout
 
 pytestmark = pytest.mark.system
 
 INPUT = np.full((1, 8), 0.5, dtype=np.float32)
-
-
-def spoil(package: Package) -> Package:
-    """Return the package with golden outputs of another model: digests and signatures are all right."""
-    with np.load(io.BytesIO(package.blobs[Role.GOLDEN])) as archive:
-        arrays = dict(archive)
-    arrays["output_0"] = np.roll(arrays["output_0"], 1, axis=-1)
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    return replace(package, blobs={**package.blobs, Role.GOLDEN: buffer.getvalue()})
 
 
 def test_wrong_golden_vectors_end_the_update_and_the_old_model_still_answers(world: World) -> None:
