@@ -3,18 +3,27 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Enum
 
 from fleet_shared.names import Digest, digest_of
-from tests.kit.blob_server import BlobServer, Handler, blob_server
+from tests.kit.blob_server import BlobServer, Handler, blob_server, status
+
+
+class Trouble(str, Enum):
+    NONE = "none"
+    GONE = "404"
+    DAMAGED = "other bytes"
+    CUT_SHORT = "each answer ends after a third of what it announces"
 
 
 @dataclass
 class BlobStore:
-    """``fetched``: what was asked for, in order."""
+    """``fetched``: what was asked for, in order; ``trouble``: how the next answers are."""
 
     server: BlobServer
     blobs: dict[str, bytes] = field(default_factory=dict)
     fetched: list[str] = field(default_factory=list)
+    trouble: Trouble = Trouble.NONE
 
     def put(self, *contents: bytes) -> None:
         self.blobs.update({digest_of(content): content for content in contents})
@@ -25,7 +34,14 @@ class BlobStore:
     def answer(self, handler: Handler) -> None:
         digest = handler.path.strip("/")
         self.fetched.append(digest)
-        BlobServer(self.blobs[digest], etag=f'"{digest[:8]}"').send(handler)
+        body = self.blobs[digest]
+        if self.trouble is Trouble.GONE:
+            status(404)(handler)
+        elif self.trouble is Trouble.DAMAGED:
+            BlobServer(bytes([body[0] ^ 1]) + body[1:], etag=None).send(handler)
+        else:
+            cut = len(body) // 3 if self.trouble is Trouble.CUT_SHORT else None
+            BlobServer(body, etag=f'"{digest[:8]}"').send(handler, cut=cut)
 
 
 @contextmanager

@@ -130,8 +130,7 @@ class FakeTrust:
             desired = msgspec.json.decode(envelope, type=Desired)
         except msgspec.MsgspecError:
             return Refused(code="trust.desired.signature", message="not signed")
-        (entry,) = desired.run
-        manifests = {entry.manifest: make_manifest(entry.version)}
+        manifests = {entry.manifest: make_manifest(entry.version) for entry in desired.run}
         return DesiredVerified(desired=envelope, manifests=manifests, expired=False, now_ms=0)
 
 
