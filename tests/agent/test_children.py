@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from fleet_agent.blackbox import Doing, Vital
+from fleet_agent.leash import Terms
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.trust.protocol import MakeKey, Refused, TrustAnswer
 from fleet_agent.trust_process import TrustProcess
+from fleet_agent.watch import Verdict
 from fleet_agent.worker.protocol import Failed, WorkerSpec
 from fleet_agent.worker_process import WorkerExited, WorkerProcess, WorkerSaid
 from fleet_agent.workers import HEALTHY_AFTER_S, STOP_WITHIN_S, Workers
@@ -106,7 +109,7 @@ def test_a_worker_that_hangs_holds_nobody_up_and_is_killed_in_its_time(tmp_path:
         notify=said.put,
         backoff=Backoff(0, 0, lambda: 0.0),
     )
-    workers.try_out(RUNNING, 1.0)
+    workers.try_out(RUNNING, Terms(1.0))
     worker = workers.candidate
     assert isinstance(worker, WorkerProcess)
     stop_process(worker)
@@ -120,7 +123,7 @@ def test_a_worker_that_hangs_holds_nobody_up_and_is_killed_in_its_time(tmp_path:
     workers.tick(110.0)
     exited = said.get(timeout=30)
     assert isinstance(exited, WorkerExited)
-    assert exited.evidence == "killed, since it did not end within 5 s"
+    assert "killed, since it did not end within 5 s" in exited.end.failure.message
     workers.forget(exited.worker)
     workers.close()
 
@@ -132,7 +135,7 @@ def test_a_worker_tells_why_it_cannot_run_and_its_end_follows(tmp_path: Path) ->
     assert isinstance(first, WorkerSaid)
     assert isinstance(first.message, Failed)
     assert isinstance(second, WorkerExited)
-    assert second.evidence == "exit code 1"
+    assert "exit code 1" in second.end.failure.message
     assert worker.wait(0)
 
 
@@ -162,6 +165,8 @@ def test_a_worker_that_served_long_is_started_again_at_once() -> None:
     def end_after(seconds: float) -> float | None:
         """Let it serve, end it, and tell how long the restart waits; then let it happen."""
         nonlocal now_s
+        assert workers.active is not None
+        workers.on_serving(workers.active)
         for _ in range(int(seconds)):
             now_s += 1.0
             workers.tick(now_s)
@@ -187,11 +192,14 @@ class Silent:
 
     def serve(self) -> None: ...
 
-    def drain(self) -> None: ...
+    def drain(self, linger_s: float | None = None) -> None: ...
 
     def stop(self) -> None: ...
 
-    def kill(self, why: str) -> None: ...
+    def kill(self, verdict: Verdict) -> None: ...
+
+    def look(self) -> Vital:
+        return Vital(Doing.STARTING)
 
     def wait(self, timeout_s: float) -> bool:
         return timeout_s >= 0

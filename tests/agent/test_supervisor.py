@@ -8,14 +8,17 @@ import pytest
 
 from fleet_agent.update.machine import RESUMES_MAX
 from fleet_agent.update.record import RecordFile, UpdateRecord
+from fleet_agent.watch import Bounds
 from fleet_agent.worker.protocol import SourceFailed
-from fleet_agent.workers import READY_WITHIN_S, SILENT_MIN_S
+from fleet_agent.workers import READY_WITHIN_S
 from fleet_shared.messages.reported import Failure
 from fleet_shared.messages.update import UpdateState as S
 from fleet_shared.names import digest_of
 from fleet_shared.wire import encode
 from tests.kit.device import Device
 from tests.kit.device_edges import SOAK_S, make_desired, make_manifest, make_stats
+
+SILENT_S = Bounds().silent_s
 
 
 @pytest.fixture
@@ -439,13 +442,13 @@ def test_a_worker_that_hangs_in_its_soak_is_killed_and_taken_back(device: Device
     device.push("2.0.0", "a-2", 2)
     device.soak()
     hung = device.worker
-    device.run(SILENT_MIN_S + 1)
-    assert hung.killed == f"it said nothing for {SILENT_MIN_S:g} s"
+    device.run(SILENT_S + 3)
+    assert hung.killed == f"it gave no sign of life for {SILENT_S:g} s"
     assert device.state() is S.ROLLED_BACK
     assert device.served == "1.0.0"
     events = [event for event in device.events if event.assignment == "a-2" and event.name == "worker.exited"]
     assert events[0].failure is not None
-    assert "it said nothing for 10 s" in events[0].failure.message
+    assert "it gave no sign of life for 30 s" in events[0].failure.message
 
 
 def test_after_a_restart_a_soak_begins_anew_and_one_that_is_never_ready_is_taken_back(device: Device) -> None:
@@ -468,7 +471,7 @@ def test_a_machine_that_slept_kills_no_worker(device: Device) -> None:
 
 def test_a_serving_worker_that_hangs_is_killed_and_started_again(device: Device) -> None:
     hung = device.worker
-    device.run(SILENT_MIN_S + 3)
+    device.run(SILENT_S + 3)
     assert hung.killed
     assert device.served == "1.0.0"
     assert device.worker is not hung

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fleet_agent.bootstrap import wire
 from fleet_agent.identity import Identity
+from fleet_agent.leash import Terms
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.link.events import Connected, MessageReceived
 from fleet_agent.settings import Settings
@@ -212,11 +213,11 @@ class Device:
     def _versions(self) -> dict[Digest, str]:
         return {digest_of(make_manifest(version)): version for version in ("1.0.0", "2.0.0", "3.0.0")}
 
-    def _make_spec(self, running: Running, trial_s: float | None) -> WorkerSpec:
+    def _make_spec(self, running: Running, terms: Terms) -> WorkerSpec:
         return WorkerSpec(
             slot=str(self.slots.path(running.manifest)), manifest=running.manifest,
             assignment=running.assignment, runtime=running.runtime, threads=1, listen_fds=(),
-            stats_interval_s=1.0 if trial_s is None else trial_s / 2, linger_s=1.0,
+            stats_interval_s=1.0 if terms.soak_s is None else terms.soak_s / 2, linger_s=1.0,
         )  # fmt: skip
 
     def _start_worker(self, spec: WorkerSpec, notify: Notify) -> FakeWorker:
