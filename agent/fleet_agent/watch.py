@@ -73,14 +73,14 @@ class Watch:
         if rss is None:
             return None
         self.rss_max_bytes = max(self.rss_max_bytes, rss)
+        if self.rss_start_bytes is None and vital.doing in (Doing.READY, Doing.SERVING):
+            self.rss_start_bytes = rss
         bound = self.bounds.memory_bytes
         if bound is not None and rss > bound:
             why = f"it holds {rss / MIB:.1f} MiB of memory, and may have {bound / MIB:.1f} MiB"
             return Verdict(code="worker.memory", why=why, detail=self._memory(rss, bound))
         if vital.doing is not Doing.SERVING:
             return None
-        if self.rss_start_bytes is None:
-            self.rss_start_bytes = rss
         risen, allowed = self._growth.take(rss, passed_s), self.bounds.growth_bytes
         if allowed is None or risen is None or risen <= allowed:
             return None

@@ -20,6 +20,8 @@ from fleet_agent.worker_end import WorkerEnd, explain_end
 
 log = logging.getLogger(__name__)
 
+WORKER_MODULE = "fleet_agent.worker"
+
 
 @dataclass(frozen=True)
 class WorkerSaid:
@@ -132,7 +134,7 @@ class WorkerProcess:
 def _start(spec: WorkerSpec, memory: int) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
     """Return this end of the control socket, and the process. Raises `OSError`."""
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", "fleet_agent.worker", "--control", str(theirs.fileno())]
+    command = [sys.executable, "-m", WORKER_MODULE, "--control", str(theirs.fileno())]
     try:
         process = subprocess.Popen(
             [*command, "--vitals", str(memory)],
