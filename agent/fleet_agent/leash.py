@@ -33,6 +33,7 @@ class Leash:
     why: str
     failure: Failure | None = None
     killed: bool = False
+    serves: bool = False
 
     def set(self, seconds: float, why: str) -> None:
         self.left_s, self.why = seconds, f"{why} {seconds:g} s"

@@ -141,6 +141,7 @@ class Workers:
     def on_serving(self, worker: Worker) -> None:
         if (leash := self._find(worker)) is not None:
             leash.free()
+            leash.serves = True
         if worker is self.active:
             self._serves = True
             self.changed += 1
@@ -177,9 +178,9 @@ class Workers:
         )
 
     def leave(self, exited: Worker) -> bool:
-        """A worker ended while the agent ends; tell whether there are others."""
+        """A worker ended while the agent ends; tell whether others that served have not yet."""
         self._leashes = [leash for leash in self._leashes if leash.worker is not exited]
-        return bool(self._leashes)
+        return any(leash.serves and not leash.killed for leash in self._leashes)
 
     def find_running(self, worker: Worker) -> Running | None:
         """Return the model of a worker that has not ended."""
@@ -227,10 +228,11 @@ class Workers:
         self._terms = replace(self._terms, soak_s=None, soak_inferences=0)
 
     def finish(self) -> bool:
-        """The agent ends: ask all to say their last word and leave; tell whether there are any."""
-        for leash in self._leashes:
+        """The agent ends: ask whoever serves to say its last word and leave; tell whether any does."""
+        serving = [leash for leash in self._leashes if leash.serves and not leash.killed]
+        for leash in serving:
             leash.worker.drain(FINISH_LINGER_S)
-        return bool(self._leashes)
+        return bool(serving)
 
     def close(self) -> None:
         """Stop all of them; at most twice `STOP_WITHIN_S`, however many hang."""

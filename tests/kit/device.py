@@ -23,7 +23,7 @@ from fleet_agent.worker_process import Notify
 from fleet_agent.workers import Workers
 from fleet_shared.messages.enrolment import BrokerAddress
 from fleet_shared.messages.reported import Running
-from fleet_shared.messages.telemetry import AnyRow, Event, decode_row
+from fleet_shared.messages.telemetry import AnyRow, Event, Sample, Source, decode_row
 from fleet_shared.messages.update import UpdateState
 from fleet_shared.names import DeviceId, Digest, digest_of
 from fleet_shared.topics import Channel
@@ -191,13 +191,21 @@ class Device:
 
     @property
     def events(self) -> list[Event]:
+        return [row for row in self._load_rows() if isinstance(row, Event)]
+
+    @property
+    def samples(self) -> list[Sample]:
+        """What the models measured."""
+        return [row for row in self._load_rows() if isinstance(row, Sample) and row.source is Source.MODEL]
+
+    def _load_rows(self) -> list[AnyRow]:
         rows: list[AnyRow] = []
         for stream in self.outbox.streams():
             after = 0
             while batch := self.outbox.load_batch(stream, after):
                 rows += [decode_row(raw) for raw in batch.rows]
                 after = batch.last
-        return [row for row in rows if isinstance(row, Event)]
+        return rows
 
     @property
     def outcomes(self) -> list[tuple[str, str | None]]:

@@ -62,10 +62,10 @@ def make_desired(version: str, assignment: str, generation: int, soak_s: float =
     )  # fmt: skip
 
 
-def make_stats(requests: int = 10, errors: int = 0) -> Stats:
+def make_stats(requests: int = 10, errors: int = 0, p50_us: float = 1.0) -> Stats:
     return Stats(
-        window_ms=1000, requests=requests, errors=errors, latency_p50_us=1.0, latency_p90_us=1.0,
-        latency_p99_us=1.0, labelled=0, correct=0, classes={}, rss_bytes=1,
+        window_ms=1000, requests=requests, errors=errors, latency_p50_us=p50_us, latency_p90_us=p50_us,
+        latency_p99_us=p50_us, labelled=0, correct=0, classes={}, rss_bytes=1,
     )  # fmt: skip
 
 
@@ -150,12 +150,14 @@ class FakeWorker:
     ended: int = 0
     beats: int = 0
     rss_bytes: int = 1
+    on_drain: "Callable[[FakeWorker], None]" = lambda _worker: None
 
     def serve(self) -> None:
         self.done.append("serve")
 
     def drain(self, linger_s: float | None = None) -> None:  # noqa: ARG002
         self.done.append("drain")
+        self.on_drain(self)
 
     def stop(self) -> None:
         self.done.append("stop")
