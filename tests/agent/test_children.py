@@ -18,11 +18,12 @@ from fleet_agent.link.backoff import Backoff
 from fleet_agent.trust.protocol import MakeKey, Refused, TrustAnswer
 from fleet_agent.trust_process import TrustProcess
 from fleet_agent.watch import Verdict
-from fleet_agent.worker.protocol import Failed, WorkerSpec
+from fleet_agent.worker.protocol import Failed, Ready, WorkerSpec
 from fleet_agent.worker_process import WorkerExited, WorkerProcess, WorkerSaid
 from fleet_agent.workers import HEALTHY_AFTER_S, STOP_WITHIN_S, Workers
 from fleet_shared.messages.reported import Running
 from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName, VariantName
+from tests.kit.engine import write_slot
 
 Said = WorkerSaid | WorkerExited
 RUNNING = Running(
@@ -137,6 +138,26 @@ def test_a_worker_tells_why_it_cannot_run_and_its_end_follows(tmp_path: Path) ->
     assert isinstance(second, WorkerExited)
     assert "exit code 1" in second.end.failure.message
     assert worker.wait(0)
+
+
+def test_the_end_of_a_process_says_what_it_was_doing_at_that_instant(tmp_path: Path) -> None:
+    said: queue.SimpleQueue[Said] = queue.SimpleQueue()
+    worker = WorkerProcess(spec(write_slot(tmp_path)), said.put)
+    first = said.get(timeout=60)
+    assert isinstance(first, WorkerSaid)
+    assert isinstance(first.message, Ready)
+    vital = worker.look()
+    assert (vital.doing, vital.started) == (Doing.READY, first.message.self_test.samples)
+    assert vital.ended == vital.started
+    assert (vital.rss_bytes or 0) > 5_000_000
+    os.kill(worker.pid, signal.SIGSEGV)
+    while not isinstance(exited := said.get(timeout=60), WorkerExited):
+        pass
+    assert exited.end.failure.code == "worker.crashed"
+    assert exited.end.detail == {
+        "doing": "ready", "inferences": vital.ended, "in_inference": False, "rss_bytes": vital.rss_bytes,
+        "signal": "SIGSEGV",
+    }  # fmt: skip
 
 
 def test_the_agent_ends_with_workers_that_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
