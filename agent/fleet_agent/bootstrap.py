@@ -1,5 +1,6 @@
 """The composition root of the agent: one state folder becomes one running supervisor."""
 
+import math
 import queue
 import random
 import shutil
@@ -14,6 +15,7 @@ from uuid import uuid4
 from fleet_agent.identity import Identity, load_identity
 from fleet_agent.intake import Intake
 from fleet_agent.journal import Journal
+from fleet_agent.leash import Terms
 from fleet_agent.leftovers import remove_leftovers
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.link.connection import Connection
@@ -37,7 +39,8 @@ from fleet_agent.update.jobs import Jobs, SlowJobs
 from fleet_agent.update.record import Evidence, RecordFile, UpdateRecord
 from fleet_agent.update.runner import UpdateRunner
 from fleet_agent.uplink import Uplink
-from fleet_agent.worker.protocol import SourceSpec, Trial, WorkerSpec
+from fleet_agent.watch import Bounds
+from fleet_agent.worker.protocol import Limits, SourceSpec, Trial, WorkerSpec
 from fleet_agent.workers import MakeSpec, Workers
 from fleet_shared.manifest import parse_manifest
 from fleet_shared.messages.reported import Facts, Running
@@ -45,6 +48,10 @@ from fleet_shared.topics import Topics
 
 TRIAL_INTERVAL_MIN_S: Final = 1.0
 """However short the soak: no more rows of statistics than one a second."""
+TRIAL_INTERVAL_MAX_S: Final = 30.0
+"""However long the soak: a trial that waits for inferences hears of them soon."""
+MEMORY_SHARE: Final = 0.75
+"""What a worker may have of the machine's memory, unless somebody says otherwise."""
 
 
 @dataclass
@@ -95,10 +102,11 @@ def _wire_device(
     slots = Slots(paths.slots, paths.pointers)
     urls = BlobUrls(identity.controller_url, send=inbox.put)
     installer = Installer(slots, paths.downloads, partial(_free_bytes, paths), settings.disk_margin_bytes)
+    facts = load_facts(paths.root, find_runtimes())
     return wire(
         settings,
         identity,
-        facts=load_facts(paths.root, find_runtimes()),
+        facts=facts,
         clock=DeviceClock(),
         inbox=inbox,
         outbox=Outbox(paths.outbox, uuid4().hex),
@@ -111,6 +119,9 @@ def _wire_device(
             make_spec=_spec_maker(settings, slots, listeners),
             notify=inbox.put,
             backoff=Backoff(1.0, 60.0, random.random),
+            bounds=plan_bounds(settings, facts.memory_bytes),
+            budget=settings.worker_restarts,
+            slow_restart_s=settings.worker_slow_restart_s,
         ),
     )
 
@@ -186,7 +197,7 @@ def _spec_maker(settings: Settings, slots: Slots, listeners: Listeners) -> MakeS
     if settings.source:
         source = SourceSpec(path=settings.source, rate_hz=settings.source_rate_hz, loop=settings.source_loop)
 
-    def make(running: Running, trial_s: float | None) -> WorkerSpec:
+    def make(running: Running, terms: Terms) -> WorkerSpec:
         return WorkerSpec(
             slot=str(slots.path(running.manifest)),
             manifest=running.manifest,
@@ -195,7 +206,8 @@ def _spec_maker(settings: Settings, slots: Slots, listeners: Listeners) -> MakeS
             threads=settings.threads,
             listen_fds=listeners.fds,
             stats_interval_s=settings.stats_interval_s,
-            trial=plan_trial(settings.stats_interval_s, trial_s),
+            trial=plan_trial(settings.stats_interval_s, terms),
+            limits=Limits(nice=settings.worker_nice, cpus=settings.worker_cpus),
             linger_s=settings.linger_s,
             source=source,
         )
@@ -203,10 +215,22 @@ def _spec_maker(settings: Settings, slots: Slots, listeners: Listeners) -> MakeS
     return make
 
 
-def plan_trial(usual_s: float, trial_s: float | None) -> Trial | None:
+def plan_trial(usual_s: float, terms: Terms) -> Trial | None:
     """Return how often a worker reports on trial: at least twice within the soak, and once after it,
-    so that the soak does not wait for the usual interval."""
+    so that the soak does not wait for the usual interval; also while it waits for inferences."""
+    trial_s = terms.soak_s
     if trial_s is None:
         return None
-    interval_s = min(usual_s, max(TRIAL_INTERVAL_MIN_S, trial_s / 2))
-    return Trial(interval_s=interval_s, lasts_s=trial_s + 2 * interval_s)
+    longest_s = TRIAL_INTERVAL_MAX_S if terms.soak_inferences else math.inf
+    interval_s = min(usual_s, max(TRIAL_INTERVAL_MIN_S, trial_s / 2), longest_s)
+    return Trial(interval_s=interval_s, lasts_s=trial_s + 2 * interval_s, inferences=terms.soak_inferences)
+
+
+def plan_bounds(settings: Settings, memory_bytes: int) -> Bounds:
+    """Return what a worker may take on a machine with ``memory_bytes`` (0: unknown, and no bound)."""
+    bound = settings.worker_memory_bytes_max or int(MEMORY_SHARE * memory_bytes) or None
+    return Bounds(
+        hang_s=settings.worker_hang_s,
+        memory_bytes=bound,
+        growth_bytes=settings.worker_growth_bytes_max,
+    )

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from fleet_agent.blackbox import Vital
 from fleet_agent.telemetry.clock import Stamp
 from fleet_agent.trust.protocol import TrustAnswer, TrustRequest
+from fleet_agent.watch import Verdict
 from fleet_agent.worker.protocol import WorkerSpec
 from fleet_shared.topics import Channel
 
@@ -43,7 +45,8 @@ class Trust(Protocol):
 
 
 class Worker(Protocol):
-    """One inference worker; `worker_process`. Only `wait` waits, and for as long as it is told."""
+    """One inference worker; `worker_process`. Only `wait` waits, and for as long as it is told. `look`
+    tells what it is doing, also after its end."""
 
     @property
     def spec(self) -> WorkerSpec: ...
@@ -53,10 +56,12 @@ class Worker(Protocol):
 
     def serve(self) -> None: ...
 
-    def drain(self) -> None: ...
+    def drain(self, linger_s: float | None = None) -> None: ...
 
     def stop(self) -> None: ...
 
-    def kill(self, why: str) -> None: ...
+    def kill(self, verdict: Verdict) -> None: ...
+
+    def look(self) -> Vital: ...
 
     def wait(self, timeout_s: float) -> bool: ...

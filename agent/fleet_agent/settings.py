@@ -38,7 +38,13 @@ class Settings:
     """``http_port``: inference on loopback, 0 takes a free port. ``source``: samples that are
     replayed, at ``source_rate_hz``; empty: none. ``sample_interval_s``: how often the machine is
     read, ``stats_interval_s``: the model. ``linger_s``: how long an old worker waits for open
-    connections. ``disk_margin_bytes``: what must stay free after a download."""
+    connections. ``disk_margin_bytes``: what must stay free after a download.
+
+    The worker: ``worker_memory_bytes_max`` bounds its resident memory (0: three quarters of the
+    machine's), ``worker_growth_bytes_max`` its steady rise since it was warm; ``worker_hang_s``: how long
+    one inference may take; ``worker_restarts``: so many in a row come quickly, later ones each
+    ``worker_slow_restart_s``. ``worker_nice`` is added to its priority (more is less), ``worker_cpus``:
+    how many processors it may use (0: all)."""
 
     state: Path
     http_port: int = 8080
@@ -50,6 +56,13 @@ class Settings:
     stats_interval_s: float = 10.0
     linger_s: float = 5.0
     disk_margin_bytes: int = 16 * 1024 * 1024
+    worker_memory_bytes_max: int = 0
+    worker_growth_bytes_max: int = 128 * 1024 * 1024
+    worker_hang_s: float = 60.0
+    worker_restarts: int = 10
+    worker_slow_restart_s: float = 600.0
+    worker_nice: int = 5
+    worker_cpus: int = 0
 
 
 RANGES: Final = MappingProxyType(
@@ -61,6 +74,13 @@ RANGES: Final = MappingProxyType(
         "stats_interval_s": Range(0.1, 3_600, "seconds"),
         "linger_s": Range(0, 600, "seconds"),
         "disk_margin_bytes": Range(0, 2**50, "bytes"),
+        "worker_memory_bytes_max": Range(0, 2**50, "bytes"),
+        "worker_growth_bytes_max": Range(1024 * 1024, 2**50, "bytes"),
+        "worker_hang_s": Range(0.5, 86_400, "seconds"),
+        "worker_restarts": Range(0, 1_000, "restarts"),
+        "worker_slow_restart_s": Range(1, 86_400, "seconds"),
+        "worker_nice": Range(0, 19, ""),
+        "worker_cpus": Range(0, 1_024, "processors"),
     }
 )
 """One for each setting that is a number: below, telemetry floods the device or nothing runs."""

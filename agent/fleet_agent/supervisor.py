@@ -4,6 +4,7 @@ its queue.
 
 import logging
 import queue
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,13 +25,14 @@ from fleet_agent.update.plan import Accept, Nothing, Start, explain_no_runtime, 
 from fleet_agent.update.record import Evidence, UpdateRecord
 from fleet_agent.update.runner import UpdateRunner
 from fleet_agent.uplink import Uplink
+from fleet_agent.watch import Detail
 from fleet_agent.worker.protocol import Failed, Ready, Serving, SourceFailed, Stats
 from fleet_agent.worker_process import WorkerExited, WorkerSaid
-from fleet_agent.workers import Workers
+from fleet_agent.workers import Lost, Workers
 from fleet_shared.errors import MessageError
 from fleet_shared.manifest import parse_manifest
 from fleet_shared.messages.fetch import Chunk, Fetch
-from fleet_shared.messages.reported import Facts, Failure, Order, Reported
+from fleet_shared.messages.reported import Facts, Failure, Order, Reported, Running
 from fleet_shared.messages.telemetry import Ack
 from fleet_shared.messages.update import UpdateState
 from fleet_shared.topics import Channel
@@ -39,6 +41,8 @@ from fleet_shared.wire import decode
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 0.2
+LAST_WORDS_S: Final = 3.0
+"""At its end the agent waits so long for the workers to say what they measured."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class Supervisor:
     trust: Trust
     _sample_at_s: float = 0.0
     _changes_seen: int = 0
+    _workers_seen: int = 0
     _state_seen: UpdateState | None = None
     _stopping: bool = False
 
@@ -134,9 +139,24 @@ class Supervisor:
     def close(self) -> None:
         self.updates.close()
         self.trust.abort()
+        self._hear_last_words()
         self.workers.close()
         self.uplink.link.close()
         self.journal.outbox.close()
+
+    def _hear_last_words(self) -> None:
+        """Take up what the workers measured since they spoke last; whoever hangs is not waited for."""
+        deadline_s = time.monotonic() + LAST_WORDS_S
+        waits = self.workers.finish()
+        while waits and (left_s := deadline_s - time.monotonic()) > 0:
+            try:
+                message = self.inbox.get(timeout=left_s)
+            except queue.Empty:
+                return
+            if isinstance(message, WorkerSaid) and isinstance(message.message, Stats):
+                self._store_stats(message.worker, message.message)
+            elif isinstance(message, WorkerExited):
+                waits = self.workers.leave(message.worker)
 
     def _handle(self, message: Message) -> None:
         match message:
@@ -205,6 +225,9 @@ class Supervisor:
             self._changes_seen = self.updates.changed
             self.reporter.soon(now_s, at_once=state is not self._state_seen)
             self._state_seen = state
+        if self.workers.changed != self._workers_seen:
+            self._workers_seen = self.workers.changed
+            self.reporter.soon(now_s)
         if self.uplink.online and self.reporter.is_due(now_s):
             self._report()
 
@@ -217,6 +240,7 @@ class Supervisor:
             previous=pointers.previous,
             update=self.updates.progress,
             accepted=Order() if record is None else record.accepted,
+            worker=self.workers.report,
         )
         self.reporter.publish(document, self.clock.boot_s())
 
@@ -277,20 +301,23 @@ class Supervisor:
     # -- worker
 
     def _on_worker(self, worker: Worker, said: object) -> None:
-        self.workers.hear(worker)
         is_active, assignment = worker is self.workers.active, worker.spec.assignment
         match said:
-            case Ready() if worker is self.workers.candidate:
-                self.updates.feed(UpdateEvent.SELF_TEST_PASSED, evidence=_evidence(said))
-            case Ready() if is_active:
-                worker.serve()
-            case Serving() if is_active:
-                self.updates.on_serving(assignment)
+            case Ready():
+                self.workers.on_ready(worker)
+                if worker is self.workers.candidate:
+                    self.updates.feed(UpdateEvent.SELF_TEST_PASSED, evidence=_evidence(said))
+                elif is_active:
+                    self.workers.serve(worker)
+            case Serving():
+                self.workers.on_serving(worker)
+                if is_active:
+                    self.updates.on_serving(assignment)
             case Failed(failure=failure) if worker is self.workers.candidate:
                 self.updates.on_worker_lost(assignment, failure)
             case Failed(failure=failure) if is_active:
+                self.workers.on_failed(worker, failure)  # its end follows, and is judged
                 self.journal.event("worker.failed", failure=failure, assignment=assignment)
-                self.updates.on_worker_lost(assignment, failure)
             case SourceFailed(failure=failure):
                 self.journal.event("source.failed", failure=failure, assignment=assignment)
             case Stats():
@@ -299,29 +326,46 @@ class Supervisor:
                 log.debug("worker %s says %s", worker.pid, said)
 
     def _on_stats(self, worker: Worker, stats: Stats) -> None:
-        pointers, is_active = self.updates.pointers, worker is self.workers.active
-        for running in (pointers.active, pointers.previous):
-            if running is not None and running.assignment == worker.spec.assignment:
-                if stats.requests or is_active:
-                    self.journal.model(running, stats)
-                break
-        if is_active:
+        self._store_stats(worker, stats)
+        if worker is self.workers.active:
             self.updates.on_stats(worker.spec.assignment, stats)
 
+    def _store_stats(self, worker: Worker, stats: Stats) -> None:
+        """Whoever answered is counted, also when it was taken back or leaves."""
+        running = self.workers.find_running(worker)
+        if running is not None and (stats.requests or worker is self.workers.active):
+            self.journal.model(running, stats)
+
     def _on_worker_exit(self, exited: WorkerExited) -> None:
-        worker = exited.worker
-        mattered = worker in (self.workers.active, self.workers.candidate)
-        self.workers.forget(worker)
-        if not mattered:
+        worker, end = exited.worker, exited.end
+        running, assignment = self.workers.find_running(worker), worker.spec.assignment
+        lost = self.workers.forget(worker, end.failure)
+        if lost is None or running is None:
             return
-        failure = Failure(
-            code="worker.exited",
-            message=f"the inference worker ended: {exited.evidence}",
-            hint="its log is in the agent's log",
+        log.error("%s", end.failure.message)
+        detail: Detail = {
+            "model": running.model,
+            "version": running.version,
+            "served_s": round(lost.served_s, 1),
+            "restarts": lost.restarts,
+            **end.detail,
+        }
+        self.journal.event("worker.exited", failure=end.failure, assignment=assignment, detail=detail)
+        failure = lost.failure or end.failure
+        evidence: Evidence = {f"worker_{name}": value for name, value in end.detail.items()}
+        self.updates.on_worker_lost(assignment, failure, evidence)
+        if lost.gives_up and running == self.updates.pointers.active:
+            self._tell_given_up(running, failure, lost)
+
+    def _tell_given_up(self, running: Running, failure: Failure, lost: Lost) -> None:
+        given_up = Failure(
+            code="worker.given_up",
+            message=f"the worker of {running.model}:{running.version} ended {lost.restarts} times in a row, "
+            f"and is tried again every {self.settings.worker_slow_restart_s:g} s. {failure.message}",
+            hint="push another version, or the one before; see the events before this one",
         )
-        log.error("%s", failure.message)
-        self.journal.event("worker.exited", failure=failure, assignment=worker.spec.assignment)
-        self.updates.on_worker_lost(worker.spec.assignment, failure)
+        detail: Detail = {"restarts": lost.restarts, "last_code": failure.code}
+        self.journal.event("worker.given_up", failure=given_up, assignment=running.assignment, detail=detail)
 
 
 def _evidence(ready: Ready) -> Evidence:

@@ -2,7 +2,7 @@
 
 import errno
 import logging
-import signal
+import os
 import socket
 import subprocess
 import sys
@@ -12,10 +12,15 @@ from dataclasses import dataclass
 
 import msgspec
 
+from fleet_agent.blackbox import BlackBox, Vital, create_shared_memory, load_rss_bytes
 from fleet_agent.ports import Worker
+from fleet_agent.watch import Verdict
 from fleet_agent.worker.protocol import Drain, FromWorker, Serve, ToWorker, WorkerSpec
+from fleet_agent.worker_end import WorkerEnd, explain_end
 
 log = logging.getLogger(__name__)
+
+WORKER_MODULE = "fleet_agent.worker"
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class WorkerSaid:
 @dataclass(frozen=True)
 class WorkerExited:
     worker: Worker
-    evidence: str
+    end: WorkerEnd
 
 
 Notify = Callable[[WorkerSaid | WorkerExited], None]
@@ -45,19 +50,14 @@ class WorkerProcess:
     def __init__(self, spec: WorkerSpec, notify: Notify) -> None:
         self._spec = spec
         self._notify = notify
-        self._why_killed = ""
-        self._control, theirs = socket.socketpair()
+        self._verdict: Verdict | None = None
+        self._rss_bytes: int | None = None
+        memory = create_shared_memory()
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "fleet_agent.worker", "--control", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(), *spec.listen_fds),
-                stdin=subprocess.DEVNULL,
-            )
-        except BaseException:
-            self._control.close()
-            raise
+            self._box = BlackBox(memory)
+            self._control, self._process = _start(spec, memory)
         finally:
-            theirs.close()
+            os.close(memory)
         self._start_reader()
         self._send_raw(msgspec.json.encode(spec))
 
@@ -72,8 +72,8 @@ class WorkerProcess:
     def serve(self) -> None:
         self._send(Serve())
 
-    def drain(self) -> None:
-        self._send(Drain())
+    def drain(self, linger_s: float | None = None) -> None:
+        self._send(Drain(linger_s=linger_s))
 
     def stop(self) -> None:
         """Ask it to end: a closed control socket suffices for a healthy worker."""
@@ -82,10 +82,15 @@ class WorkerProcess:
         except OSError:
             log.debug("the worker's control socket was closed already")
 
-    def kill(self, why: str) -> None:
-        """End it; ``why`` becomes a part of the evidence of its end."""
-        self._why_killed = self._why_killed or why
+    def kill(self, verdict: Verdict) -> None:
+        """End it; the first verdict is the reason of its end."""
+        self._verdict = self._verdict or verdict
         self._process.kill()
+
+    def look(self) -> Vital:
+        """What it is doing. Its memory is that of the last look at which it lived."""
+        self._rss_bytes = load_rss_bytes(self.pid) or self._rss_bytes
+        return self._box.read(self._rss_bytes)
 
     def wait(self, timeout_s: float) -> bool:
         """Tell whether it ended within ``timeout_s``."""
@@ -120,17 +125,25 @@ class WorkerProcess:
                     self._notify(WorkerSaid(self, msgspec.json.decode(line, type=FromWorker)))
             except (OSError, msgspec.MsgspecError) as exc:
                 log.warning("worker %s does not speak the protocol: %s", self.pid, exc)
-                self.kill("it does not speak the protocol")
+                self.kill(Verdict(code="worker.protocol", why="it does not speak the protocol"))
         code = self._process.wait()
         self._control.close()
-        self._notify(WorkerExited(self, self._describe_exit(code)))
+        self._notify(WorkerExited(self, explain_end(code, self._box.read(self._rss_bytes), self._verdict)))
 
-    def _describe_exit(self, code: int) -> str:
-        if self._why_killed:
-            return f"killed, since {self._why_killed}"
-        if code >= 0:
-            return f"exit code {code}"
-        try:
-            return f"killed by {signal.Signals(-code).name}"
-        except ValueError:
-            return f"killed by signal {-code}"
+
+def _start(spec: WorkerSpec, memory: int) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
+    """Return this end of the control socket, and the process. Raises `OSError`."""
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-m", WORKER_MODULE, "--control", str(theirs.fileno())]
+    try:
+        process = subprocess.Popen(
+            [*command, "--vitals", str(memory)],
+            pass_fds=(theirs.fileno(), memory, *spec.listen_fds),
+            stdin=subprocess.DEVNULL,
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return ours, process

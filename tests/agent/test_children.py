@@ -12,14 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from fleet_agent.blackbox import Doing, Vital
+from fleet_agent.leash import Terms
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.trust.protocol import MakeKey, Refused, TrustAnswer
 from fleet_agent.trust_process import TrustProcess
-from fleet_agent.worker.protocol import Failed, WorkerSpec
+from fleet_agent.watch import Verdict
+from fleet_agent.worker.protocol import Failed, Ready, WorkerSpec
 from fleet_agent.worker_process import WorkerExited, WorkerProcess, WorkerSaid
 from fleet_agent.workers import HEALTHY_AFTER_S, STOP_WITHIN_S, Workers
 from fleet_shared.messages.reported import Running
 from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName, VariantName
+from tests.kit.engine import write_slot
 
 Said = WorkerSaid | WorkerExited
 RUNNING = Running(
@@ -106,7 +110,7 @@ def test_a_worker_that_hangs_holds_nobody_up_and_is_killed_in_its_time(tmp_path:
         notify=said.put,
         backoff=Backoff(0, 0, lambda: 0.0),
     )
-    workers.try_out(RUNNING, 1.0)
+    workers.try_out(RUNNING, Terms(1.0))
     worker = workers.candidate
     assert isinstance(worker, WorkerProcess)
     stop_process(worker)
@@ -120,7 +124,7 @@ def test_a_worker_that_hangs_holds_nobody_up_and_is_killed_in_its_time(tmp_path:
     workers.tick(110.0)
     exited = said.get(timeout=30)
     assert isinstance(exited, WorkerExited)
-    assert exited.evidence == "killed, since it did not end within 5 s"
+    assert "killed, since it did not end within 5 s" in exited.end.failure.message
     workers.forget(exited.worker)
     workers.close()
 
@@ -132,8 +136,28 @@ def test_a_worker_tells_why_it_cannot_run_and_its_end_follows(tmp_path: Path) ->
     assert isinstance(first, WorkerSaid)
     assert isinstance(first.message, Failed)
     assert isinstance(second, WorkerExited)
-    assert second.evidence == "exit code 1"
+    assert "exit code 1" in second.end.failure.message
     assert worker.wait(0)
+
+
+def test_the_end_of_a_process_says_what_it_was_doing_at_that_instant(tmp_path: Path) -> None:
+    said: queue.SimpleQueue[Said] = queue.SimpleQueue()
+    worker = WorkerProcess(spec(write_slot(tmp_path)), said.put)
+    first = said.get(timeout=60)
+    assert isinstance(first, WorkerSaid)
+    assert isinstance(first.message, Ready)
+    vital = worker.look()
+    assert (vital.doing, vital.started) == (Doing.READY, first.message.self_test.samples)
+    assert vital.ended == vital.started
+    assert (vital.rss_bytes or 0) > 5_000_000
+    os.kill(worker.pid, signal.SIGSEGV)
+    while not isinstance(exited := said.get(timeout=60), WorkerExited):
+        pass
+    assert exited.end.failure.code == "worker.crashed"
+    assert exited.end.detail == {
+        "doing": "ready", "inferences": vital.ended, "in_inference": False, "rss_bytes": vital.rss_bytes,
+        "signal": "SIGSEGV",
+    }  # fmt: skip
 
 
 def test_the_agent_ends_with_workers_that_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,6 +186,8 @@ def test_a_worker_that_served_long_is_started_again_at_once() -> None:
     def end_after(seconds: float) -> float | None:
         """Let it serve, end it, and tell how long the restart waits; then let it happen."""
         nonlocal now_s
+        assert workers.active is not None
+        workers.on_serving(workers.active)
         for _ in range(int(seconds)):
             now_s += 1.0
             workers.tick(now_s)
@@ -187,11 +213,14 @@ class Silent:
 
     def serve(self) -> None: ...
 
-    def drain(self) -> None: ...
+    def drain(self, linger_s: float | None = None) -> None: ...
 
     def stop(self) -> None: ...
 
-    def kill(self, why: str) -> None: ...
+    def kill(self, verdict: Verdict) -> None: ...
+
+    def look(self) -> Vital:
+        return Vital(Doing.STARTING)
 
     def wait(self, timeout_s: float) -> bool:
         return timeout_s >= 0

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from fleet_agent.bootstrap import plan_trial
+from fleet_agent.leash import Terms
 from fleet_agent.rows import OTHER, bound_classes, model_row, outcome_row
 from fleet_agent.telemetry.clock import Stamp
 from fleet_agent.worker.interval import Interval
@@ -63,18 +64,18 @@ def test_an_outcome_always_fits_a_row() -> None:
     [(10, 5, 2.5), (10, 60, 10), (10, 0.2, 1), (0.5, 1, 0.5)],
 )
 def test_a_worker_on_trial_reports_within_its_soak(usual_s: float, trial_s: float, expected_s: float) -> None:
-    trial = plan_trial(usual_s, trial_s)
+    trial = plan_trial(usual_s, Terms(trial_s))
     assert trial is not None
     assert trial.interval_s == expected_s
     assert trial.lasts_s == trial_s + 2 * expected_s
-    assert plan_trial(usual_s, None) is None
+    assert plan_trial(usual_s, Terms()) is None
 
 
 def test_a_worker_reports_at_its_usual_interval_once_the_trial_is_over() -> None:
     now_s = 100.0
     spec = WorkerSpec(
         slot="", manifest=Digest("0" * 64), assignment=AssignmentId("a"), runtime="litert", threads=1,
-        listen_fds=(), stats_interval_s=600.0, linger_s=1.0, trial=plan_trial(600.0, 5.0),
+        listen_fds=(), stats_interval_s=600.0, linger_s=1.0, trial=plan_trial(600.0, Terms(5.0)),
     )  # fmt: skip
     interval = Interval(spec, lambda: now_s)
     assert interval.get_s() == 2.5

@@ -6,16 +6,22 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fleet_agent.update.latency import Latency
 from fleet_agent.update.machine import RESUMES_MAX
 from fleet_agent.update.record import RecordFile, UpdateRecord
-from fleet_agent.worker.protocol import SourceFailed
-from fleet_agent.workers import READY_WITHIN_S, SILENT_MIN_S
-from fleet_shared.messages.reported import Failure
+from fleet_agent.watch import Bounds
+from fleet_agent.worker.protocol import Failed, SourceFailed
+from fleet_agent.workers import READY_WITHIN_S, SERVE_WITHIN_S
+from fleet_shared.messages.desired import Policy
+from fleet_shared.messages.reported import Failure, WorkerState
+from fleet_shared.messages.telemetry import Event
 from fleet_shared.messages.update import UpdateState as S
 from fleet_shared.names import digest_of
 from fleet_shared.wire import encode
 from tests.kit.device import Device
-from tests.kit.device_edges import SOAK_S, make_desired, make_manifest, make_stats
+from tests.kit.device_edges import SOAK_S, FakeWorker, make_desired, make_manifest, make_stats
+
+SILENT_S = Bounds().silent_s
 
 
 @pytest.fixture
@@ -439,13 +445,13 @@ def test_a_worker_that_hangs_in_its_soak_is_killed_and_taken_back(device: Device
     device.push("2.0.0", "a-2", 2)
     device.soak()
     hung = device.worker
-    device.run(SILENT_MIN_S + 1)
-    assert hung.killed == f"it said nothing for {SILENT_MIN_S:g} s"
+    device.run(SILENT_S + 3)
+    assert hung.killed == f"it gave no sign of life for {SILENT_S:g} s"
     assert device.state() is S.ROLLED_BACK
     assert device.served == "1.0.0"
     events = [event for event in device.events if event.assignment == "a-2" and event.name == "worker.exited"]
     assert events[0].failure is not None
-    assert "it said nothing for 10 s" in events[0].failure.message
+    assert "it gave no sign of life for 30 s" in events[0].failure.message
 
 
 def test_after_a_restart_a_soak_begins_anew_and_one_that_is_never_ready_is_taken_back(device: Device) -> None:
@@ -468,7 +474,7 @@ def test_a_machine_that_slept_kills_no_worker(device: Device) -> None:
 
 def test_a_serving_worker_that_hangs_is_killed_and_started_again(device: Device) -> None:
     hung = device.worker
-    device.run(SILENT_MIN_S + 3)
+    device.run(SILENT_S + 3)
     assert hung.killed
     assert device.served == "1.0.0"
     assert device.worker is not hung
@@ -521,3 +527,258 @@ def test_a_source_that_fails_is_told_and_blames_no_model(device: Device) -> None
     device.run(1.0)
     assert device.served == "1.0.0"
     assert [event.failure for event in device.events if event.name == "source.failed"] == [failure]
+
+
+# -- bad workers
+
+
+def event_of(device: Device, name: str) -> Event:
+    return [event for event in device.events if event.name == name][-1]
+
+
+def outcome_of(device: Device) -> Event:
+    return [event for event in device.events if event.name.startswith("update.")][-1]
+
+
+def push_with(device: Device, version: str, assignment: str, generation: int, policy: Policy) -> None:
+    desired = make_desired(version, assignment, generation)
+    device.receive(encode(msgspec.structs.replace(desired, policy=policy)))
+
+
+def restart_by_itself(device: Device) -> None:
+    """Let the worker that is started in place of one that ended come to serve."""
+    device.run(2.0)
+    device.worker.ready()
+    device.run()
+    device.worker.serving()
+    device.run()
+
+
+def test_a_crash_in_the_trial_is_taken_back_with_what_it_was_doing(device: Device) -> None:
+    device.push("2.0.0", "a-2", 2)
+    device.soak()
+    device.worker.started, device.worker.ended = 8, 7
+    device.worker.exit(-11)
+    device.run()
+    assert device.state() is S.ROLLED_BACK
+    assert device.failure_code() == "worker.crashed"
+    detail = outcome_of(device).detail
+    assert (detail["worker_doing"], detail["worker_inferences"]) == ("serving", 7)
+    assert (detail["worker_signal"], detail["soak_restarts"]) == ("SIGSEGV", 1)
+    event = event_of(device, "worker.exited")
+    assert event.failure is not None
+    assert event.failure.code == "worker.crashed"
+    assert (event.detail["version"], event.detail["in_inference"]) == ("2.0.0", True)
+
+
+def test_a_trial_goes_on_after_a_restart_that_the_policy_allows(device: Device) -> None:
+    push_with(device, "2.0.0", "a-2", 2, Policy(soak_s=SOAK_S, worker_restarts_max=1))
+    device.soak()
+    device.worker.say(make_stats())
+    device.worker.exit(-11)
+    device.run()
+    assert device.state() is S.SOAKING
+    restart_by_itself(device)
+    device.worker.say(make_stats())
+    device.run(SOAK_S + 1)
+    assert device.state() is S.SUCCEEDED
+    assert outcome_of(device).detail["soak_restarts"] == 1
+    assert outcome_of(device).detail["soak_requests"] == 20
+
+
+def test_one_restart_too_many_takes_it_back(device: Device) -> None:
+    push_with(device, "2.0.0", "a-2", 2, Policy(soak_s=SOAK_S, worker_restarts_max=1))
+    device.soak()
+    device.worker.exit(-11)
+    device.run()
+    restart_by_itself(device)
+    device.worker.exit(-11)
+    device.run()
+    assert device.state() is S.ROLLED_BACK
+    assert device.failure_code() == "worker.crashed"
+
+
+def test_a_restarted_worker_that_cannot_load_counts_once(device: Device) -> None:
+    push_with(device, "2.0.0", "a-2", 2, Policy(soak_s=SOAK_S, worker_restarts_max=2))
+    device.soak()
+    device.worker.exit(-11)
+    device.run(2.0)
+    device.worker.say(Failed(failure=Failure(code="worker.model.rejected", message="no")))
+    device.worker.exit(1)
+    device.run()
+    assert device.state() is S.SOAKING
+    assert device.agent.workers.report is not None
+    assert device.agent.workers.report.failure is not None
+    assert device.agent.workers.report.failure.code == "worker.model.rejected"
+
+
+def test_a_trial_without_its_inferences_is_taken_back_at_the_deadline(device: Device) -> None:
+    push_with(device, "2.0.0", "a-2", 2, Policy(soak_s=SOAK_S, soak_inferences=1000, deadline_s=30))
+    device.soak()
+    device.live(28)
+    assert device.state() is S.SOAKING
+    device.live(5)
+    assert device.state() is S.ROLLED_BACK
+    assert device.failure_code() == "soak.inferences"
+    assert 280 <= int(outcome_of(device).detail["soak_requests"] or 0) <= 320
+    assert outcome_of(device).detail["soak_requests_min"] == 1000
+    assert device.served == "1.0.0"
+
+
+def test_a_trial_is_compared_with_the_version_before_also_after_a_restart(device: Device) -> None:
+    for _ in range(3):
+        device.worker.say(make_stats(p50_us=100.0))
+    device.run()
+    push_with(device, "2.0.0", "a-2", 2, Policy(soak_s=SOAK_S, latency_ratio_max=2.0))
+    device.soak()
+    assert device.saved.before_latency == Latency(p50_us=100.0, requests=40)
+    device.crash()
+    device.boot()
+    device.worker.ready()
+    device.run()
+    device.worker.serving()
+    device.worker.say(make_stats(p50_us=250.0))
+    device.run(SOAK_S + 1)
+    assert device.state() is S.ROLLED_BACK
+    assert device.failure_code() == "soak.latency"
+    detail = outcome_of(device).detail
+    assert (detail["soak_latency_p50_us"], detail["soak_latency_before_p50_us"]) == (250.0, 100.0)
+    assert (detail["soak_latency_ratio"], detail["soak_latency_ratio_max"]) == (2.5, 2.0)
+
+
+def test_the_first_version_has_nothing_to_be_compared_with_and_says_so(device: Device) -> None:
+    assert outcome_of(device).name == "update.succeeded"
+    assert outcome_of(device).detail["soak_latency_judged"] == "no bound is given"
+    assert device.saved.before_latency is None
+
+
+def test_a_hang_is_seen_by_progress_and_the_worker_started_again(device: Device) -> None:
+    hung = device.worker
+    hung.started, hung.ended = 5, 4
+    for _ in range(70):
+        hung.beats += 1  # its threads live
+        device.run(1.0)
+    assert hung.killed.startswith("inference 5 made no progress for 60")
+    event = event_of(device, "worker.exited")
+    assert event.failure is not None
+    assert event.failure.code == "worker.hung"
+    assert device.served == "1.0.0"
+    assert device.worker is not hung
+
+
+def test_the_policy_bounds_the_memory_in_the_trial_and_after_it_and_after_later_updates(
+    device: Device,
+) -> None:
+    policy = Policy(soak_s=SOAK_S, memory_bytes_max=1000)
+    push_with(device, "2.0.0", "a-2", 2, policy)
+    device.soak()
+    device.worker.say(make_stats())
+    device.run(SOAK_S + 1)
+    assert device.state() is S.SUCCEEDED
+    device.push("3.0.0", "a-3", 3)
+    device.reach(S.SELF_TESTING)
+    device.worker.exit(1)
+    device.run()
+    assert device.state() is S.FAILED
+    device.crash()
+    device.boot()
+    device.worker.ready()
+    device.run()
+    device.worker.serving()
+    device.worker.rss_bytes = 1001
+    device.run(2.0)
+    event = event_of(device, "worker.exited")
+    assert event.failure is not None
+    assert event.failure.code == "worker.memory"
+    assert (event.detail["rss_bytes"], event.detail["bound_bytes"]) == (1001, 1000)
+
+
+def test_a_new_worker_that_takes_too_much_never_serves(device: Device) -> None:
+    push_with(device, "2.0.0", "a-2", 2, Policy(soak_s=SOAK_S, memory_bytes_max=1000))
+    device.reach(S.SELF_TESTING)
+    device.worker.rss_bytes = 2000
+    device.run(2.0)
+    assert device.state() is S.FAILED
+    assert device.failure_code() == "worker.memory"
+    assert device.served == "1.0.0"
+
+
+def test_a_worker_that_is_ready_and_never_serves_is_killed(device: Device) -> None:
+    device.push("2.0.0", "a-2", 2)
+    device.reach(S.SELF_TESTING)
+    device.worker.ready()
+    device.run()
+    stuck = device.worker
+    for _ in range(int(SERVE_WITHIN_S) + 2):
+        stuck.beats += 1
+        device.run(1.0)
+    assert stuck.killed == "it did not serve within 30 s"
+    assert device.state() is S.ROLLED_BACK
+    assert device.failure_code() == "worker.late"
+
+
+def test_a_worker_that_crashes_again_and_again_is_told_and_reported_and_never_given_up_for_good(
+    device: Device,
+) -> None:
+    workers = device.agent.workers
+    for _ in range(workers.budget + 1):
+        device.worker.exit(-11)
+        device.run(61.0)
+    given_up = event_of(device, "worker.given_up")
+    assert given_up.failure is not None
+    assert given_up.failure.code == "worker.given_up"
+    assert given_up.assignment == "a-1"
+    assert given_up.detail == {"restarts": 11, "last_code": "worker.crashed"}
+    report = device.link.reports[-1].worker
+    assert report is not None
+    assert report.failure is not None
+    assert (report.state, report.restarts) == (WorkerState.GIVEN_UP, 11)
+    assert report.failure.code == "worker.crashed"
+    started = len(device.workers)
+    device.run(380.0)
+    assert len(device.workers) == started, "there is no hurry"
+    while len(device.workers) == started:
+        device.run(10.0)
+    assert len([event for event in device.events if event.name == "worker.given_up"]) == 1
+    device.worker.ready()
+    device.run()
+    device.worker.serving()
+    device.live(602)
+    report = device.link.reports[-1].worker
+    assert report is not None
+    assert (report.state, report.restarts, report.failure) == (WorkerState.SERVING, 0, None)
+
+
+def test_a_restart_outside_of_a_trial_is_reported(device: Device) -> None:
+    device.worker.exit(-11)
+    device.run()
+    device.run(0.6)
+    report = device.link.reports[-1].worker
+    assert report is not None
+    assert (report.state, report.restarts) == (WorkerState.RESTARTING, 1)
+
+
+def test_what_a_worker_measured_last_is_stored_also_when_it_was_taken_back(device: Device) -> None:
+    device.push("2.0.0", "a-2", 2)
+    device.soak()
+    bad = device.worker
+    bad.say(make_stats(requests=5, errors=5))
+    device.run()
+    assert device.state() is S.ROLLED_BACK
+    assert bad.done[-1] == "drain"
+    bad.say(make_stats(requests=3))
+    bad.exit(0)
+    device.run()
+    samples = [row for row in device.samples if row.version == "2.0.0"]
+    assert [row.values["requests"] for row in samples] == [5.0, 3.0]
+
+
+def test_the_agent_takes_the_last_window_along_when_it_ends(device: Device) -> None:
+    def answer(worker: FakeWorker) -> None:
+        worker.say(make_stats(requests=7))
+        worker.exit(0)
+
+    device.worker.on_drain = answer
+    before = len(device.samples)
+    device.agent._hear_last_words()
+    assert [row.values["requests"] for row in device.samples[before:]] == [7.0]

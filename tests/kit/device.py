@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fleet_agent.bootstrap import wire
 from fleet_agent.identity import Identity
+from fleet_agent.leash import Terms
 from fleet_agent.leftovers import remove_leftovers
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.link.events import Connected, MessageReceived
@@ -25,7 +26,7 @@ from fleet_agent.worker_process import Notify
 from fleet_agent.workers import Workers
 from fleet_shared.messages.enrolment import BrokerAddress
 from fleet_shared.messages.reported import Running
-from fleet_shared.messages.telemetry import AnyRow, Event, decode_row
+from fleet_shared.messages.telemetry import AnyRow, Event, Sample, Source, decode_row
 from fleet_shared.messages.update import UpdateState
 from fleet_shared.names import DeviceId, Digest, digest_of
 from fleet_shared.topics import Channel
@@ -200,13 +201,21 @@ class Device:
 
     @property
     def events(self) -> list[Event]:
+        return [row for row in self._load_rows() if isinstance(row, Event)]
+
+    @property
+    def samples(self) -> list[Sample]:
+        """What the models measured."""
+        return [row for row in self._load_rows() if isinstance(row, Sample) and row.source is Source.MODEL]
+
+    def _load_rows(self) -> list[AnyRow]:
         rows: list[AnyRow] = []
         for stream in self.outbox.streams():
             after = 0
             while batch := self.outbox.load_batch(stream, after):
                 rows += [decode_row(raw) for raw in batch.rows]
                 after = batch.last
-        return [row for row in rows if isinstance(row, Event)]
+        return rows
 
     @property
     def outcomes(self) -> list[tuple[str, str | None]]:
@@ -222,11 +231,11 @@ class Device:
     def _versions(self) -> dict[Digest, str]:
         return _load_versions()
 
-    def _make_spec(self, running: Running, trial_s: float | None) -> WorkerSpec:
+    def _make_spec(self, running: Running, terms: Terms) -> WorkerSpec:
         return WorkerSpec(
             slot=str(self.slots.path(running.manifest)), manifest=running.manifest,
             assignment=running.assignment, runtime=running.runtime, threads=1, listen_fds=(),
-            stats_interval_s=1.0 if trial_s is None else trial_s / 2, linger_s=1.0,
+            stats_interval_s=1.0 if terms.soak_s is None else terms.soak_s / 2, linger_s=1.0,
         )  # fmt: skip
 
     def _start_worker(self, spec: WorkerSpec, notify: Notify) -> FakeWorker:

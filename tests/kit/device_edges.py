@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from fleet_agent.blackbox import Doing, Vital
 from fleet_agent.errors import OutboxError, TransferError
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.link.outbox import Outbox
 from fleet_agent.slots import Pointers, Slots
 from fleet_agent.telemetry.clock import Stamp
-from fleet_agent.trust.protocol import DesiredVerified, Refused, TrustAnswer, TrustRequest, VerifyDesired
 from fleet_agent.transfer.download import Downloader
+from fleet_agent.trust.protocol import DesiredVerified, Refused, TrustAnswer, TrustRequest, VerifyDesired
 from fleet_agent.update.install import Installer
 from fleet_agent.update.record import Evidence, RecordFile, UpdateRecord
+from fleet_agent.watch import Verdict
 from fleet_agent.worker.protocol import FromWorker, Ready, SelfTest, Serving, Stats, WorkerSpec
+from fleet_agent.worker_end import explain_end
 from fleet_agent.worker_process import Notify, WorkerExited, WorkerSaid
 from fleet_shared.manifest import BlobRef, Role, encode_manifest
 from fleet_shared.messages.desired import Desired, Policy, RunEntry
@@ -61,10 +64,10 @@ def make_desired(version: str, assignment: str, generation: int, soak_s: float =
     )  # fmt: skip
 
 
-def make_stats(requests: int = 10, errors: int = 0) -> Stats:
+def make_stats(requests: int = 10, errors: int = 0, p50_us: float = 1.0) -> Stats:
     return Stats(
-        window_ms=1000, requests=requests, errors=errors, latency_p50_us=1.0, latency_p90_us=1.0,
-        latency_p99_us=1.0, labelled=0, correct=0, classes={}, rss_bytes=1,
+        window_ms=1000, requests=requests, errors=errors, latency_p50_us=p50_us, latency_p90_us=p50_us,
+        latency_p99_us=p50_us, labelled=0, correct=0, classes={}, rss_bytes=1,
     )  # fmt: skip
 
 
@@ -143,31 +146,45 @@ class FakeWorker:
     pid: int = 1
     done: list[str] = field(default_factory=list)
     killed: str = ""
+    doing: Doing = Doing.LOADING
+    started: int = 0
+    ended: int = 0
+    beats: int = 0
+    rss_bytes: int = 1
+    on_drain: "Callable[[FakeWorker], None]" = lambda _worker: None
 
     def serve(self) -> None:
         self.done.append("serve")
 
-    def drain(self) -> None:
+    def drain(self, linger_s: float | None = None) -> None:  # noqa: ARG002
         self.done.append("drain")
+        self.on_drain(self)
 
     def stop(self) -> None:
         self.done.append("stop")
 
-    def kill(self, why: str) -> None:
-        self.killed = why
-        self.exit(why)
+    def kill(self, verdict: Verdict) -> None:
+        self.killed = verdict.why
+        self.exit(-9, verdict)
+
+    def look(self) -> Vital:
+        return Vital(self.doing, self.started, self.ended, self.beats, self.rss_bytes)
 
     def wait(self, timeout_s: float) -> bool:  # noqa: ARG002
         return True
 
     def say(self, message: FromWorker) -> None:
+        """Whoever speaks has a thread that runs."""
+        self.beats += 1
         self.notify(WorkerSaid(self, message))
 
     def ready(self) -> None:
+        self.doing = Doing.READY
         test = SelfTest(samples=1, max_difference=0.0, tolerance=0.1, class_flips=0)
         self.say(Ready(runtime="litert", runtime_version="1", load_ms=1.0, warmup_us=1.0, self_test=test))
 
     def serving(self) -> None:
+        self.doing = Doing.SERVING
         self.say(Serving())
 
     def live(self) -> None:
@@ -178,8 +195,8 @@ class FakeWorker:
             self.serving()
             self.say(make_stats())
 
-    def exit(self, evidence: str = "exit code 1") -> None:
-        self.notify(WorkerExited(self, evidence))
+    def exit(self, code: int = 1, verdict: Verdict | None = None) -> None:
+        self.notify(WorkerExited(self, explain_end(code, self.look(), verdict)))
 
 
 @dataclass

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 DATATYPES = {"float32": "FP32", "int8": "INT8", "uint8": "UINT8"}
 
 
-def infer(port: int, model: str, inputs: Sequence[tuple[str, NDArray[Any]]]) -> dict[str, Any]:
+def infer(
+    port: int, model: str, inputs: Sequence[tuple[str, NDArray[Any]]], timeout_s: float = 30
+) -> dict[str, Any]:
     """Return the answer to one JSON request; raise `urllib.error.HTTPError` for a refusal."""
     request = {
         "inputs": [
@@ -23,12 +25,12 @@ def infer(port: int, model: str, inputs: Sequence[tuple[str, NDArray[Any]]]) -> 
             for name, array in inputs
         ]
     }
-    return load(port, f"models/{model}/infer", json.dumps(request).encode())
+    return load(port, f"models/{model}/infer", json.dumps(request).encode(), timeout_s)
 
 
-def load(port: int, path: str, body: bytes | None = None) -> dict[str, Any]:
+def load(port: int, path: str, body: bytes | None = None, timeout_s: float = 30) -> dict[str, Any]:
     """Return the document at ``/v2/path``."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v2/{path}", data=body)
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=timeout_s) as answer:
         document: dict[str, Any] = json.load(answer)
     return document

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from fleet_agent.update.latency import Latency
 from fleet_shared.durable import rename, sync_folder, write_durably
 from fleet_shared.messages.desired import Policy, RunEntry
 from fleet_shared.messages.reported import Failure, Order, Running
@@ -24,7 +25,8 @@ class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     ``before`` and ``before_previous`` are the pointers to return to; ``resumes`` counts starts
     of the agent within this update, ``late_resumes`` those of them that found its download done;
-    ``accepted`` is the newest order that was taken up.
+    ``accepted`` is the newest order that was taken up. ``before_latency`` is what ``before`` was
+    measured to do, ``before_memory_bytes_max`` what its own policy allows its worker.
     """
 
     schema: int = SCHEMA
@@ -45,6 +47,8 @@ class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True):
     late_resumes: int = 0
     outcome_reported: bool = False
     evidence: Evidence = {}
+    before_latency: Latency | None = None
+    before_memory_bytes_max: int | None = None
 
     @property
     def is_settled(self) -> bool:

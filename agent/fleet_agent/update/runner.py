@@ -13,17 +13,19 @@ from typing import Protocol
 import msgspec
 
 from fleet_agent.errors import AgentError, SlotError
+from fleet_agent.leash import Terms
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.ports import Clock
 from fleet_agent.slots import Pointers, Slots
 from fleet_agent.update.jobs import JobDone, Jobs, SlowJobs
+from fleet_agent.update.latency import Measured
 from fleet_agent.update.machine import TOUCHED, UNTOUCHED, UpdateEvent, next_state
 from fleet_agent.update.record import Evidence, RecordFile, UpdateRecord
 from fleet_agent.update.resume import rebuild_pointers, resume_record
 from fleet_agent.update.soak import Soak
 from fleet_agent.worker.protocol import Stats
 from fleet_agent.workers import Workers
-from fleet_shared.messages.reported import Failure, Order, Progress
+from fleet_shared.messages.reported import Failure, Order, Progress, Running
 from fleet_shared.messages.update import UpdateState as S
 from fleet_shared.names import AssignmentId
 
@@ -61,6 +63,7 @@ class UpdateRunner:
     bytes_total: int = 0
     changed: int = 0
     _soak: Soak | None = None
+    _measured: Measured = field(default_factory=Measured)
     _unsaved: bool = False
     _retry_at_s: float | None = None
 
@@ -93,7 +96,7 @@ class UpdateRunner:
         self.pointers = self._load_pointers(record)
         if record is None or record.state.is_final:
             self.record = record
-            self.workers.keep(self.pointers.active)
+            self.workers.keep(self.pointers.active, _terms(record, self.pointers.active))
             self._prune()  # the end of the last update may have been cut short
             self._report_outcome()
             return
@@ -106,13 +109,14 @@ class UpdateRunner:
         )
         log.info("resuming the update to %s at %s", record.entry.version, record.state.value)
         if record.state not in TOUCHED:
-            self.workers.keep(self.pointers.active)
+            self.workers.keep(self.pointers.active, _terms(record, self.pointers.active))
         self._enter(record)
 
     def accept(self, record: UpdateRecord) -> None:
         """Start an update; `takes_another` must hold, and nothing be under way."""
         self.bytes_done = self.bytes_total = 0
-        self._enter(record)
+        bound = _terms(self.record, record.before).memory_bytes_max
+        self._enter(msgspec.structs.replace(record, before_memory_bytes_max=bound))
 
     def accept_order(self, order: Order) -> None:
         """Take up a newer order of the same assignment."""
@@ -153,15 +157,27 @@ class UpdateRunner:
             self._soak.begin(self.clock.boot_s())
 
     def on_stats(self, assignment: AssignmentId, stats: Stats) -> None:
+        """What the serving worker, that of ``assignment``, measured."""
+        self._measured.add(assignment, stats)
         if self._soak is None or not self._is_soaking(assignment):
             return
         if (failure := self._soak.judge(stats)) is not None:
-            self.feed(UpdateEvent.FAILED, failure=failure)
+            self.feed(UpdateEvent.FAILED, failure=failure, evidence=self._soak.evidence)
 
-    def on_worker_lost(self, assignment: AssignmentId, failure: Failure) -> None:
-        """The worker of ``assignment`` ended or cannot run its model."""
-        if self.record is not None and self.record.entry.assignment == assignment:
-            self.feed(UpdateEvent.FAILED, failure=failure)
+    def on_worker_lost(
+        self, assignment: AssignmentId, failure: Failure, evidence: Evidence | None = None
+    ) -> None:
+        """The worker of ``assignment`` ended or cannot run its model. In its trial it may be restarted as
+        often as the policy allows."""
+        if self.record is None or self.record.entry.assignment != assignment:
+            return
+        against, observed = failure, dict(evidence or {})
+        if self._soak is not None and self._is_soaking(assignment):
+            lost = self._soak.lose(failure)
+            if lost is None:
+                return
+            against, observed = lost, {**self._soak.evidence, **observed}
+        self.feed(UpdateEvent.FAILED, failure=against, evidence=observed)
 
     def tick(self) -> None:
         """Look at the deadline, the end of the soak, and at what the disk refused."""
@@ -172,21 +188,33 @@ class UpdateRunner:
         record = self.record
         if record is None or record.state.is_final:
             return
-        if record.state is S.SOAKING and self._soak is not None and self._soak.is_over(now_s):
-            self.feed(UpdateEvent.SOAKED)
-        elif record.state is S.SOAKING and self._soak is not None and self._soak.is_silent(now_s):
-            self.feed(UpdateEvent.FAILED, failure=_silent())
-        elif now_s * 1000 > record.deadline_ms:
+        late = now_s * 1000 > record.deadline_ms
+        if record.state is S.SOAKING and self._soak is not None:
+            self._judge_soak(self._soak, record, now_s, late=late)
+        elif late:
             self.feed(UpdateEvent.DEADLINE_PASSED, failure=_late(record))
 
     def close(self) -> None:
         """End the slow effect; the record stays as it is and resumes at the next start."""
         self.slow.abort()
 
+    def _judge_soak(self, soak: Soak, record: UpdateRecord, now_s: float, *, late: bool) -> None:
+        if soak.is_over(now_s):
+            failure = soak.conclude()
+            event = UpdateEvent.SOAKED if failure is None else UpdateEvent.FAILED
+            self.feed(event, failure=failure, evidence=soak.evidence)
+        elif soak.is_silent(now_s):
+            self.feed(UpdateEvent.FAILED, failure=_silent(), evidence=soak.evidence)
+        elif late:
+            failure = soak.explain_late() or _late(record)
+            self.feed(UpdateEvent.DEADLINE_PASSED, failure=failure, evidence=soak.evidence)
+
     # -- effects
 
     def _enter(self, record: UpdateRecord) -> None:
         """Save the state, then run its effect."""
+        if record.state is S.SELF_TESTING:
+            record = self._measure_before(record)  # now, while nothing runs beside it
         record = self.record = record.saved_at(self._now_ms())
         refused = self._save(record)
         if refused is not None and record.state in UNTOUCHED | {S.SWITCHING}:
@@ -207,8 +235,8 @@ class UpdateRunner:
             case S.SWITCHING:
                 self._switch(record)
             case S.SOAKING:
-                self._soak = Soak(record.policy.soak_s)
-                self.workers.keep(record.target, record.policy.soak_s)
+                self._soak = Soak(record.policy, record.before_latency)
+                self.workers.keep(record.target, _trial(record))
             case S.ROLLING_BACK:
                 self._roll_back(record)
             case S.SUCCEEDED | S.FAILED | S.ROLLED_BACK:
@@ -218,9 +246,20 @@ class UpdateRunner:
 
     def _try_out(self, record: UpdateRecord) -> None:
         try:
-            self.workers.try_out(record.target, record.policy.soak_s)
+            self.workers.try_out(record.target, _trial(record))
         except AgentError as exc:
             self.feed(UpdateEvent.FAILED, failure=Failure.of(exc))
+
+    def _measure_before(self, record: UpdateRecord) -> UpdateRecord:
+        """Return the record with what the running version of the same model was measured to do. What an
+        earlier start of the agent measured is kept where it says more."""
+        before, known = record.before, record.before_latency
+        if before is None or before.model != record.target.model:
+            return record
+        measured = self._measured.get(before.assignment)
+        if measured is None or (known is not None and known.requests > measured.requests):
+            return record
+        return msgspec.structs.replace(record, before_latency=measured)
 
     def _switch(self, record: UpdateRecord) -> None:
         try:
@@ -229,13 +268,13 @@ class UpdateRunner:
             failure = Failure(code="disk.failed", message=f"the switch could not be written: {exc}")
             self.feed(UpdateEvent.FAILED, failure=failure)
             return
-        self.workers.promote(record.target)
+        self.workers.promote(record.target, _trial(record))
         self.feed(UpdateEvent.SWITCHED)
 
     def _roll_back(self, record: UpdateRecord) -> None:
         """Run the old model at once; the return has happened when the pointer says so as well."""
         self._soak = None
-        self.workers.keep(record.before)
+        self.workers.keep(record.before, _terms(record, record.before))
         try:
             self._point_to(Pointers(active=record.before, previous=record.before_previous))
         except OSError as exc:
@@ -248,6 +287,7 @@ class UpdateRunner:
         self._soak = None
         self.slow.abort()
         self.workers.dismiss_candidate()
+        self.workers.settle()
         self._prune()
         self._report_outcome()
 
@@ -336,6 +376,20 @@ class UpdateRunner:
 
     def _now_ms(self) -> int:
         return int(self.clock.boot_s() * 1000)
+
+
+def _trial(record: UpdateRecord) -> Terms:
+    policy = record.policy
+    return Terms(policy.soak_s, policy.soak_inferences, policy.memory_bytes_max)
+
+
+def _terms(record: UpdateRecord | None, running: Running | None) -> Terms:
+    """Return how a model runs that is on no trial: its own policy bounds its memory still."""
+    if record is None or running is None:
+        return Terms()
+    if running == record.target:
+        return Terms(memory_bytes_max=record.policy.memory_bytes_max)
+    return Terms(memory_bytes_max=record.before_memory_bytes_max if running == record.before else None)
 
 
 def _set_aside(file: RecordFile | Slots) -> Path | None:

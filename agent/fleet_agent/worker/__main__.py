@@ -13,11 +13,14 @@ from random import Random
 import msgspec
 import psutil
 
+from fleet_agent.blackbox import BlackBox, Doing
 from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.loading import load_runtime
+from fleet_agent.worker.activity import Activity, WatchedRuntime
 from fleet_agent.worker.control import Control
 from fleet_agent.worker.engine import Engine, SelfTestFailed
 from fleet_agent.worker.interval import Interval
+from fleet_agent.worker.limits import apply_limits
 from fleet_agent.worker.oip import Protocol
 from fleet_agent.worker.protocol import (
     Drain,
@@ -41,23 +44,31 @@ from fleet_shared.messages.reported import Failure
 def main() -> int:
     parser = argparse.ArgumentParser(prog="fleet_agent.worker")
     parser.add_argument("--control", type=int, required=True, help="inherited socket to the supervisor")
+    parser.add_argument("--vitals", type=int, default=-1, help="inherited memory that the supervisor reads")
     # A Ctrl-C in a terminal and the SIGTERM of a service manager reach the whole group: they are the
     # supervisor's to handle, which ends its workers through the control socket.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s worker: %(message)s")
-    control = Control(socket.socket(fileno=parser.parse_args().control))
+    arguments = parser.parse_args()
+    control = Control(socket.socket(fileno=arguments.control))
+    activity = Activity(BlackBox(arguments.vitals))
     spec = msgspec.json.decode(control.read(), type=WorkerSpec)
+    apply_limits(spec.limits)
     statistics = Statistics(Random())
     try:
-        engine = Engine(load_slot(Path(spec.slot)), load_runtime(spec.runtime), spec.threads, statistics)
-        control.say(_prove(engine))
+        runtime = WatchedRuntime(load_runtime(spec.runtime), activity)
+        engine = Engine(load_slot(Path(spec.slot)), runtime, spec.threads, statistics)
+        activity.do(Doing.TESTING)
+        ready = _prove(engine)
+        activity.do(Doing.READY)
+        control.say(ready)
     except WorkerError as exc:
         test = exc.test if isinstance(exc, SelfTestFailed) else None
         failure = Failure.of(exc)
         control.say(Failed(failure=failure, self_test=test))
         return 1
-    return _obey(control, spec, engine)
+    return _obey(control, spec, engine, activity)
 
 
 def _prove(engine: Engine) -> Ready:
@@ -72,23 +83,26 @@ def _prove(engine: Engine) -> Ready:
     )
 
 
-def _obey(control: Control, spec: WorkerSpec, engine: Engine) -> int:
+def _obey(control: Control, spec: WorkerSpec, engine: Engine, activity: Activity) -> int:
     listeners = [socket.socket(fileno=fd) for fd in spec.listen_fds]
     server = Server(Protocol(engine), listeners)
     stop = threading.Event()
     interval = Interval(spec, time.monotonic)
+    activity.start_beating(stop)
     threading.Thread(target=_report, args=(control, interval, engine, stop), daemon=True).start()
     while True:
         command: ToWorker = msgspec.json.decode(control.read(), type=ToWorker)
         if isinstance(command, Serve):
             server.start()
+            activity.do(Doing.SERVING)
             _start_source(control, spec, engine, stop)
             control.say(Serving())
             interval.begin()
         elif isinstance(command, Drain):
             stop.set()
-            server.drain(spec.linger_s)
-            control.say(_take(engine, 0))
+            activity.do(Doing.LEAVING)
+            server.drain(spec.linger_s if command.linger_s is None else command.linger_s)
+            control.say(_take(engine, interval))
             control.say(Drained())
             return 0
 
@@ -106,15 +120,17 @@ def _start_source(control: Control, spec: WorkerSpec, engine: Engine, stop: thre
 
 
 def _report(control: Control, interval: Interval, engine: Engine, stop: threading.Event) -> None:
-    """Tell the supervisor of each window; silence means that this process hangs."""
-    while not stop.wait(window_s := interval.get_s()):
-        control.say(_take(engine, int(window_s * 1000)))
+    """Tell the supervisor of each window."""
+    while not stop.wait(interval.get_s()):
+        control.say(_take(engine, interval))
 
 
-def _take(engine: Engine, window_ms: int) -> Stats:
+def _take(engine: Engine, interval: Interval) -> Stats:
+    """Return what was measured since the last time; the window is as long as it was."""
     window = engine.statistics.take()
+    interval.count(window.requests)
     return Stats(
-        window_ms=window_ms,
+        window_ms=interval.end_window(),
         requests=window.requests,
         errors=window.errors,
         latency_p50_us=percentile(window.latencies_us, 0.50),

@@ -1,11 +1,11 @@
 """What supervisor and worker say to each other, one JSON document a line, over a socket pair.
 
-The worker is ``python -m fleet_agent.worker --control FD``. The first line it reads is its
-`WorkerSpec`. It loads the model, warms up, runs the golden vectors, then says `Ready` or
-`Failed` and waits. After `Serve` it accepts connections on the listening sockets it was handed;
-after `Drain` it accepts no more, answers each connection's next request with
-``Connection: close``, and says `Drained` and exits once all are closed or the linger is over.
-When the control socket closes it exits: a worker never outlives its supervisor.
+The worker is ``python -m fleet_agent.worker --control FD --vitals FD``. What it is doing it writes into
+the shared memory behind ``--vitals`` (`blackbox`). The first line it reads is its `WorkerSpec`. It loads
+the model, warms up, runs the golden vectors, then says `Ready` or `Failed` and waits. After `Serve` it
+accepts connections on the listening sockets it was handed; after `Drain` it accepts no more, answers each
+connection's next request with ``Connection: close``, and says `Drained` and exits once all are closed or
+the linger is over. When the control socket closes it exits: a worker never outlives its supervisor.
 This module is all that the supervisor side may import of this package.
 """
 
@@ -25,10 +25,21 @@ class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker on trial reports each ``interval_s`` until it has served for ``lasts_s``."""
+    """A worker on trial reports each ``interval_s`` until it has served for ``lasts_s`` and reported
+    ``inferences``."""
 
     interval_s: float
     lasts_s: float
+    inferences: int = 0
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the worker does to itself at its start. ``nice``: so much is added; ``cpus``: it runs on so many
+    (0: on all); ``oom_score_adj``: the kernel that runs out of memory takes it before the agent."""
+
+    nice: int = 0
+    cpus: int = 0
+    oom_score_adj: int = 500
 
 
 class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +56,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     linger_s: float
     source: SourceSpec | None = None
     trial: Trial | None = None
+    limits: Limits = Limits()
 
 
 class Serve(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -52,7 +64,9 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Drain(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Stop accepting, finish, exit."""
+    """Stop accepting, finish, exit. ``linger_s``: in place of that of the spec."""
+
+    linger_s: float | None = None
 
 
 class SelfTest(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,8 +102,8 @@ class Drained(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """One window of inference; sent every ``stats_interval_s``, also when idle (a heartbeat on
-    progress). ``labelled`` samples had a label, ``correct`` of them were right."""
+    """One window of inference; sent every ``stats_interval_s``, also when idle, and once more at a
+    drain. ``labelled`` samples had a label, ``correct`` of them were right."""
 
     window_ms: int
     requests: int

@@ -11,7 +11,7 @@ from fleet_shared.errors import FleetError
 from fleet_shared.limits import FAILURE_TEXT_BYTES, REPORTED_BYTES
 from fleet_shared.messages.update import UpdateState
 from fleet_shared.names import AssignmentId, Digest, ModelName, VariantName
-from fleet_shared.wire import WORD, Count, Document, Word, clip
+from fleet_shared.wire import WORD, Count, Document, OpenEnum, Word, clip
 
 
 class RuntimeFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,8 +83,30 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, order=True):
     serial: Count = 0
 
 
+class WorkerState(OpenEnum):
+    """How the inference worker of the active model is."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    RESTARTING = "restarting"
+    """It ended and is started again in a moment."""
+    GIVEN_UP = "given-up"
+    """It ended too often in a row: it is started again at a slow pace only."""
+    UNKNOWN = "unknown"
+
+
+class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """``restarts`` in a row, and the ``failure`` before the newest; a worker that serves well for ten minutes
+    clears both."""
+
+    state: WorkerState
+    restarts: Count = 0
+    failure: Failure | None = None
+
+
 class Reported(Document, frozen=True, kw_only=True):
-    """``accepted`` is the newest desired that the device verified and took up."""
+    """``accepted`` is the newest desired that the device verified and took up; ``worker`` is none where no
+    model is installed, or an older agent reports."""
 
     LIMIT_BYTES: ClassVar[int] = REPORTED_BYTES
 
@@ -94,3 +116,4 @@ class Reported(Document, frozen=True, kw_only=True):
     active: Running | None = None
     previous: Running | None = None
     update: Progress | None = None
+    worker: WorkerReport | None = None

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import psutil
 import pytest
 
 from fleet_agent.errors import SettingsError
@@ -19,8 +21,10 @@ from fleet_agent.worker.protocol import (
     Drain,
     Drained,
     FromWorker,
+    Limits,
     Ready,
     Serve,
+    Serving,
     SourceFailed,
     SourceSpec,
     Stats,
@@ -28,16 +32,24 @@ from fleet_agent.worker.protocol import (
 )
 from fleet_shared.names import AssignmentId, Digest
 from tests.kit.engine import write_slot
-from tests.kit.inference import load
+from tests.kit.inference import infer, load
 from tests.kit.ports import free_port
 
 WAIT_S = 30
+NO_LIMITS = Limits()
+INPUT = np.full((1, 8), 0.5, dtype=np.float32)
 
 
 class Worker:
     """A worker process and the supervisor's end of its line."""
 
-    def __init__(self, slot: Path, listener: socket.socket, source: SourceSpec | None = None) -> None:
+    def __init__(
+        self,
+        slot: Path,
+        listener: socket.socket,
+        source: SourceSpec | None = None,
+        limits: Limits = NO_LIMITS,
+    ) -> None:
         ours, theirs = socket.socketpair()
         self.control = ours
         self.control.settimeout(WAIT_S)
@@ -51,6 +63,7 @@ class Worker:
             WorkerSpec(
                 slot=str(slot), manifest=Digest("a" * 64), assignment=AssignmentId("a"), runtime="litert",
                 threads=1, listen_fds=(listener.fileno(),), stats_interval_s=0.2, linger_s=0.1, source=source,
+                limits=limits,
             )
         )  # fmt: skip
 
@@ -71,9 +84,11 @@ class Worker:
 
 
 @contextmanager
-def started(slot: Path, source: SourceSpec | None = None) -> Iterator[tuple[Worker, int]]:
+def started(
+    slot: Path, source: SourceSpec | None = None, limits: Limits = NO_LIMITS
+) -> Iterator[tuple[Worker, int]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        worker = Worker(slot, listener, source)
+        worker = Worker(slot, listener, source, limits)
         try:
             yield worker, listener.getsockname()[1]
         finally:
@@ -101,6 +116,35 @@ def test_a_worker_that_still_loads_ends_with_its_supervisor(tmp_path: Path) -> N
     os.mkfifo(slot / "manifest.json")  # whoever reads it waits for ever
     with started(slot) as (worker, _):
         worker.hang_up()
+        assert worker.process.wait(WAIT_S) == 0
+
+
+def test_a_worker_takes_less_of_the_machine_than_its_agent(tmp_path: Path) -> None:
+    limits = Limits(nice=3, cpus=1, oom_score_adj=700)
+    with started(write_slot(tmp_path), limits=limits) as (worker, _):
+        worker.read(Ready)
+        process = psutil.Process(worker.process.pid)
+        assert process.nice() == psutil.Process().nice() + 3
+        assert len(process.cpu_affinity() or ()) == 1
+        assert Path(f"/proc/{worker.process.pid}/oom_score_adj").read_text().strip() == "700"
+        threads = [Path(f"/proc/{thread.id}/stat").read_text().split()[18] for thread in process.threads()]
+        assert set(threads) == {str(process.nice())}, "threads that began before are no exception"
+
+
+def test_the_last_window_is_as_long_as_it_was_and_loses_nothing(tmp_path: Path) -> None:
+    with started(write_slot(tmp_path)) as (worker, port):
+        worker.read(Ready)
+        worker.send(Serve())
+        worker.read(Serving)
+        told = [worker.read(Stats)]
+        for _ in range(3):
+            infer(port, "tiny", [("x", INPUT)])
+        worker.send(Drain(linger_s=0.0))
+        while line := worker.lines.readline():
+            told.append(msgspec.json.decode(line, type=FromWorker))
+        stats = [one for one in told if isinstance(one, Stats)]
+        assert sum(one.requests for one in stats) == 3
+        assert all(one.window_ms > 0 for one in stats)
         assert worker.process.wait(WAIT_S) == 0
 
 

@@ -20,7 +20,17 @@ from fleet_shared.messages.desired import Desired, EncodedBlob, Policy, RunEntry
 from fleet_shared.messages.enrolment import BrokerAddress, EnrolReply, EnrolRequest
 from fleet_shared.messages.fetch import Chunk, Fetch
 from fleet_shared.messages.presence import Presence
-from fleet_shared.messages.reported import Facts, Failure, Order, Progress, Reported, Running, RuntimeFact
+from fleet_shared.messages.reported import (
+    Facts,
+    Failure,
+    Order,
+    Progress,
+    Reported,
+    Running,
+    RuntimeFact,
+    WorkerReport,
+    WorkerState,
+)
 from fleet_shared.messages.telemetry import (
     Ack,
     Clock,
@@ -98,6 +108,15 @@ SAMPLES: dict[str, Document] = {
         active=RUNNING,
         update=Progress(assignment=ASSIGNMENT, state=UpdateState.FAILED, bytes_done=1, bytes_total=2,
                         failure=FAILURE),
+    ),
+    "reported-worker": Reported(
+        session="s",
+        facts=Facts(
+            agent_version="0.2.0", hostname="pi", machine="aarch64", os="Debian", python="3.11.2",
+            cpu_count=4, memory_bytes=1 << 30, disk_bytes=1 << 34,
+        ),
+        active=RUNNING,
+        worker=WorkerReport(state=WorkerState.GIVEN_UP, restarts=11, failure=FAILURE),
     ),
     "desired": Desired(
         device=DEVICE, key_epoch=1, generation=2, serial=0, issued_ms=1, expires_ms=2, policy=Policy(),

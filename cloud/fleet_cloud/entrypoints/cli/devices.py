@@ -69,6 +69,7 @@ def show(
     for name, value in lines.items():
         print(f"{name + ':':<11} {value}")
     _print_update(view)
+    _print_worker(view)
 
 
 @app.command("label")
@@ -146,6 +147,16 @@ def _facts(device: "DeviceView") -> dict[str, str]:
         "system": f"{facts.os}, Python {facts.python}, agent {facts.agent_version}",
         "runtimes": runtimes or "none",
     }
+
+
+def _print_worker(device: "DeviceView") -> None:
+    """What is to be told of the inference worker: nothing of one that serves as it should."""
+    worker = device.reported.worker if device.reported else None
+    if worker is None or worker.failure is None:
+        return
+    print(f"{'worker:':<11} {worker.state.value}, restarted {worker.restarts} times in a row")
+    print(f"{'':<11} {worker.failure.code}: {worker.failure.message}")
+    print(f"{'':<11} hint: {worker.failure.hint}")
 
 
 def _print_update(device: "DeviceView") -> None:
