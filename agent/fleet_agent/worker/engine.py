@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.port import Array, Model, Runtime
+from fleet_agent.worker.datatypes import check_datatypes
 from fleet_agent.worker.golden import NOT_A_NUMBER, has_passed, run_golden
 from fleet_agent.worker.protocol import SelfTest
 from fleet_agent.worker.slot import Slot
 from fleet_agent.worker.statistics import Statistics
 from fleet_agent.worker.tensors import check_contract
+from fleet_agent.worker.totals import Served
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Engine:
         contract = slot.manifest.contract
         check_contract(self.model.inputs, contract.inputs, "input")
         check_contract(self.model.outputs, contract.outputs, "output")
+        check_datatypes((*self.model.inputs, *self.model.outputs))
         self._lock = threading.Lock()
         self._began_s: float | None = None
         self._finished = 0
@@ -75,11 +78,29 @@ class Engine:
         return Progress(self._began_s, self._finished)
 
     def infer(self, inputs: Sequence[Array], label: str | None = None) -> list[Array]:
-        """Run one batch of one, and count it. Raises `WorkerError`, counted as an error."""
-        return self.run(inputs, label).outputs
+        """Answer one sample of the agent's own source, and count it as a request. Raises `WorkerError`."""
+        begin_ns = time.perf_counter_ns()
+        totals = self.statistics.totals
+        try:
+            run = self.run(inputs, label)
+        except WorkerError:
+            totals.add_failure(time.perf_counter_ns() - begin_ns, int(time.time() * 1000))
+            raise
+        served = Served(
+            samples=1,
+            executions=1,
+            total_ns=time.perf_counter_ns() - begin_ns,
+            queue_ns=run.queue_ns,
+            input_ns=0,
+            infer_ns=run.infer_ns,
+            output_ns=0,
+        )
+        totals.add(served, int(time.time() * 1000))
+        return run.outputs
 
     def run(self, inputs: Sequence[Array], label: str | None = None) -> Inference:
-        """As `infer`, with the times that it took."""
+        """Run the model once, on arrays of its own shapes, and count it in the window. Raises `WorkerError`,
+        counted as an error."""
         asked_ns = time.perf_counter_ns()
         with self._lock:
             begin_ns = time.perf_counter_ns()
