@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from fleet_agent.worker.handover import Handover, split
+from fleet_agent.worker.handover import split
 from fleet_agent.worker.http1 import Answer, Head, Refused, write_head
 from fleet_agent.worker.oip import Protocol
 from fleet_agent.worker.routes import Routes, refuse

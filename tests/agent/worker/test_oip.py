@@ -76,7 +76,7 @@ def test_all_ways_of_asking_give_the_same_answer(protocol: Protocol) -> None:
 
 
 def test_what_an_output_asks_for_goes_before_what_the_request_asks_for(two: Protocol) -> None:
-    a, b = np.float32([[1, 2, 3]]), np.float32([[4, 5, 6]])
+    a, b = np.array([[1, 2, 3]], np.float32), np.array([[4, 5, 6]], np.float32)
     document = {
         "inputs": [describe("b", b, binary=True), describe("a", a, binary=False)],
         "outputs": [{"name": "product", "parameters": {"binary_data": False}}, {"name": "sum"}],
@@ -93,7 +93,7 @@ def test_what_an_output_asks_for_goes_before_what_the_request_asks_for(two: Prot
 
 
 def test_binary_tensors_follow_each_other_in_the_order_of_the_request(two: Protocol) -> None:
-    a, b = np.float32([[1, 2, 3], [7, 8, 9]]), np.float32([[4, 5, 6], [1, 1, 2]])
+    a, b = np.array([[1, 2, 3], [7, 8, 9]], np.float32), np.array([[4, 5, 6], [1, 1, 2]], np.float32)
     inputs = [describe("b", b, binary=True), describe("a", a, binary=True)]
     document = {"inputs": inputs, "outputs": [{"name": "sum", "parameters": {"binary_data": True}}]}
     outputs = read(ask(two, document, b.tobytes(), a.tobytes()))

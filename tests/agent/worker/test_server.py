@@ -10,46 +10,20 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fleet_agent.worker import server as server_module
-from fleet_agent.worker.oip import BODY_BYTES_MAX, Protocol
-from fleet_agent.worker.server import Server
-from tests.kit.engine import HeldModel, hold, load_engine, write_slot
+from fleet_agent.worker.oip import BODY_BYTES_MAX
+from tests.kit.engine import HeldModel
+from tests.kit.served import Served
 from tests.kit.waiting import wait_for
 
 INFER = "/v2/models/tiny/infer"
 BODY = json.dumps(
     {"inputs": [{"name": "x", "shape": [1, 8], "datatype": "FP32", "data": [0.5] * 8}]}
 ).encode()
-
-
-class Served:
-    """A server on a socket that outlives it, as the supervisor's does. ``pair``: with the way over which
-    connections go to the next server."""
-
-    def __init__(self, folder: Path, connections_max: int = 64, *, pair: bool = False) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self.listener.getsockname()[1]
-        self.pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if pair else ()
-        self.model: HeldModel
-        self.server = self.take_over(folder, connections_max)
-
-    def take_over(self, folder: Path, connections_max: int = 64) -> Server:
-        engine = load_engine(write_slot(folder))
-        self.model = hold(engine)
-        self.server = Server(Protocol(engine), [self.listener, *self.pair], connections_max)
-        self.server.start()
-        return self.server
-
-    def close(self) -> None:
-        self.server.drain(0.1)
-        for one in (self.listener, *self.pair):
-            one.close()
-
-    def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
 
 
 @pytest.fixture
@@ -225,7 +199,7 @@ def test_statistics_are_exact_over_many_connections(served: Served) -> None:
     connection = served.connect()
     found = [ask(connection, f"/v2/models/{path}stats")[1] for path in ("", "tiny/", "tiny/versions/1.0.0/")]
     assert found[0] == found[1] == found[2]
-    (stats,) = found[0]["model_stats"]  # type: ignore[misc]
+    stats: dict[str, Any] = found[0]["model_stats"][0]  # type: ignore[index]
     assert stats["inference_count"] == 100
     assert stats["inference_stats"]["success"]["count"] == 100
     assert stats["inference_stats"]["fail"]["count"] == 4
