@@ -67,7 +67,7 @@ def measure_swap() -> list[dict[str, object]]:
             version = f"{number}.0.0"
             device.slots[version] = write_slot(folder / version, package, model="bench", version=version)
         tensor = package.contract.inputs[0]
-        array = np.zeros(tensor.shape, tensor.dtype)
+        array = np.zeros([1, *tensor.shape[1:]], tensor.dtype)
         device.serve("0.0.0")
         makers = [ask_with_fleet, ask_with_fleet, ask_with_triton, ask_with_triton]
         clients = [
@@ -140,6 +140,8 @@ def _judge(
         "swap_p99_us": round(rank(swap, 0.99) * 1e6),
         "ratio": round(rank(swap, 0.99) / rank(steady, 0.99), 2),
     }
+    after = [took for due, took in asked if _is_within(due, [(at, at + 1.0) for at in switched_s])]
+    row["second_after_the_switch_p99_us"] = round(rank(after, 0.99) * 1e6)
     if start:
         row["while_the_new_worker_loads_p99_us"] = round(rank(start, 0.99) * 1e6)
     if failures := [failure for client in clients for failure in client.failures]:

@@ -1,6 +1,7 @@
 """Tensors in requests and answers: as JSON numbers, or as bytes behind the JSON (Triton's binary tensor
 data extension: little-endian, row after row, nothing in between)."""
 
+import math
 from typing import Any, Final
 
 import msgspec
@@ -55,7 +56,7 @@ def read_tensor(tensor: RequestTensor, info: TensorInfo, binary: memoryview | No
 
 def read_bytes(binary: memoryview, info: TensorInfo, shape: list[int]) -> Array:
     """Return the tensor that these bytes are, without a copy. Raises `BadRequest`."""
-    wanted = int(np.prod(shape, dtype=np.int64)) * info.dtype.itemsize
+    wanted = math.prod(shape) * info.dtype.itemsize
     if len(binary) != wanted:
         raise BadRequest(f"input {info.name!r} of {shape} has {wanted} bytes, got {len(binary)}")
     if info.dtype.kind == "b" and not np.isin(np.frombuffer(binary, np.uint8), (0, 1)).all():
@@ -65,7 +66,7 @@ def read_bytes(binary: memoryview, info: TensorInfo, shape: list[int]) -> Array:
 
 def read_raw(binary: memoryview, info: TensorInfo, *, rows: bool) -> Array:
     """Return a tensor whose request is nothing but its bytes: as many samples as they fill."""
-    row_bytes = int(np.prod(info.shape[1:], dtype=np.int64)) * info.dtype.itemsize
+    row_bytes = math.prod(info.shape[1:]) * info.dtype.itemsize
     count = len(binary) // row_bytes if rows else info.shape[0]
     shape = [count, *info.shape[1:]] if info.shape else []
     _check_shape(shape or [1], info, rows=rows)
