@@ -8,6 +8,7 @@ from fleet_agent.worker.oip import Protocol
 from fleet_agent.worker.server import Server
 from fleet_cloud.factory.package import Package
 from tests.kit.engine import HeldModel, hold, load_engine, write_slot
+from tests.kit.waiting import wait_for
 
 
 class Served:
@@ -38,7 +39,9 @@ class Served:
         return f"unix:{self.unix_path}" if self.unix_path else f"http://127.0.0.1:{self.port}"
 
     def close(self) -> None:
-        self.server.drain(0.1)
+        if not self.server.draining.is_set():
+            self.server.drain(0.1)
+        wait_for("all connections to end", lambda: not self.server._open)
         for one in (self.listener, *self.pair):
             one.close()
 

@@ -87,6 +87,9 @@ class Server:
         for connection in idle:
             _shut(connection.socket)
         self._wait_for_end(deadline_s + linger_s)
+        if not self._open:
+            for end in (self._wake, self._wakes):
+                os.close(end)
 
     def _wait_for_end(self, deadline_s: float) -> None:
         while self._open and time.monotonic() < deadline_s:
@@ -146,11 +149,11 @@ class Server:
         except (Gone, OSError):
             pass  # the client went away
         finally:
-            with self._lock:
-                self._open.discard(connection)
             if not stays_open:
                 _shut(connection.socket)
             connection.socket.close()
+            with self._lock:
+                self._open.discard(connection)
             self._room.release()
 
     def _answer_all(self, connection: Connection, stream: Stream) -> bool:
