@@ -76,7 +76,7 @@ def run(
     state: State = default_state(),  # noqa: B008
     http_port: Annotated[int | None, typer.Option(help="Port for inference on loopback; 0: any.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the interpreter.")] = None,
-    source: Annotated[str | None, typer.Option(help="Samples to replay: images or .npz.")] = None,
+    source: Annotated[str | None, typer.Option(help="Samples to replay: images, .npz, or camera:0.")] = None,
     source_rate_hz: Annotated[float | None, typer.Option(help="Samples per second.")] = None,
 ) -> None:
     """Run the agent until it is told to stop."""
