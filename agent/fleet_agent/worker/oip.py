@@ -12,8 +12,10 @@ import msgspec
 import numpy as np
 
 from fleet_agent import __version__
+from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.port import Array, TensorInfo
 from fleet_agent.worker.engine import Engine
+from fleet_agent.worker.samples import find_class, prepare_request
 
 DATATYPES: Final = {
     "bool": "BOOL",
@@ -41,6 +43,7 @@ class RequestTensor(msgspec.Struct, frozen=True):
     shape: list[int]
     datatype: str
     data: list[Any]
+    parameters: dict[str, Any] = {}
 
 
 class RequestedOutput(msgspec.Struct, frozen=True):
@@ -51,6 +54,7 @@ class Request(msgspec.Struct, frozen=True):
     inputs: list[RequestTensor]
     id: str | None = None
     outputs: list[RequestedOutput] | None = None
+    parameters: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,10 @@ class Protocol:
             "model_version": self.version,
             "outputs": self._write_outputs(request, outputs),
         }
+        if request.parameters.get("classify") is True:
+            found = find_class(outputs, self.engine.model.outputs, self.engine.slot.labels)
+            if found is not None:
+                answer["parameters"] = {"label": found[0], "score": found[1]}
         return answer if request.id is None else {**answer, "id": request.id}
 
     def _read_inputs(self, request: Request) -> list[Array]:
@@ -100,10 +108,19 @@ class Protocol:
         infos = self.engine.model.inputs
         if sorted(given) != sorted(info.name for info in infos) or len(given) != len(request.inputs):
             raise BadRequest(f"inputs must be {[info.name for info in infos]}, got {sorted(given)}")
-        arrays = [_read(given[info.name], info) for info in infos]
+        arrays = [self._read(given[info.name], info) for info in infos]
         if len({len(array) for array in arrays}) != 1:
             raise BadRequest("all inputs must have the same batch size")
         return arrays
+
+    def _read(self, tensor: RequestTensor, info: TensorInfo) -> Array:
+        if tensor.parameters.get("preprocess") is not True:
+            return _read(tensor, info)
+        preprocessing = self.engine.slot.manifest.contract.preprocessing
+        try:
+            return prepare_request(tensor.datatype, tensor.shape, tensor.data, preprocessing, info)
+        except (WorkerError, ValueError) as exc:
+            raise BadRequest(f"input {info.name!r}: {exc}") from exc
 
     def _write_outputs(self, request: Request, arrays: Sequence[Array]) -> list[dict[str, Any]]:
         by_name = {
