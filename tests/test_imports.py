@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "fleet_agent.worker": {"PIL", "cv2", "msgspec", "numpy", "psutil"},
     "fleet_agent.runtimes": {"ai_edge_litert", "msgspec", "numpy", "tflite_runtime"},
     "fleet_agent.trust": {"cryptography", "msgspec", "securesystemslib", "tuf", "typing_extensions"},
+    "fleet_agent.bridge": {"msgspec", "paho", "tomli"},
     "fleet_agent.link": {"msgspec", "paho"},
     "fleet_agent.transfer": {"urllib3"},
     "fleet_agent.telemetry": {"psutil"},
