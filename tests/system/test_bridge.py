@@ -19,7 +19,7 @@ from PIL import Image
 from tests.kit.bare_worker import serving
 from tests.kit.engine import package_of, write_slot
 from tests.kit.inference import infer
-from tests.kit.local_broker import Application, LocalBroker, local_broker
+from tests.kit.local_broker import Application, LocalBroker, local_broker, write_certificates
 from tests.kit.packages import LABELS
 from tests.kit.processes import end_process
 from tests.kit.tiny_model import make_image_classifier
@@ -44,16 +44,21 @@ format = "{format}"
 
 
 class BridgeProcess:
-    def __init__(self, folder: Path, broker: LocalBroker, socket: Path, queue_messages: int) -> None:
+    def __init__(
+        self, folder: Path, broker: LocalBroker, socket: Path, queue_messages: int, protocol: str
+    ) -> None:
         self._log = folder / "bridge.log"
         (folder / "password").write_text("bridgebridge\n")
+        proof = f'username = "bridge"\npassword_file = "{folder}/password"\n'
+        if (own := broker.certificates) is not None:
+            names = {"ca_file": "ca.pem", "certificate_file": "bridge.pem", "key_file": "bridge.key"}
+            proof = "".join(f'{key} = "{own / name}"\n' for key, name in names.items())
         self._config = folder / "bridge.toml"
         routes = "".join(ROUTE.format(format=name) for name in ("json", "tensor", "image"))
         self._config.write_text(
             f'worker = "{socket}"\nworker_timeout_s = 2.0\nqueue_messages = {queue_messages}\n'
             f'status_topic = "site/status"\nstatus_interval_s = 0.2\n'
-            f'[broker]\nport = {broker.port}\nusername = "bridge"\npassword_file = "{folder}/password"\n'
-            f"{routes}"
+            f'[broker]\nport = {broker.port}\nprotocol = "{protocol}"\n{proof}{routes}'
         )
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -71,9 +76,9 @@ class BridgeProcess:
 
 @contextmanager
 def bridging(
-    folder: Path, broker: LocalBroker, socket: Path, queue_messages: int = 1000
+    folder: Path, broker: LocalBroker, socket: Path, queue_messages: int = 1000, protocol: str = "5"
 ) -> Iterator[BridgeProcess]:
-    bridge = BridgeProcess(folder, broker, socket, queue_messages)
+    bridge = BridgeProcess(folder, broker, socket, queue_messages, protocol)
     bridge.start()
     try:
         yield bridge
@@ -131,6 +136,18 @@ def test_samples_go_in_and_classes_come_out_in_every_format(tmp_path: Path) -> N
             assert sorted(codes) == ["bridge.payload", "bridge.payload", "bridge.refused"]
             status = wait_for_status(app, answered=3, failed=3)
             assert (status["received"], status["dropped"], status["held"]) == (6, 0, 0)
+
+
+def test_with_a_certificate_over_tls_and_mqtt_3(tmp_path: Path) -> None:
+    own = write_certificates(tmp_path / "certificates", ["bridge", "app"])
+    with serving(tmp_path) as served, local_broker(tmp_path / "broker", RIGHTS, own) as broker:
+        served.swap(write_model(tmp_path, "1.0.0", seed=1))
+        app = Application(broker.port, "app", "site/#", own)
+        with bridging(tmp_path, broker, served.socket, protocol="3.1.1"), app.running():
+            wait_for_status(app, online=True)
+            app.publish("site/in/a/json", json.dumps({"id": "x", "data": [0.5] * 72}))
+            (result,) = wait_for("the answer", lambda: app.find("site/out/json") or None)
+            assert (result["id"], result["topic"]) == ("x", "site/in/a/json")
 
 
 class Steady:
@@ -196,6 +213,22 @@ def test_nothing_is_lost_over_swaps_restarts_of_the_broker_and_a_killed_bridge(t
         print(f"{steady.count} samples, {len(results)} answers, lost 0")
 
 
+def test_a_killed_bridge_finds_again_what_it_had_not_answered(tmp_path: Path) -> None:
+    with serving(tmp_path) as served, local_broker(tmp_path / "broker", RIGHTS) as broker:
+        app = Application(broker.port, "app", "site/#")
+        with bridging(tmp_path, broker, served.socket) as bridge, app.running():
+            wait_for_status(app, online=True)
+            for number in range(30):
+                app.publish("site/in/a/json", json.dumps({"id": number, "data": [0.5] * 72}))
+            wait_for_status(app, received=30, held=30, worker=False)
+            bridge.end(signal.SIGKILL)
+            wait_for_status(app, online=False)  # the broker says so: the will
+            bridge.start()
+            served.swap(write_model(tmp_path, "1.0.0", seed=1))
+            wait_for_status(app, answered=30, held=0)
+        assert [result["id"] for result in app.find("site/out/json")] == list(range(30))
+
+
 def test_what_does_not_fit_while_no_worker_answers_is_dropped_oldest_first_and_counted(
     tmp_path: Path,
 ) -> None:
@@ -216,7 +249,7 @@ def test_what_does_not_fit_while_no_worker_answers_is_dropped_oldest_first_and_c
 
 def test_a_wrong_password_is_said_so_and_tried_again(tmp_path: Path) -> None:
     with local_broker(tmp_path / "broker", RIGHTS) as broker:
-        bridge = BridgeProcess(tmp_path, broker, tmp_path / "inference.sock", 16)
+        bridge = BridgeProcess(tmp_path, broker, tmp_path / "inference.sock", 16, "5")
         (tmp_path / "password").write_text("wrong")
         bridge.start()
         log = tmp_path / "bridge.log"

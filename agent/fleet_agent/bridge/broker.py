@@ -18,6 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from fleet_agent.bridge.answers import BridgeStatus
 from fleet_agent.bridge.desk import Publication
@@ -194,6 +195,14 @@ class Broker:
         self._listen(client, attempt)
         return client
 
+    def _subscribe(self, client: mqtt.Client) -> None:
+        """What is retained comes with a new subscription only: it was answered when it came first."""
+        if self.is_five:
+            options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+            client.subscribe([(topic, options) for topic in self._filters])
+        else:
+            client.subscribe([(topic, 1) for topic in self._filters])
+
     def _listen(self, client: mqtt.Client, attempt: int) -> None:
         def on_connect(
             client: mqtt.Client,
@@ -206,7 +215,7 @@ class Broker:
                 self._notify(Disconnected(attempt, f"the broker refuses the bridge: {reason}"))
                 return
             self._notify(Connected(attempt, flags.session_present))
-            client.subscribe([(topic, 1) for topic in self._filters])
+            self._subscribe(client)
 
         def on_subscribe(
             _client: mqtt.Client,

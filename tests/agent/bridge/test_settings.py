@@ -103,3 +103,8 @@ def test_a_missing_file_and_a_worker_that_is_no_address(tmp_path: Path) -> None:
 )
 def test_filters_as_mqtt_defines_them(topic_filter: str, topic: str, expected: bool) -> None:
     assert matches(topic_filter, topic) is expected
+
+
+def test_the_example_of_the_documentation_is_one() -> None:
+    found = load_bridge_settings(Path("docs/examples/bridge.toml"))
+    assert [route.format for route in found.route] == ["json", "image"]
