@@ -125,8 +125,9 @@ def is_filter(text: str) -> bool:
 
 
 def matches(topic_filter: str, topic: str) -> bool:
-    """Whether ``topic`` is one of those that ``topic_filter`` names (MQTT 5, section 4.7)."""
-    wanted, given = topic_filter.split("/"), topic.split("/")
+    """Whether ``topic`` is one of those that ``topic_filter`` names (MQTT 5, section 4.7); of a shared
+    subscription (section 4.8.2) the group does not matter."""
+    wanted, given = _get_levels(topic_filter), topic.split("/")
     if given[0].startswith("$") and wanted[0] in {"+", "#"}:
         return False
     for number, level in enumerate(wanted):
@@ -139,7 +140,12 @@ def matches(topic_filter: str, topic: str) -> bool:
 
 def as_topic(topic_filter: str) -> str:
     """Return one of the topics that a filter names."""
-    return "/".join("x" if level in {"+", "#"} else level for level in topic_filter.split("/"))
+    return "/".join("x" if level in {"+", "#"} else level for level in _get_levels(topic_filter))
+
+
+def _get_levels(topic_filter: str) -> list[str]:
+    levels = topic_filter.split("/")
+    return levels[2:] if levels[0] == "$share" and len(levels) > 2 else levels
 
 
 def _can_be_published(topic: str) -> bool:

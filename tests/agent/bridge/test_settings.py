@@ -47,6 +47,7 @@ def test_a_route_suffices_and_the_rest_has_defaults(tmp_path: Path) -> None:
         (ROUTE.replace("out/{topic}", "in/out"), "read again", "for ever"),
         (ROUTE.replace("in/+", "#"), "read again", "for ever"),
         (ROUTE.replace('"err"', '"in/err"'), "read again", "for ever"),
+        (ROUTE.replace("in/+", "$share/g/out/#"), "read again", "for ever"),
         ("status_topic = 'in/status'\n" + ROUTE, "read again", "for ever"),
         (ROUTE + "[broker]\nkey_file = 'k'", "belong together", "both"),
         (ROUTE + "[broker]\npassword_file = 'k'", "without username", "username"),
@@ -99,6 +100,8 @@ def test_a_missing_file_and_a_worker_that_is_no_address(tmp_path: Path) -> None:
         ("+", "/a", False),
         ("/+", "/a", True),
         ("+/+", "/a", True),
+        ("$share/bridges/a/+", "a/b", True),
+        ("$share/bridges/a/+", "b/b", False),
     ],
 )
 def test_filters_as_mqtt_defines_them(topic_filter: str, topic: str, expected: bool) -> None:
