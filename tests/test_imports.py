@@ -12,6 +12,7 @@ import pytest
 
 ALLOWED: dict[str, set[str]] = {
     "fleet_shared": {"msgspec", "typing_extensions", "zstandard"},
+    "fleet_shared.pixels": {"PIL", "numpy"},
     "fleet_cloud.domain": set(),
     "fleet_cloud.services": {"msgspec"},
     "fleet_cloud.adapters.broker": {"amqtt"},
@@ -32,9 +33,10 @@ ALLOWED: dict[str, set[str]] = {
         "PIL", "ai_edge_litert", "keras", "msgspec", "numpy", "sklearn", "tensorflow", "yaml",
     },
     "fleet_agent.client": {"msgspec", "numpy", "typing_extensions"},
-    "fleet_agent.worker": {"PIL", "msgspec", "numpy", "psutil"},
+    "fleet_agent.worker": {"PIL", "cv2", "msgspec", "numpy", "psutil"},
     "fleet_agent.runtimes": {"ai_edge_litert", "msgspec", "numpy", "tflite_runtime"},
     "fleet_agent.trust": {"cryptography", "msgspec", "securesystemslib", "tuf", "typing_extensions"},
+    "fleet_agent.bridge": {"msgspec", "paho", "tomli"},
     "fleet_agent.link": {"msgspec", "paho"},
     "fleet_agent.transfer": {"urllib3"},
     "fleet_agent.telemetry": {"psutil"},

@@ -22,6 +22,7 @@ from fleet_shared.errors import FleetError
 
 FAILED: Final = 1
 INTERRUPTED: Final = 130
+BRIDGE_CONFIG: Final = Path("/etc/fleet-agent/bridge.toml")
 
 app = typer.Typer(
     help="Fleet's device agent: pulls, verifies and serves models, and reports back.",
@@ -76,7 +77,7 @@ def run(
     state: State = default_state(),  # noqa: B008
     http_port: Annotated[int | None, typer.Option(help="Port for inference on loopback; 0: any.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the interpreter.")] = None,
-    source: Annotated[str | None, typer.Option(help="Samples to replay: images or .npz.")] = None,
+    source: Annotated[str | None, typer.Option(help="Samples to replay: images, .npz, or camera:0.")] = None,
     source_rate_hz: Annotated[float | None, typer.Option(help="Samples per second.")] = None,
 ) -> None:
     """Run the agent until it is told to stop."""
@@ -113,6 +114,18 @@ def status(
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:
         print(describe_status(found))
+
+
+@app.command()
+def bridge(
+    config: Annotated[Path, typer.Option(help="The bridge's settings (bridge.toml).")] = BRIDGE_CONFIG,
+    state: State = default_state(),  # noqa: B008 - only to find the socket for inference
+) -> None:
+    """Carry inference over topics of a local broker, with credentials of its own."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    from fleet_agent.bridge.main import run_bridge
+
+    run_bridge(config, state / "inference.sock")
 
 
 @app.command()

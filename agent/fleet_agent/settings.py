@@ -36,9 +36,10 @@ class Range:
 @dataclass(frozen=True)
 class Settings:
     """``http_port``: inference on loopback, 0 takes a free port. ``source``: samples that are
-    replayed, at ``source_rate_hz``; empty: none. ``sample_interval_s``: how often the machine is
-    read, ``stats_interval_s``: the model. ``linger_s``: how long an old worker waits for open
-    connections. ``disk_margin_bytes``: what must stay free after a download.
+    inferred at ``source_rate_hz``: a folder or archive of images, an ``.npz``, or ``camera:0``;
+    empty: none. ``sample_interval_s``: how often the machine is read, ``stats_interval_s``: the
+    model. ``linger_s``: how long an old worker waits for open connections. ``disk_margin_bytes``:
+    what must stay free after a download.
 
     The worker: ``worker_memory_bytes_max`` bounds its resident memory (0: three quarters of the
     machine's), ``worker_growth_bytes_max`` its steady rise since it was warm; ``worker_hang_s``: how long

@@ -25,7 +25,8 @@ Word = Annotated[str, WORD]
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of everything that travels. ``LIMIT_BYTES`` bounds its encoded form."""
+    """Base of everything that travels. ``LIMIT_BYTES`` bounds its encoded form; ``SCHEMA`` is the
+    newest schema that this version reads."""
 
     LIMIT_BYTES: ClassVar[int] = 64 * KIB
     SCHEMA: ClassVar[int] = 1
@@ -58,9 +59,10 @@ def decode(kind: type[D], raw: bytes) -> D:
         document = msgspec.json.decode(raw, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise MessageError(f"{kind.__name__} does not parse: {exc}") from exc
-    if document.schema != kind.SCHEMA:
+    if not 1 <= document.schema <= kind.SCHEMA:
+        known = f"1 to {kind.SCHEMA}" if kind.SCHEMA > 1 else str(kind.SCHEMA)
         raise MessageError(
-            f"{kind.__name__} has schema {document.schema}, expected {kind.SCHEMA}",
+            f"{kind.__name__} has schema {document.schema}, expected {known}",
             hint="one side runs a newer Fleet; update the other",
             code="message.schema",
         )

@@ -18,7 +18,7 @@ from fleet_agent.worker.engine import Engine
 from fleet_agent.worker.slot import load_slot
 from fleet_agent.worker.statistics import Statistics
 from fleet_cloud.factory.package import Package, package
-from fleet_shared.manifest import Manifest, Metrics, Preprocessing, encode_manifest
+from fleet_shared.manifest import Metrics, Preprocessing, compose_manifest, encode_manifest
 from fleet_shared.names import ModelName, VariantName
 from tests.kit.packages import LABELS, make_package
 
@@ -33,7 +33,7 @@ def write_slot(
     folder.mkdir(parents=True, exist_ok=True)
     for role, content in one.blobs.items():
         (folder / FILES[role.value]).write_bytes(content)
-    manifest = Manifest(
+    manifest = compose_manifest(
         model=ModelName(model), version=version, variant=VariantName("fp32"), contract=one.contract,
         blobs=one.refs,
     )  # fmt: skip

@@ -6,8 +6,16 @@ import msgspec
 import pytest
 
 from fleet_shared.errors import FleetError, MessageError
-from fleet_shared.manifest import Manifest, Role, digest_of_manifest, encode_manifest, parse_manifest
-from tests.shared.messages.samples import MANIFEST
+from fleet_shared.manifest import (
+    ImageRules,
+    Manifest,
+    Role,
+    compose_manifest,
+    digest_of_manifest,
+    encode_manifest,
+    parse_manifest,
+)
+from tests.shared.messages.samples import MANIFEST, MANIFEST_2
 
 DIGEST = "47b3cf5d8212b0ac1c03f35cfd294e54a12a82e1874527508a68eadcaa592ec2"
 CANONICAL_START = b'{"blobs":{"golden":{"sha256":"abab'
@@ -69,7 +77,7 @@ def test_it_is_bounded_and_of_this_schema() -> None:
         parse_manifest(b" " * (512 * 1024 + 1))
     assert caught.value.code == "message.too_large"
     with pytest.raises(MessageError) as caught:
-        parse_manifest(msgspec.json.encode(changed(schema=2)))
+        parse_manifest(msgspec.json.encode(changed(schema=3)))
     assert caught.value.code == "message.schema"
     long = msgspec.structs.replace(MANIFEST.contract, runtimes={"r" * 600_000: ""})
     with pytest.raises(MessageError):
@@ -79,3 +87,50 @@ def test_it_is_bounded_and_of_this_schema() -> None:
 def test_a_role_of_a_newer_fleet_is_carried_as_unknown() -> None:
     raw = encode_manifest(MANIFEST).replace(b'"labels"', b'"heatmap"')
     assert Role.UNKNOWN in parse_manifest(raw).blobs
+
+
+CRITICAL = ("preprocessing.colour", *(f"preprocessing.image.{name}" for name in ImageRules.__struct_fields__))
+
+
+def test_a_manifest_that_older_readers_would_misread_says_so() -> None:
+    """They read schema 1 only; what they would ignore is listed for those who come between."""
+    assert (MANIFEST_2.schema, MANIFEST_2.critical) == (2, CRITICAL)
+    assert parse_manifest(encode_manifest(MANIFEST_2)) == MANIFEST_2
+    plain = compose_manifest(
+        model=MANIFEST.model, version=MANIFEST.version, variant=MANIFEST.variant, contract=MANIFEST.contract,
+        blobs=MANIFEST.blobs,
+    )  # fmt: skip
+    assert plain == MANIFEST
+    assert b"critical" not in encode_manifest(plain)
+    assert digest_of_manifest(plain) == DIGEST
+
+
+def preprocessed(**rules: Any) -> dict[str, Any]:
+    document: dict[str, Any] = msgspec.json.decode(encode_manifest(MANIFEST_2))
+    document["contract"]["preprocessing"]["image"].update(rules)
+    return document
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"critical": [*CRITICAL, "preprocessing.image.rotate"]}, "manifest.critical", "image.rotate"),
+        ({"critical": CRITICAL[1:]}, "manifest.critical", "colour"),
+        ({"critical": []}, "manifest.critical", "pad"),
+        ({"schema": 1}, "manifest.critical", "schema 2"),
+        ({"schema": 3}, "message.schema", "1 to 2"),
+        (preprocessed(resize="lanczos"), "manifest.preprocessing", "resize"),
+        (preprocessed(fit="squeeze"), "manifest.preprocessing", "fit"),
+        (preprocessed(layout="chwn"), "manifest.preprocessing", "layout"),
+        (preprocessed(pad=256), "manifest.preprocessing", "256"),
+        (preprocessed(mean=[1, 2]), "manifest.preprocessing", "2 numbers for 3 channels"),
+        (preprocessed(std=[1, 0, 1]), "manifest.preprocessing", "above 0"),
+    ],
+)
+def test_preprocessing_that_cannot_be_computed_exactly_is_refused(
+    changes: dict[str, Any], code: str, words: str
+) -> None:
+    document = {**preprocessed(), **changes}
+    with pytest.raises(MessageError, match=words) as caught:
+        parse_manifest(msgspec.json.encode(document))
+    assert caught.value.code == code

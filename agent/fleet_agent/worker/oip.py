@@ -14,9 +14,11 @@ import msgspec
 import numpy as np
 
 from fleet_agent import __version__
+from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.port import Array, TensorInfo
 from fleet_agent.worker.datatypes import DATATYPES
 from fleet_agent.worker.engine import Engine, Inference
+from fleet_agent.worker.samples import find_class, prepare_request
 from fleet_agent.worker.tensor_data import (
     BATCH_MAX,
     BadRequest,
@@ -33,7 +35,7 @@ JSON_BYTES_OF_AN_ELEMENT: Final = 32
 """The longest number with its comma, and some white space."""
 BODY_BYTES_MIN: Final = 64 * 1024
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
-_OURS: Final = frozenset({"binary_data_output"})
+_OURS: Final = frozenset({"binary_data_output", "classify"})
 """Parameters of a request that are obeyed, and so not echoed."""
 
 
@@ -157,10 +159,19 @@ class Protocol:
         given = {tensor.name: tensor for tensor in request.inputs}
         if len(given) != len(request.inputs) or given.keys() != {info.name for info in infos}:
             raise BadRequest(f"inputs must be {[info.name for info in infos]}, got {sorted(given)}")
-        arrays = [read_tensor(given[info.name], info, binary.get(info.name), rows=rows) for info in infos]
+        arrays = [self._read_input(given[info.name], info, binary.get(info.name)) for info in infos]
         if rows and len({len(array) for array in arrays}) != 1:
             raise BadRequest("all inputs must have the same batch size")
         return request, arrays
+
+    def _read_input(self, tensor: RequestTensor, info: TensorInfo, binary: memoryview | None) -> Array:
+        if not tensor.parameters.preprocess:
+            return read_tensor(tensor, info, binary, rows=self.has_rows)
+        preprocessing = self.engine.slot.manifest.contract.preprocessing
+        try:
+            return prepare_request(tensor, binary, preprocessing, info)
+        except (WorkerError, ValueError) as exc:
+            raise BadRequest(f"input {info.name!r}: {exc}") from exc
 
     def _run(self, arrays: Sequence[Array]) -> tuple[list[Array], list[Inference]]:
         """Run sample after sample: files fix their batch at one, and a model that is resized for each
@@ -199,8 +210,12 @@ class Protocol:
         document: dict[str, Any] = {"model_name": self.model, "model_version": self.version}
         if request.id is not None:
             document["id"] = request.id
-        if echoed := {name: value for name, value in request.parameters.items() if name not in _OURS}:
-            document["parameters"] = echoed
+        parameters = {name: value for name, value in request.parameters.items() if name not in _OURS}
+        if request.parameters.get("classify") is True:
+            found = find_class(arrays, self.engine.model.outputs, self.engine.slot.labels)
+            parameters |= {} if found is None else {"label": found[0], "score": found[1]}
+        if parameters:
+            document["parameters"] = parameters
         document["outputs"] = outputs
         return Reply(_encoder.encode(document), tuple(binary))
 

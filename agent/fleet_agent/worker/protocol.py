@@ -17,7 +17,7 @@ from fleet_shared.names import AssignmentId, Digest
 
 class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Samples that are replayed for inference: a folder or archive of images
-    (``CLASS/name.png``) or an ``.npz`` with ``x`` and, if known, ``y``."""
+    (``CLASS/name.png``), an ``.npz`` with ``x`` and, if known, ``y``, or ``camera:0``."""
 
     path: str
     rate_hz: float

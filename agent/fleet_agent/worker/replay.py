@@ -3,14 +3,16 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from fleet_agent.errors import WorkerError
+from fleet_agent.worker.camera import is_camera
 from fleet_agent.worker.engine import Engine
 from fleet_agent.worker.protocol import SourceSpec
-from fleet_agent.worker.sources import read_samples
+from fleet_agent.worker.sources import LabelledSample, read_camera, read_samples
 from fleet_agent.worker.tensors import preprocess
 from fleet_shared.messages.reported import Failure
 
@@ -18,6 +20,8 @@ log = logging.getLogger(__name__)
 
 TRY_AGAIN_S: Final = 30.0
 """A source may be on a medium that comes and goes."""
+CAMERA_AGAIN_S: Final = 3.0
+"""A camera is soon back: a cable, a restart, a stream that breaks off."""
 
 
 def replay(
@@ -26,13 +30,15 @@ def replay(
     stop: threading.Event,
     tell: Callable[[Failure], None],
     *,
-    try_again_s: float = TRY_AGAIN_S,
+    try_again_s: float | None = None,
 ) -> None:
     """Infer sample after sample until the source ends (or for ever, if it loops) or ``stop``.
 
     What is wrong with the source is told, once for each trouble, and never counted against the
     model: a good one must not be rolled back for a missing file. A source that loops is tried again.
     """
+    if try_again_s is None:
+        try_again_s = CAMERA_AGAIN_S if is_camera(source.path) else TRY_AGAIN_S
     told: Failure | None = None
     while not stop.is_set():
         trouble = _try_once(engine, source, stop)
@@ -57,7 +63,7 @@ def _try_once(engine: Engine, source: SourceSpec, stop: threading.Event) -> Fail
     return Failure(
         code="worker.source.empty",
         message=f"the source {source.path} has no samples",
-        hint="give a folder or archive of .png, .jpg or .bmp images, or an .npz with x",
+        hint="give a folder or archive of .png, .jpg or .bmp images, an .npz with x, or a camera",
     )
 
 
@@ -72,16 +78,27 @@ def _replay_once(engine: Engine, source: SourceSpec, stop: threading.Event) -> i
     interval_s = 1 / source.rate_hz
     due = time.monotonic()
     count = failed = 0
-    for sample in read_samples(Path(source.path), engine.slot.labels, preprocessing, info):
-        if stop.wait(max(0.0, due - time.monotonic())):
-            break
-        array = preprocess(sample.array, preprocessing, info)
-        try:
-            engine.infer([array], label=sample.label)
-        except WorkerError as exc:  # counted there; the next sample may do better
-            failed += 1
-            if failed == 1:
-                log.error("a sample failed: %s (%s)", exc.message, exc.code)
-        due = max(due + interval_s, time.monotonic() - interval_s)
-        count += 1
+    with closing(_open_source(engine, source)) as samples:
+        # First wait, then take: the frame of a camera is to be as new as can be.
+        while not stop.wait(max(0.0, due - time.monotonic())):
+            sample = next(samples, None)
+            if sample is None or stop.is_set():
+                break
+            array = preprocess(sample.array, preprocessing, info)
+            try:
+                engine.infer([array], label=sample.label)
+            except WorkerError as exc:  # counted there; the next sample may do better
+                failed += 1
+                if failed == 1:
+                    log.error("a sample failed: %s (%s)", exc.message, exc.code)
+            due = max(due + interval_s, time.monotonic() - interval_s)
+            count += 1
     return count
+
+
+def _open_source(engine: Engine, source: SourceSpec) -> Generator[LabelledSample, None, None]:
+    preprocessing, info = engine.slot.manifest.contract.preprocessing, engine.model.inputs[0]
+    if is_camera(source.path):
+        yield from read_camera(source.path, preprocessing, info)
+    else:
+        yield from read_samples(Path(source.path), engine.slot.labels, preprocessing, info)

@@ -1,18 +1,18 @@
-"""Samples that are replayed for inference: images in folders or archives, or an ``.npz``."""
+"""Samples for inference: images in folders or archives, an ``.npz``, or the frames of a camera."""
 
-import io
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.port import Array, TensorInfo
+from fleet_agent.worker.camera import read_frames
+from fleet_agent.worker.pictures import fit_frame, read_picture
 from fleet_shared.manifest import Preprocessing
 
 IMAGE_SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".png"})
@@ -52,6 +52,17 @@ def read_samples(
         raise _damaged(f"the source {path} cannot be read: {reason}") from exc
 
 
+def read_camera(
+    source: str,
+    preprocessing: Preprocessing,
+    info: TensorInfo,
+    read: Callable[[str], Iterator[Array]] = read_frames,
+) -> Iterator[LabelledSample]:
+    """Yield frames as samples without labels. Raises `WorkerError` (``worker.source.*``)."""
+    for frame in read(source):
+        yield LabelledSample(fit_frame(frame, preprocessing, info), None)
+
+
 def _read_npz(path: Path, labels: tuple[str, ...]) -> Iterator[LabelledSample]:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         samples = archive["x"]
@@ -67,19 +78,12 @@ def _name(number: int, labels: tuple[str, ...]) -> str:
 
 
 def _read_images(path: Path, preprocessing: Preprocessing, info: TensorInfo) -> Iterator[LabelledSample]:
-    size = (info.shape[2], info.shape[1]) if len(info.shape) == 4 else None
-    mode = "L" if preprocessing.colour == "grey" or (size and info.shape[3] == 1) else "RGB"
     for name, content in _read_files(path):
         try:
-            with Image.open(io.BytesIO(content)) as image:
-                converted = image.convert(mode)
-                array: np.ndarray[Any, Any] = np.asarray(converted.resize(size) if size else converted)
-        except UnidentifiedImageError as exc:
-            raise _damaged(f"{name} in {path} is no image") from exc
-        except Image.DecompressionBombError as exc:
-            raise _damaged(f"{name} in {path} is too large: {exc}") from exc
-        folder = Path(name).parent.name
-        yield LabelledSample(array, folder or None)
+            array = read_picture(content, preprocessing, info, f"{name} in {path}")
+        except WorkerError as exc:
+            raise _damaged(exc.message) from exc
+        yield LabelledSample(array, Path(name).parent.name or None)
 
 
 def _read_files(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -19,9 +19,11 @@ class BadRequest(Exception):
 
 
 class TensorParameters(msgspec.Struct, frozen=True):
-    """``binary_data_size`` in bytes. Other parameters of a tensor ask for what is not served here."""
+    """``binary_data_size`` in bytes. ``preprocess``: samples as they were before preprocessing, see
+    `samples`. Other parameters of a tensor ask for what is not served here."""
 
     binary_data_size: int | None = None
+    preprocess: bool = False
     shared_memory_region: str | None = None
 
 

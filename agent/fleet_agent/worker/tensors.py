@@ -1,5 +1,6 @@
 """Between real values and the tensors of a model, vectorised."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.port import Array, TensorInfo
 from fleet_shared.manifest import Preprocessing, Tensor
+from fleet_shared.pixels import to_real
 
 
 def dequantize(array: Array, info: TensorInfo) -> NDArray[np.float32]:
@@ -32,19 +34,24 @@ def quantize(real: NDArray[np.float32], info: TensorInfo) -> Array:
 
 
 def preprocess(sample: Array, preprocessing: Preprocessing, info: TensorInfo) -> Array:
-    """Return one decoded sample as the model's input with a batch of one.
+    """Return one decoded sample as the model's input with a batch of one; see `prepare`."""
+    return prepare(sample[np.newaxis], preprocessing, info)
 
-    A sample without the channel axis gets one. Raises `WorkerError` (``worker.source.shape``)
-    when it does not fill the input.
+
+def prepare(samples: Array, preprocessing: Preprocessing, info: TensorInfo) -> Array:
+    """Return decoded samples (the batch first) as the model's input, quantized.
+
+    Samples without the channel axis get one. Raises `WorkerError` (``worker.source.shape``) when
+    they do not fill the input.
     """
-    real = sample.astype(np.float32) * np.float32(preprocessing.scale) + np.float32(preprocessing.offset)
-    if real.size != int(np.prod([abs(size) for size in info.shape])):
+    shape = (len(samples), *(abs(size) for size in info.shape[1:]))
+    if samples.size != math.prod(shape):
         raise WorkerError(
-            f"a sample of shape {sample.shape} does not fit the input {info.shape}",
+            f"a sample of shape {samples.shape[1:]} does not fit the input {info.shape}",
             hint="the source must give what the model was trained on",
             code="worker.source.shape",
         )
-    return quantize(real.reshape([1, *info.shape[1:]]), info)
+    return quantize(to_real(samples.reshape(shape), preprocessing), info)
 
 
 def check_contract(found: Sequence[TensorInfo], promised: Sequence[Tensor], what: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleet_cloud.factory.convert import convert
-from fleet_cloud.factory.data import Splits, load_splits, to_real
+from fleet_cloud.factory.data import Splits, load_splits
 from fleet_cloud.factory.evaluate import Evaluation, LiteModel, evaluate
 from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt, Warned
 from fleet_cloud.factory.gates import check_gates
@@ -17,6 +17,7 @@ from fleet_cloud.factory.package import Package, package
 from fleet_cloud.factory.recipe import Recipe, VariantRecipe, describe_recipe
 from fleet_cloud.factory.train import train, with_softmax
 from fleet_shared.manifest import Metrics
+from fleet_shared.pixels import to_real
 
 GOLDEN_CANDIDATES: Final = 64
 

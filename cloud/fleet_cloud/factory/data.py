@@ -46,11 +46,6 @@ def load_splits(dataset: Dataset, seed: int) -> Splits:
     return Splits(train, validation, test, samples.labels, samples.preprocessing, _digest(samples))
 
 
-def to_real(x: Array, preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """Return samples as the model's real-valued input."""
-    return x.astype(np.float32) * np.float32(preprocessing.scale) + np.float32(preprocessing.offset)
-
-
 def write_source(split: Split, path: Path) -> None:
     """Write a split as a source for devices; raise `BuildError` (``build.output``)."""
     if path.suffix != ".npz":

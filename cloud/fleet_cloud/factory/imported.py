@@ -12,7 +12,6 @@ from PIL import Image
 
 from fleet_cloud.errors import Invalid, RecipeError
 from fleet_cloud.factory.arrays import check_finite, read_arrays
-from fleet_cloud.factory.data import to_real
 from fleet_cloud.factory.evaluate import LiteModel
 from fleet_cloud.factory.golden import (
     Vectors,
@@ -25,7 +24,8 @@ from fleet_cloud.factory.golden import (
 from fleet_cloud.factory.inspect import FileFacts, inspect_file
 from fleet_cloud.factory.package import Package, package
 from fleet_cloud.factory.reading import read_files
-from fleet_shared.manifest import Golden, Metrics, Preprocessing, Role
+from fleet_shared.manifest import Golden, Metrics, Preprocessing, Role, find_wrong_preprocessing
+from fleet_shared.pixels import fit_image, to_real
 
 Array = NDArray[Any]
 CANDIDATES: Final = 64
@@ -46,6 +46,12 @@ def import_model(request: ImportRequest) -> Package:
     for what LiteRT cannot load, and for labels or samples that do not fit it."""
     content = _read(request.file)
     facts = inspect_file(content)
+    if wrong := find_wrong_preprocessing(request.preprocessing, facts.inputs[0].shape):
+        raise Invalid(
+            f"preprocessing does not fit the model: {wrong}",
+            hint="see --mean, --std, --layout and --pad",
+            code="model.preprocessing",
+        )
     model = LiteModel(content)
     labels = _read_labels(request.labels, facts) if request.labels else []
     golden = _given_golden(content, model, request.golden) if request.golden else None
@@ -218,17 +224,15 @@ def _load_images(path: Path, model: LiteModel, preprocessing: Preprocessing) -> 
     shape = [int(size) for size in model.inputs[0]["shape"]]
     if len(shape) != 4:
         raise Invalid(f"the model's input {shape} is no image", hint="give an .npz", code="model.samples")
-    mode = "L" if preprocessing.colour == "grey" or shape[3] == 1 else "RGB"
     images = []
     for name, content in _read_image_files(path):
         try:
             with Image.open(io.BytesIO(content)) as image:
-                array = np.asarray(image.convert(mode).resize((shape[2], shape[1])))
+                images.append(fit_image(image, preprocessing, tuple(shape)))
         except (OSError, SyntaxError, Image.DecompressionBombError) as exc:
             raise Invalid(
                 f"{name} in {path} is no image that can be read", hint="remove it", code="model.samples"
             ) from exc
-        images.append(array.reshape((shape[1], shape[2], -1)))
     if not images:
         raise Invalid(f"{path} has no images", hint="png, jpg or bmp", code="model.samples")
     return np.stack(images)

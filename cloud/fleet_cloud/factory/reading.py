@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, cast
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -18,7 +19,8 @@ from fleet_cloud.errors import Invalid, RecipeError
 from fleet_cloud.factory.arrays import read_arrays
 from fleet_cloud.factory.labelled import CODE, check_labels, find_labels, find_parts, invalid
 from fleet_cloud.factory.recipe import Dataset
-from fleet_shared.manifest import Preprocessing
+from fleet_shared.manifest import Fit, ImageRules, Preprocessing, Resize
+from fleet_shared.pixels import fit_image
 
 Array = NDArray[Any]
 SplitName = Literal["train", "validation", "test"]
@@ -53,7 +55,7 @@ def read_samples(dataset: Dataset) -> Samples:
     if dataset.kind == "digits":
         return _read_digits()
     path = Path(dataset.path or "")
-    return _read_npz(path) if dataset.kind == "npz" else _read_images(path, dataset.image_size)
+    return _read_npz(path) if dataset.kind == "npz" else _read_images(path, dataset)
 
 
 def _read_digits() -> Samples:
@@ -85,16 +87,20 @@ def _read_npz(path: Path) -> Samples:
     return Samples(x, y, labels, Preprocessing(scale=scale), given)
 
 
-def _read_images(path: Path, size: int) -> Samples:
+def _read_images(path: Path, dataset: Dataset) -> Samples:
+    preprocessing = plan_preprocessing(dataset)
+    shape = (1, dataset.image_size, dataset.image_size, 3)
     images = sorted(
-        ((PurePosixPath(name), _read_image(content, name, path, size)) for name, content in read_files(path)),
+        (
+            (PurePosixPath(name), _read_image(content, f"{name} in {path}", preprocessing, shape))
+            for name, content in read_files(path)
+        ),
         key=lambda pair: pair[0],
     )
     names = [name for name, _ in images]
     labels = _find_classes(path, names)
     numbers = {label: number for number, label in enumerate(labels)}
     y = np.array([numbers[name.parent.name] for name in names], dtype=np.int64)
-    preprocessing = Preprocessing(colour="rgb", scale=1 / 255)
     x = np.stack([array for _, array in images])
     return Samples(x, y, labels, preprocessing, _find_splits(path, names))
 
@@ -121,12 +127,18 @@ def _find_classes(path: Path, names: Sequence[PurePosixPath]) -> tuple[str, ...]
     return labels
 
 
-def _read_image(content: bytes, name: str, path: Path, size: int) -> Array:
+def plan_preprocessing(dataset: Dataset) -> Preprocessing:
+    """Return what the recipe asks for; nothing is said where it is the default."""
+    rules = ImageRules(resize=Resize(dataset.resize), fit=Fit(dataset.fit), pad=dataset.pad)
+    return Preprocessing(colour="rgb", scale=1 / 255, image=msgspec.UNSET if rules == ImageRules() else rules)
+
+
+def _read_image(content: bytes, name: str, preprocessing: Preprocessing, shape: tuple[int, ...]) -> Array:
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return np.asarray(image.convert("RGB").resize((size, size)))
+            return fit_image(image, preprocessing, shape)
     except (OSError, SyntaxError, Image.DecompressionBombError) as exc:  # SyntaxError: damaged PNG
-        raise invalid(f"{name} in {path} is no image that can be read", "remove or replace it") from exc
+        raise invalid(f"{name} is no image that can be read", "remove or replace it") from exc
 
 
 def _find_splits(path: Path, names: Sequence[PurePosixPath]) -> NDArray[np.int64] | None:

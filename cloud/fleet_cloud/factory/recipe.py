@@ -24,13 +24,17 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 class Dataset(_Part, frozen=True, kw_only=True):
     """``kind``: ``digits`` (scikit-learn's, built in), ``images`` (folder or archive of
-    CLASS/image files) or ``npz`` (arrays x and y). Fractions are of all samples."""
+    CLASS/image files) or ``npz`` (arrays x and y). Fractions are of all samples. ``resize``, ``fit``
+    and ``pad`` say how an image gets its size, here and on the device."""
 
     kind: Literal["digits", "images", "npz"] = "digits"
     path: str | None = None
     image_size: Annotated[int, Meta(ge=4, le=1024)] = 32
     validation_fraction: SplitFraction = 0.15
     test_fraction: SplitFraction = 0.2
+    resize: Literal["nearest", "bilinear", "bicubic", "area"] = "bicubic"
+    fit: Literal["stretch", "crop", "letterbox"] = "stretch"
+    pad: Annotated[int, Meta(ge=0, le=255)] = 0
 
 
 class Architecture(_Part, frozen=True, kw_only=True):

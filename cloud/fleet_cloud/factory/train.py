@@ -8,8 +8,9 @@ import keras
 import tensorflow as tf
 
 from fleet_cloud.errors import BuildError, RecipeError
-from fleet_cloud.factory.data import Splits, to_real
+from fleet_cloud.factory.data import Splits
 from fleet_cloud.factory.recipe import Architecture, Training
+from fleet_shared.pixels import to_real
 
 BATCH_NORM_MOMENTUM: Final = 0.8
 """Small data sets have few steps an epoch: Keras' default of 0.99 would lag behind the weights."""

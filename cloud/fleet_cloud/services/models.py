@@ -12,7 +12,7 @@ from fleet_cloud.errors import Conflict, Invalid, NotFound
 from fleet_cloud.services.drafts import VersionDraft
 from fleet_cloud.services.packing import Packing
 from fleet_cloud.services.ports import BlobStore, Clock, Transaction, Trust, UnitOfWork
-from fleet_shared.manifest import BlobRef, Manifest, Metrics, digest_of_manifest, encode_manifest
+from fleet_shared.manifest import BlobRef, Metrics, compose_manifest, digest_of_manifest, encode_manifest
 from fleet_shared.messages.desired import EncodedBlob
 from fleet_shared.names import (
     Digest,
@@ -114,7 +114,7 @@ class Registry:
         self, model: ModelName, number: Version, content: Digest, draft: VersionDraft
     ) -> ModelVersion:
         manifests = [
-            Manifest(
+            compose_manifest(
                 model=model,
                 version=str(number),
                 variant=parse_variant_name(variant.name),

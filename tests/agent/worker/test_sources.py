@@ -58,10 +58,10 @@ def test_images_come_labelled_and_in_the_model_s_size(
     folder: Path, archives: dict[str, Path], kind: str
 ) -> None:
     samples = read(folder if kind == "folder" else archives[kind])
-    found = sorted((sample.label or "", int(sample.array[0, 0])) for sample in samples)
+    found = sorted((sample.label or "", int(sample.array[0, 0, 0])) for sample in samples)
     assert found[:2] == [("cat", 10), ("cat", 20)]
     assert [label for label, _ in found] == ["cat", "cat", "dog"]
-    assert {sample.array.shape for sample in samples} == {(4, 6)}
+    assert {sample.array.shape for sample in samples} == {(4, 6, 1)}
     coloured = read(folder if kind == "folder" else archives[kind], RGB, "rgb")
     assert {sample.array.shape for sample in coloured} == {(4, 6, 3)}
 

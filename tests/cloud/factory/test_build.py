@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from fleet_cloud.errors import BuildError, RecipeError
-from fleet_cloud.factory.data import load_splits, to_real
+from fleet_cloud.factory.data import load_splits
 from fleet_cloud.factory.evaluate import LiteModel, evaluate
 from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt
 from fleet_cloud.factory.recipe import Architecture, Dataset, Gates, Recipe, Training
 from fleet_shared.manifest import Contract, Role
+from fleet_shared.pixels import to_real
 from tests.cloud.factory.conftest import EPOCHS, DigitsBuild
 
 

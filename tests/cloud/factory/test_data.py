@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from fleet_cloud.errors import BuildError, RecipeError
-from fleet_cloud.factory.data import Split, load_splits, plan_splits, to_real, write_source
+from fleet_cloud.factory.data import Split, load_splits, plan_splits, write_source
 from fleet_cloud.factory.reading import Samples
 from fleet_cloud.factory.recipe import Dataset
-from fleet_shared.manifest import Preprocessing
+from fleet_shared.manifest import Fit, ImageRules, Preprocessing, Resize
+from fleet_shared.pixels import to_real
 
 FLAT = {f"{label}/{n}.png": colour for label, colour in (("cat", 10), ("dog", 200)) for n in range(10)}
 
@@ -111,6 +112,25 @@ def test_a_folder_and_its_archives_hold_the_same_data(tmp_path: Path) -> None:
     assert found[0].train.x.shape[1:] == (4, 4, 3)
     assert set(found[0].train.x[found[0].train.y == 1].ravel().tolist()) == {200}
     assert len({splits.digest for splits in found}) == 1
+
+
+def test_a_recipe_says_how_images_get_their_size_and_the_contract_will_too(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    for label in ("cat", "dog"):
+        (path / label).mkdir(parents=True)
+        for number in range(8):
+            wide = Image.new("RGB", (12, 6), (0, 0, 0))
+            wide.paste((200, 200, 200), (3, 0, 9, 6))  # the middle, which a crop keeps
+            wide.save(path / label / f"{number}.png")
+    usual = load_splits(Dataset(kind="images", path=str(path), image_size=4, resize="nearest"), seed=1)
+    assert usual.preprocessing.rules == ImageRules(resize=Resize.NEAREST)
+    assert set(usual.test.x.ravel().tolist()) == {0, 200}
+    dataset = Dataset(kind="images", path=str(path), image_size=4, resize="area", fit="crop")
+    cropped = load_splits(dataset, seed=1)
+    assert cropped.preprocessing.rules == ImageRules(resize=Resize.AREA, fit=Fit.CROP)
+    assert set(cropped.test.x.ravel().tolist()) == {200}
+    plain = load_splits(Dataset(kind="images", path=str(path), image_size=4), seed=1)
+    assert plain.preprocessing == Preprocessing(colour="rgb", scale=1 / 255)
 
 
 def test_folders_of_splits_are_kept(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from fleet_agent.runtimes.loading import load_runtime
 from fleet_agent.worker.golden import has_passed, run_golden
 from fleet_cloud.errors import Invalid
 from fleet_cloud.factory.build import pick_in_turns
-from fleet_cloud.factory.data import load_splits, to_real
+from fleet_cloud.factory.data import load_splits
 from fleet_cloud.factory.evaluate import LiteModel
 from fleet_cloud.factory.golden import (
     FLOAT_TOLERANCE_MIN,
@@ -26,6 +26,7 @@ from fleet_cloud.factory.golden import (
 )
 from fleet_cloud.factory.package import package
 from fleet_shared.manifest import Golden, Metrics, Preprocessing, Role
+from fleet_shared.pixels import to_real
 from tests.cloud.factory.conftest import DigitsBuild
 from tests.cloud.factory.edited_model import with_flipped_bits
 from tests.kit.tiny_model import make_tiny_model

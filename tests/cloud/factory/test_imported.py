@@ -13,7 +13,8 @@ from PIL import Image
 from fleet_cloud.errors import Invalid
 from fleet_cloud.factory.evaluate import LiteModel
 from fleet_cloud.factory.imported import ImportRequest, import_model
-from fleet_shared.manifest import Preprocessing, Role
+from fleet_shared.manifest import Fit, ImageRules, Layout, Preprocessing, Resize, Role
+from fleet_shared.pixels import fit_image, to_real
 from tests.cloud.factory.edited_model import with_op_version
 from tests.kit.tiny_model import make_image_classifier, make_sum_and_product, make_tiny_model
 
@@ -206,3 +207,43 @@ def test_an_operator_that_litert_does_not_have_is_refused(request_: ImportReques
     with pytest.raises(Invalid) as caught:
         import_model(request_)
     assert caught.value.code == "model.file.unloadable"
+
+
+def test_planar_images_with_mean_and_std_become_golden_vectors_as_a_device_computes_them(
+    tmp_path: Path,
+) -> None:
+    """The vectors hold the very bytes that the device's own preprocessing makes of the images."""
+    file = tmp_path / "m.tflite"
+    file.write_bytes(make_image_classifier(3, 8, 6))  # as planes: 3 channels of 8 x 6
+    (tmp_path / "images").mkdir()
+    noise = np.random.default_rng(5).integers(0, 256, (8, 30, 20, 3), dtype=np.uint8)
+    for number, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
+    rule = Preprocessing(
+        colour="bgr",
+        scale=1 / 255,
+        image=ImageRules(
+            resize=Resize.BILINEAR,
+            fit=Fit.CROP,
+            layout=Layout.NCHW,
+            mean=(0.4, 0.5, 0.6),
+            std=(0.2, 0.3, 0.4),
+        ),
+    )
+    made = import_model(
+        ImportRequest(file, labels=None, samples=tmp_path / "images", golden=None, preprocessing=rule)
+    )
+    with np.load(io.BytesIO(made.blobs[Role.GOLDEN])) as archive:
+        found = archive["input_0"]
+    expected = {
+        to_real(fit_image(Image.fromarray(pixels), rule, (1, 3, 8, 6)), rule).tobytes() for pixels in noise
+    }
+    assert {sample.tobytes() for sample in found} <= expected
+    assert len(found) == 8
+
+
+def test_preprocessing_that_does_not_fit_the_model_is_refused(request_: ImportRequest) -> None:
+    rule = Preprocessing(image=ImageRules(mean=(0.1,) * 7))
+    with pytest.raises(Invalid, match="7 numbers") as caught:
+        import_model(replace(request_, preprocessing=rule))
+    assert caught.value.code == "model.preprocessing"

@@ -7,14 +7,19 @@ from fleet_shared.envelope import AssignmentKey
 from fleet_shared.manifest import (
     BlobRef,
     Contract,
+    Fit,
     Golden,
+    ImageRules,
+    Layout,
     Manifest,
     Metrics,
     OpUse,
     Preprocessing,
     Quantization,
+    Resize,
     Role,
     Tensor,
+    compose_manifest,
 )
 from fleet_shared.messages.desired import Desired, EncodedBlob, Policy, RunEntry
 from fleet_shared.messages.enrolment import BrokerAddress, EnrolReply, EnrolRequest
@@ -94,8 +99,26 @@ MANIFEST = Manifest(
     },
 )  # fmt: skip
 
+MANIFEST_2 = compose_manifest(
+    model=MANIFEST.model,
+    version="1.5.0",
+    variant=MANIFEST.variant,
+    contract=msgspec.structs.replace(
+        MANIFEST.contract,
+        inputs=(Tensor(name="x", dtype="float32", shape=(1, 3, 8, 8)),),
+        preprocessing=Preprocessing(
+            colour="bgr", scale=0.5, offset=-1.0,
+            image=ImageRules(resize=Resize.BILINEAR, fit=Fit.LETTERBOX, pad=114, layout=Layout.NCHW,
+                             mean=(0.25, 0.5, 0.75), std=(0.5,)),
+        ),
+    ),
+    blobs=MANIFEST.blobs,
+)  # fmt: skip
+"""Of schema 2: an older reader would compute something else from it, and refuses it."""
+
 SAMPLES: dict[str, Document] = {
     "manifest": MANIFEST,
+    "manifest-2": MANIFEST_2,
     "presence": Presence(session="s", online=True),
     "reported": Reported(
         session="s",

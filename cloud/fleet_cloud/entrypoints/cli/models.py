@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fleet_cloud.entrypoints.cli.connection import get_connection
-from fleet_cloud.entrypoints.cli.numbers import check_finite, check_scale
+from fleet_cloud.entrypoints.cli.numbers import (
+    check_finite,
+    check_numbers,
+    check_positive_numbers,
+    check_scale,
+)
 from fleet_cloud.entrypoints.cli.output import (
     Format,
     Output,
@@ -24,7 +29,26 @@ if TYPE_CHECKING:
 
 class Colour(StrEnum):
     RGB = "rgb"
+    BGR = "bgr"
     GREY = "grey"
+
+
+class ResizeOption(StrEnum):
+    NEAREST = "nearest"
+    BILINEAR = "bilinear"
+    BICUBIC = "bicubic"
+    AREA = "area"
+
+
+class FitOption(StrEnum):
+    STRETCH = "stretch"
+    CROP = "crop"
+    LETTERBOX = "letterbox"
+
+
+class LayoutOption(StrEnum):
+    NHWC = "nhwc"
+    NCHW = "nchw"
 
 
 app = typer.Typer(help="Models, their versions and variants.", no_args_is_help=True)
@@ -106,6 +130,22 @@ def import_model(
     ] = None,
     offset: Annotated[float | None, typer.Option(help="See --scale.", callback=check_finite)] = None,
     colour: Annotated[Colour | None, typer.Option(help="Colour of image inputs.")] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            help="(real - mean) / std follows: one number, or one a channel: 0.485,0.456,0.406.",
+            callback=check_numbers,
+        ),
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="See --mean.", callback=check_positive_numbers)] = None,
+    resize: Annotated[
+        ResizeOption | None, typer.Option(help="How images get their size; else bicubic.")
+    ] = None,
+    fit: Annotated[
+        FitOption | None, typer.Option(help="Images of another aspect ratio; else they are stretched.")
+    ] = None,
+    pad: Annotated[int | None, typer.Option(help="Value around letterboxed images.", min=0, max=255)] = None,
+    layout: Annotated[LayoutOption | None, typer.Option(help="Layout of image inputs; else nhwc.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Register somebody else's TFLite model; its accuracy stays unknown."""
@@ -121,8 +161,14 @@ def import_model(
         "--scale": scale,
         "--offset": offset,
         "--colour": colour,
+        "--mean": mean,
+        "--std": std,
+        "--resize": resize,
+        "--fit": fit,
+        "--pad": pad,
+        "--layout": layout,
     }
-    given = [word for key, value in options.items() if value is not None for word in (key, str(value))]
+    given = [word for key, value in options.items() if value is not None for word in (f"{key}={value}",)]
     registered = show_build(follow_build(["import", str(file), *given], get_connection(context)))
     if output is Format.JSON:
         print_json(registered)

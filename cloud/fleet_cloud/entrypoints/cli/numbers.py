@@ -22,3 +22,26 @@ def check_scale(value: float | None) -> float | None:
     if value == 0:
         raise typer.BadParameter("a scale of 0 would make all inputs alike")
     return check_finite(value)
+
+
+def check_numbers(text: str | None) -> str | None:
+    """Refuse what is no list of finite numbers, such as ``0.5`` or ``0.485,0.456,0.406``."""
+    if text is not None:
+        for part in text.split(","):
+            _read_number(part)
+    return text
+
+
+def check_positive_numbers(text: str | None) -> str | None:
+    if text is not None and not all(_read_number(part) > 0 for part in text.split(",")):
+        raise typer.BadParameter(f"{text} has a number that is not above 0")
+    return text
+
+
+def _read_number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError as exc:
+        raise typer.BadParameter(f"{text!r} is not a number") from exc
+    check_finite(number)
+    return number

@@ -20,7 +20,7 @@ from fleet_cloud.client import Client, VersionView
 from fleet_cloud.entrypoints.registration import Draft, Release, check_controller, register, register_or_keep
 from fleet_cloud.factory.events import BuildEvent, Failed, Registered, Stage, VariantBuilt, Warned
 from fleet_shared.errors import FleetError
-from fleet_shared.manifest import Preprocessing, Role
+from fleet_shared.manifest import COLOURS, Fit, ImageRules, Layout, Preprocessing, Resize, Role
 from fleet_shared.names import parse_model_name
 from fleet_shared.version import Version
 
@@ -93,12 +93,22 @@ def _parser() -> argparse.ArgumentParser:
         imported.add_argument(option, type=Path)
     imported.add_argument("--scale", type=float, default=1.0)
     imported.add_argument("--offset", type=float, default=0.0)
-    imported.add_argument("--colour", choices=("rgb", "grey"))
+    imported.add_argument("--colour", choices=COLOURS)
+    for option in ("--mean", "--std"):
+        imported.add_argument(option, type=_read_numbers, default=())
+    imported.add_argument("--resize", type=Resize, default=Resize.BICUBIC)
+    imported.add_argument("--fit", type=Fit, default=Fit.STRETCH)
+    imported.add_argument("--pad", type=int, default=0)
+    imported.add_argument("--layout", type=Layout, default=Layout.NHWC)
     imported.set_defaults(run=_import_model)
     for command in (recipe, imported):
         command.add_argument("--server", required=True)
         command.add_argument("--version")
     return parser
+
+
+def _read_numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
 
 
 def _build_recipe(options: argparse.Namespace, say: Say) -> None:
@@ -124,7 +134,16 @@ def _import_model(options: argparse.Namespace, say: Say) -> None:
     _check_version(options)
     from fleet_cloud.factory.imported import ImportRequest, import_model
 
-    preprocessing = Preprocessing(colour=options.colour, scale=options.scale, offset=options.offset)
+    rules = ImageRules(
+        resize=options.resize, fit=options.fit, pad=options.pad, layout=options.layout, mean=options.mean,
+        std=options.std,
+    )  # fmt: skip
+    preprocessing = Preprocessing(
+        colour=options.colour,
+        scale=options.scale,
+        offset=options.offset,
+        image=msgspec.UNSET if rules == ImageRules() else rules,
+    )
     package = import_model(
         ImportRequest(options.file, options.labels, options.samples, options.golden, preprocessing)
     )

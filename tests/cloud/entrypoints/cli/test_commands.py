@@ -21,6 +21,11 @@ from tests.kit.world import World
         ("device", "token", "--hours", "nan"),
         ("model", "import", "m.tflite", "--name", "m", "--scale", "nan"),
         ("model", "import", "m.tflite", "--name", "m", "--scale", "0"),
+        ("model", "import", "m.tflite", "--name", "m", "--mean", "0.5,x"),
+        ("model", "import", "m.tflite", "--name", "m", "--mean", "0.5,nan"),
+        ("model", "import", "m.tflite", "--name", "m", "--std", "0.5,0"),
+        ("model", "import", "m.tflite", "--name", "m", "--pad", "256"),
+        ("model", "import", "m.tflite", "--name", "m", "--fit", "squeeze"),
         ("model", "import", "m.tflite", "--name", "m", "--offset", "inf"),
     ],
 )

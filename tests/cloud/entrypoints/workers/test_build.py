@@ -81,6 +81,15 @@ def test_an_import_of_what_is_no_model_fails(tmp_path: Path) -> None:
     assert fail("import", str(tmp_path / "real.tflite"), "--name", "Not A Name").code == "name.invalid"
 
 
+def test_preprocessing_of_an_import_reaches_the_contract_s_rules(tmp_path: Path) -> None:
+    (tmp_path / "m.tflite").write_bytes(make_tiny_model())
+    import_ = ("import", str(tmp_path / "m.tflite"), "--name", "m")
+    refused = fail(*import_, "--mean=-0.5,0.5", "--std=2", "--resize=area", "--fit=letterbox", "--pad=114")
+    assert (refused.code, "mean has 2 numbers for 8" in refused.message) == ("model.preprocessing", True)
+    assert "layout nchw" in fail(*import_, "--layout=nchw", "--colour=bgr").message
+    assert fail(*import_, "--mean=-0.5", "--std=2").code == "controller.unreachable"
+
+
 def test_the_test_split_is_written_as_a_source(tmp_path: Path) -> None:
     recipe = load_recipe(Path("docs/examples/digits.yaml"))
     write_held_out(recipe, tmp_path / "held-out.npz")

@@ -1,0 +1,72 @@
+"""Encoded images, and frames of a camera, as samples of a model's first input."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from fleet_agent.errors import WorkerError
+from fleet_agent.runtimes.port import Array, TensorInfo
+from fleet_agent.worker.tensors import prepare
+from fleet_shared.manifest import Preprocessing
+from fleet_shared.pixels import fit_image
+
+IMAGE_DIMENSIONS = 4
+
+
+def read_picture(
+    content: bytes, preprocessing: Preprocessing, info: TensorInfo, name: str = "the image"
+) -> Array:
+    """Return an encoded image (whatever Pillow reads) as one sample, before scaling.
+
+    Raises `WorkerError` (``worker.image.damaged``). Where the input is no image, the pixels come as
+    they are, for `prepare` to judge.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if len(info.shape) == IMAGE_DIMENSIONS:
+                return fit_image(image, preprocessing, info.shape)
+            return np.asarray(image.convert("L" if preprocessing.colour == "grey" else "RGB"))
+    except UnidentifiedImageError as exc:
+        raise _damaged(f"{name} is no image") from exc
+    except Image.DecompressionBombError as exc:
+        raise _damaged(f"{name} is too large: {exc}") from exc
+    except (OSError, SyntaxError, ValueError, EOFError, OverflowError) as exc:  # SyntaxError: damaged PNG
+        raise _damaged(f"{name} cannot be read: {str(exc) or type(exc).__name__}") from exc
+
+
+def prepare_pictures(contents: Sequence[bytes], preprocessing: Preprocessing, info: TensorInfo) -> Array:
+    """Return encoded images as a batch of the model's input, preprocessed as the contract says.
+
+    Raises `WorkerError`: ``worker.image.unfit`` when the model takes no images,
+    ``worker.image.damaged`` for what is none.
+    """
+    if len(info.shape) != IMAGE_DIMENSIONS:
+        raise WorkerError(
+            f"the model takes {list(info.shape)}, which is no image",
+            hint="send the tensor itself",
+            code="worker.image.unfit",
+        )
+    pixels = [
+        read_picture(content, preprocessing, info, f"image {number}")
+        for number, content in enumerate(contents)
+    ]
+    return prepare(np.stack(pixels), preprocessing, info)
+
+
+def fit_frame(frame: Array, preprocessing: Preprocessing, info: TensorInfo) -> Array:
+    """Return a frame of OpenCV (height, width, blue-green-red or grey) as one sample, before scaling."""
+    pixels = frame[..., ::-1] if frame.ndim == 3 else frame
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if len(info.shape) != IMAGE_DIMENSIONS:
+        raise WorkerError(
+            f"the model takes {list(info.shape)}, which is no image",
+            hint="a camera needs a model of images",
+            code="worker.source.shape",
+        )
+    return fit_image(image, preprocessing, info.shape)
+
+
+def _damaged(message: str) -> WorkerError:
+    return WorkerError(message, hint="send a PNG, JPEG or BMP file", code="worker.image.damaged")
