@@ -394,7 +394,7 @@ class Life(RuleBasedStateMachine):
 
 def run(store: BlobStore, examples: int, steps: int) -> None:
     Life.store = store
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Life,
         settings=settings(
             max_examples=examples,

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Final
 
+from fleet_agent.leash import Terms
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.serving import Listeners
 from fleet_agent.worker.protocol import Failed, Ready, Serving, WorkerSpec
@@ -17,6 +19,9 @@ from fleet_shared.messages.reported import Running
 from fleet_shared.names import AssignmentId, Digest, ModelName, VariantName
 
 LINGER_S = 5.0
+
+
+TERMS: Final = Terms(soak_s=60.0)
 
 
 @dataclass
@@ -45,10 +50,10 @@ class Device:
             model=ModelName("bench"), version=version, variant=VariantName("v"), manifest=Digest("a" * 64),
             assignment=AssignmentId(version), runtime="litert",
         )  # fmt: skip
-        self.workers.try_out(running, 60.0)
+        self.workers.try_out(running, TERMS)
         self._wait_for(Ready)
         switched_s = time.monotonic()
-        self.workers.promote(running)
+        self.workers.promote(running, TERMS)
         self._wait_for(Serving)
         return switched_s
 
@@ -62,7 +67,7 @@ class Device:
             elif isinstance(said.message, kind):
                 return
 
-    def _make_spec(self, running: Running, _trial_s: float | None) -> WorkerSpec:
+    def _make_spec(self, running: Running, _terms: Terms) -> WorkerSpec:
         return WorkerSpec(
             slot=str(self.slots[running.version]), manifest=running.manifest, assignment=running.assignment,
             runtime=running.runtime, threads=1, listen_fds=self.listeners.fds, stats_interval_s=60.0,

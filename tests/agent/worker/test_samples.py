@@ -2,7 +2,7 @@
 
 import io
 import json
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from fleet_agent.runtimes.port import TensorInfo
-from fleet_agent.worker.oip import BadRequest, Protocol
+from fleet_agent.worker.oip import Protocol
 from fleet_agent.worker.samples import find_class
+from fleet_agent.worker.tensor_data import BadRequest
 from fleet_shared.manifest import Quantization
 from tests.kit.engine import load_engine, package_of, write_slot
 from tests.kit.packages import LABELS
@@ -36,7 +37,8 @@ def protocol(tmp_path: Path) -> Protocol:
 
 def ask(protocol: Protocol, tensor: dict[str, Any], **parameters: Any) -> dict[str, Any]:
     request = {"inputs": [{"name": "x", **tensor}], "parameters": parameters}
-    return protocol.infer(json.dumps(request).encode())
+    answer: dict[str, Any] = json.loads(protocol.infer(json.dumps(request).encode()).document)
+    return answer
 
 
 def data_of(answer: dict[str, Any]) -> list[float]:
@@ -54,6 +56,26 @@ def test_images_and_raw_pixels_are_what_the_prepared_tensor_is(protocol: Protoco
     assert data_of(image) == data_of(own) == data_of(ask(protocol, pixels))
     two = ask(protocol, {"datatype": "BYTES", "shape": [2], "data": [png(PIXELS)] * 2, **PREPROCESS})
     assert data_of(two) == data_of(own) * 2
+
+
+def test_samples_come_behind_the_json_as_well(protocol: Protocol) -> None:
+    image = b64decode(png(PIXELS))
+    for datatype, shape, content in (
+        ("BYTES", [1], len(image).to_bytes(4, "little") + image),
+        ("UINT8", [1, 72], PIXELS.tobytes()),
+    ):
+        tensor = {"name": "x", "datatype": datatype, "shape": shape}
+        head = {"inputs": [tensor | {"parameters": {"preprocess": True, "binary_data_size": len(content)}}]}
+        raw = json.dumps(head).encode()
+        answer = json.loads(protocol.infer(raw + content, len(raw)).document)
+        json_image = {"datatype": "BYTES", "shape": [1], "data": [png(PIXELS)], **PREPROCESS}
+        assert data_of(answer) == data_of(ask(protocol, json_image))
+    short = (len(image) + 1).to_bytes(4, "little") + image
+    wrong: dict[str, Any] = {"name": "x", "datatype": "BYTES", "shape": [1]}
+    wrong["parameters"] = {"preprocess": True, "binary_data_size": len(short)}
+    raw = json.dumps({"inputs": [wrong]}).encode()
+    with pytest.raises(BadRequest, match="shorter than its length says"):
+        protocol.infer(raw + short, len(raw))
 
 
 def test_the_class_is_told_when_asked_for(protocol: Protocol) -> None:
