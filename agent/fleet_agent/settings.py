@@ -42,9 +42,10 @@ class Settings:
 
     The worker: ``worker_memory_bytes_max`` bounds its resident memory (0: three quarters of the
     machine's), ``worker_growth_bytes_max`` its steady rise since it was warm; ``worker_hang_s``: how long
-    one inference may take, ``worker_ready_s``: loading, warming up and the self-test; ``worker_restarts``: so many in a row come quickly, later ones each
-    ``worker_slow_restart_s``. ``worker_nice`` is added to its priority (more is less), ``worker_cpus``:
-    how many processors it may use (0: all)."""
+    one inference may take, ``worker_ready_s``: loading, warming up and the self-test;
+    ``worker_restarts``: so many in a row come quickly, later ones each ``worker_slow_restart_s``.
+    ``worker_nice`` is added to its priority (more is less), ``worker_cpus``: how many processors it may
+    use (0: all)."""
 
     state: Path
     http_port: int = 8080
