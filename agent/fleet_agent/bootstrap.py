@@ -122,6 +122,7 @@ def _wire_device(
             bounds=plan_bounds(settings, facts.memory_bytes),
             budget=settings.worker_restarts,
             slow_restart_s=settings.worker_slow_restart_s,
+            ready_within_s=settings.worker_ready_s,
         ),
     )
 

@@ -43,9 +43,10 @@ class Settings:
 
     The worker: ``worker_memory_bytes_max`` bounds its resident memory (0: three quarters of the
     machine's), ``worker_growth_bytes_max`` its steady rise since it was warm; ``worker_hang_s``: how long
-    one inference may take; ``worker_restarts``: so many in a row come quickly, later ones each
-    ``worker_slow_restart_s``. ``worker_nice`` is added to its priority (more is less), ``worker_cpus``:
-    how many processors it may use (0: all)."""
+    one inference may take, ``worker_ready_s``: loading, warming up and the self-test;
+    ``worker_restarts``: so many in a row come quickly, later ones each ``worker_slow_restart_s``.
+    ``worker_nice`` is added to its priority (more is less), ``worker_cpus``: how many processors it may
+    use (0: all)."""
 
     state: Path
     http_port: int = 8080
@@ -60,6 +61,7 @@ class Settings:
     worker_memory_bytes_max: int = 0
     worker_growth_bytes_max: int = 128 * 1024 * 1024
     worker_hang_s: float = 60.0
+    worker_ready_s: float = 180.0
     worker_restarts: int = 10
     worker_slow_restart_s: float = 600.0
     worker_nice: int = 5
@@ -78,6 +80,7 @@ RANGES: Final = MappingProxyType(
         "worker_memory_bytes_max": Range(0, 2**50, "bytes"),
         "worker_growth_bytes_max": Range(1024 * 1024, 2**50, "bytes"),
         "worker_hang_s": Range(0.5, 86_400, "seconds"),
+        "worker_ready_s": Range(1, 86_400, "seconds"),
         "worker_restarts": Range(0, 1_000, "restarts"),
         "worker_slow_restart_s": Range(1, 86_400, "seconds"),
         "worker_nice": Range(0, 19, ""),

@@ -67,6 +67,7 @@ class Workers:
     bounds: Bounds = field(default_factory=Bounds)
     budget: int = 10
     slow_restart_s: float = 600.0
+    ready_within_s: float = READY_WITHIN_S
     active: Worker | None = None
     candidate: Worker | None = None
     changed: int = 0
@@ -272,7 +273,7 @@ class Workers:
         worker = self.start(self.make_spec(running, terms), self.notify)
         watch = Watch(_tighten(self.bounds, terms.memory_bytes_max))
         leash = Leash(worker, running, terms, watch, None, "")
-        leash.set(READY_WITHIN_S, "it was not ready within")
+        leash.set(self.ready_within_s, "it was not ready within")
         self._leashes.append(leash)
         return worker
 

@@ -184,10 +184,13 @@ def test_the_median_of_windows_counts_their_requests() -> None:
     assert windows.median == Latency(p50_us=120.0, requests=21)
 
 
-def test_what_was_measured_belongs_to_one_assignment() -> None:
-    measured, a, b = Measured(), AssignmentId("a"), AssignmentId("b")
+def test_what_was_measured_belongs_to_one_assignment_and_outlives_a_failed_trial() -> None:
+    measured, a, b, c = Measured(), AssignmentId("a"), AssignmentId("b"), AssignmentId("c")
     measured.add(a, window(10, 100.0))
     assert measured.get(b) is None
     measured.add(b, window(3, 200.0))
-    assert measured.get(a) is None
-    assert measured.get(b) == Latency(p50_us=200.0, requests=3)
+    measured.add(a, window(5, 100.0))
+    assert measured.get(a) == Latency(p50_us=100.0, requests=15)
+    measured.add(c, window(1, 300.0))
+    assert measured.get(b) is None, "older than active and previous"
+    assert measured.get(a) == Latency(p50_us=100.0, requests=15)

@@ -29,7 +29,7 @@ class Asker:
     port: int
     model: str
     every_s: float = 0.02
-    timeout_s: float = 10.0
+    timeout_s: float = 30.0
     answers: list[Answer] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
 

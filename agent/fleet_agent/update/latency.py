@@ -16,6 +16,8 @@ from fleet_shared.names import AssignmentId
 
 WINDOWS: Final = 360
 """An hour at the usual interval."""
+ASSIGNMENTS: Final = 2
+"""The active and the previous."""
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,16 +50,18 @@ class LatencyWindows:
 
 @dataclass
 class Measured:
-    """What the model that serves was measured to do since its worker started; another assignment starts
-    anew."""
+    """What the newest assignments that served were measured to do, since the agent started. A version that
+    was returned to goes on with what is known of it."""
 
-    _assignment: AssignmentId | None = None
-    _windows: LatencyWindows = field(default_factory=LatencyWindows)
+    _known: dict[AssignmentId, LatencyWindows] = field(default_factory=dict)
 
     def add(self, assignment: AssignmentId, stats: Stats) -> None:
-        if assignment != self._assignment:
-            self._assignment, self._windows = assignment, LatencyWindows()
-        self._windows.add(stats)
+        windows = self._known.pop(assignment, None) or LatencyWindows()
+        self._known[assignment] = windows  # the newest is the last
+        while len(self._known) > ASSIGNMENTS:
+            del self._known[next(iter(self._known))]
+        windows.add(stats)
 
     def get(self, assignment: AssignmentId) -> Latency | None:
-        return self._windows.median if assignment == self._assignment else None
+        known = self._known.get(assignment)
+        return None if known is None else known.median
