@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "fleet_cloud.factory": {
         "PIL", "ai_edge_litert", "keras", "msgspec", "numpy", "sklearn", "tensorflow", "yaml",
     },
+    "fleet_agent.client": {"msgspec", "numpy", "typing_extensions"},
     "fleet_agent.worker": {"PIL", "cv2", "msgspec", "numpy", "psutil"},
     "fleet_agent.runtimes": {"ai_edge_litert", "msgspec", "numpy", "tflite_runtime"},
     "fleet_agent.trust": {"cryptography", "msgspec", "securesystemslib", "tuf", "typing_extensions"},

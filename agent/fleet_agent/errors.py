@@ -8,7 +8,8 @@
         ├── TransferError      a blob that could not be fetched
         ├── SlotError          an installed model that is damaged or has no room
         ├── WorkerError        the inference worker could not load, test or serve a model
-        └── OutboxError        the outbox cannot store a row
+        ├── OutboxError        the outbox cannot store a row
+        └── InferenceError     an application asked for inference and got no answer (`fleet_agent.client`)
 
 Codes are dotted and stable: ``transfer.digest``, ``disk.full``. ``docs/error-codes.md`` lists them.
 """
@@ -46,3 +47,13 @@ class WorkerError(AgentError):
 
 class OutboxError(AgentError):
     code = "outbox.failed"
+
+
+class InferenceError(AgentError):
+    """``status``: of the HTTP answer, if there was one."""
+
+    code = "inference.failed"
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "", status: int | None = None) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.status = status

@@ -1,4 +1,5 @@
-"""The listening sockets for inference: owned by the supervisor, lent to each worker."""
+"""The listening sockets for inference, and the way by which connections go from worker to worker: owned
+by the supervisor, lent to each worker."""
 
 import errno
 import socket
@@ -18,12 +19,16 @@ _OTHER: Final = "choose another: --http-port, or FLEET_AGENT_HTTP_PORT; 0 takes 
 
 class Listeners:
     """TCP on loopback and a Unix socket in the state folder. Open for as long as the agent runs,
-    so that a swap of workers closes nothing. Raises `SettingsError` (``port.*``)."""
+    so that a swap of workers closes nothing. Raises `SettingsError` (``port.*``).
+
+    The pair carries connections that wait for their next request from a worker that leaves to the next one
+    (``fleet_agent.worker.handover``); what is in it is nobody's, and waits."""
 
     def __init__(self, port: int, unix_path: Path, *, bind_for_s: float = BIND_FOR_S) -> None:
         self._tcp = _listen_tcp(port, time.monotonic() + bind_for_s)
         self._unix_path = unix_path
         self._unix = _listen_unix(unix_path)
+        self._pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     @property
     def port(self) -> int:
@@ -31,10 +36,14 @@ class Listeners:
 
     @property
     def fds(self) -> tuple[int, ...]:
-        return tuple(sock.fileno() for sock in (self._tcp, self._unix) if sock is not None)
+        """All that a worker is lent: it tells them apart by itself."""
+        sockets = (self._tcp, self._unix, *self._pair)
+        return tuple(sock.fileno() for sock in sockets if sock is not None)
 
     def close(self) -> None:
         self._tcp.close()
+        for end in self._pair:
+            end.close()
         if self._unix is not None:
             self._unix.close()
             self._unix_path.unlink(missing_ok=True)

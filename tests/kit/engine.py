@@ -25,14 +25,16 @@ from tests.kit.packages import LABELS, make_package
 FILES = {"model": "model.tflite", "golden": "golden.npz", "labels": "labels.txt"}
 
 
-def write_slot(folder: Path, one: Package | None = None, version: str = "1.0.0") -> Path:
+def write_slot(
+    folder: Path, one: Package | None = None, *, model: str = "tiny", version: str = "1.0.0"
+) -> Path:
     """Install a package as an agent would: the tiny classifier of 8 numbers by default."""
     one = one or make_package()
     folder.mkdir(parents=True, exist_ok=True)
     for role, content in one.blobs.items():
         (folder / FILES[role.value]).write_bytes(content)
     manifest = compose_manifest(
-        model=ModelName("tiny"), version=version, variant=VariantName("fp32"), contract=one.contract,
+        model=ModelName(model), version=version, variant=VariantName("fp32"), contract=one.contract,
         blobs=one.refs,
     )  # fmt: skip
     (folder / "manifest.json").write_bytes(encode_manifest(manifest))

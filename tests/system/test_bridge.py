@@ -88,7 +88,7 @@ def bridging(
 
 def write_model(folder: Path, version: str, seed: int) -> Path:
     model = make_image_classifier(*SHAPE[1:], seed=seed)
-    return write_slot(folder / version, package_of(model, [SHAPE], colour="rgb"), version)
+    return write_slot(folder / version, package_of(model, [SHAPE], colour="rgb"), version=version)
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -3,14 +3,35 @@
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.port import Array, Model, Runtime
+from fleet_agent.worker.datatypes import check_datatypes
 from fleet_agent.worker.golden import NOT_A_NUMBER, has_passed, run_golden
 from fleet_agent.worker.protocol import SelfTest
 from fleet_agent.worker.slot import Slot
 from fleet_agent.worker.statistics import Statistics
-from fleet_agent.worker.tensors import check_contract, dequantize
+from fleet_agent.worker.tensors import check_contract
+from fleet_agent.worker.totals import Served
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``began_s``: when the inference that runs now began, on the monotonic clock; none while the model
+    is idle. One whose ``finished`` stands still while it runs makes no progress."""
+
+    began_s: float | None
+    finished: int
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What one run gave, how long it waited for the model, and how long the model took."""
+
+    outputs: list[Array]
+    queue_ns: int
+    infer_ns: int
 
 
 class SelfTestFailed(WorkerError):
@@ -40,7 +61,10 @@ class Engine:
         contract = slot.manifest.contract
         check_contract(self.model.inputs, contract.inputs, "input")
         check_contract(self.model.outputs, contract.outputs, "output")
+        check_datatypes((*self.model.inputs, *self.model.outputs))
         self._lock = threading.Lock()
+        self._began_s: float | None = None
+        self._finished = 0
 
     def prove(self) -> SelfTest:
         """Run the golden vectors (which also warm up); raise `SelfTestFailed`."""
@@ -49,23 +73,55 @@ class Engine:
             raise SelfTestFailed(test)
         return test
 
+    def progress(self) -> Progress:
+        """Return how far the model is; waits for nothing, so that it answers while the model hangs."""
+        return Progress(self._began_s, self._finished)
+
     def infer(self, inputs: Sequence[Array], label: str | None = None) -> list[Array]:
-        """Run one batch of one, and count it. Raises `WorkerError`, counted as an error."""
-        begin = time.perf_counter()
+        """Answer one sample of the agent's own source, and count it as a request. Raises `WorkerError`."""
+        begin_ns = time.perf_counter_ns()
+        totals = self.statistics.totals
         try:
-            with self._lock:
+            run = self.run(inputs, label)
+        except WorkerError:
+            totals.add_failure(time.perf_counter_ns() - begin_ns, int(time.time() * 1000))
+            raise
+        served = Served(
+            samples=1,
+            executions=1,
+            total_ns=time.perf_counter_ns() - begin_ns,
+            queue_ns=run.queue_ns,
+            input_ns=0,
+            infer_ns=run.infer_ns,
+            output_ns=0,
+        )
+        totals.add(served, int(time.time() * 1000))
+        return run.outputs
+
+    def run(self, inputs: Sequence[Array], label: str | None = None) -> Inference:
+        """Run the model once, on arrays of its own shapes, and count it in the window. Raises `WorkerError`,
+        counted as an error."""
+        asked_ns = time.perf_counter_ns()
+        with self._lock:
+            begin_ns = time.perf_counter_ns()
+            self._began_s = time.monotonic()
+            try:
                 outputs = self.model.invoke(inputs)
-        except (WorkerError, ValueError) as exc:
-            self.statistics.add_error()
-            raise WorkerError(f"inference failed: {exc}", code="worker.invoke") from exc
-        latency_us = (time.perf_counter() - begin) * 1e6
-        self.statistics.add(latency_us, name=self._predicted(outputs), label=label)
-        return outputs
+            except (WorkerError, ValueError) as exc:
+                self.statistics.add_error()
+                raise WorkerError(f"inference failed: {exc}", code="worker.invoke") from exc
+            finally:
+                self._began_s = None
+                self._finished += 1
+        end_ns = time.perf_counter_ns()
+        self.statistics.add((end_ns - asked_ns) / 1000, name=self._predicted(outputs), label=label)
+        return Inference(outputs, begin_ns - asked_ns, end_ns - begin_ns)
 
     def _predicted(self, outputs: Sequence[Array]) -> str | None:
-        """Return the predicted class, for a model with one row of scores as its only output."""
+        """Return the predicted class, for a model with one row of scores as its only output. Scales are
+        positive: the largest quantized score is the largest real one."""
         if len(outputs) != 1 or outputs[0].ndim != 2 or outputs[0].shape[1] < 2:
             return None
-        best = int(dequantize(outputs[0][0], self.model.outputs[0]).argmax())
+        best = int(outputs[0][0].argmax())
         labels = self.slot.labels
         return labels[best] if best < len(labels) else str(best)

@@ -1,211 +1,221 @@
 """The Open Inference Protocol over HTTP/1.1, on listening sockets that somebody else owns.
 
-One thread accepts on each socket; each connection has its own thread, up to a bound. To drain:
-accept no more, answer each connection's next request with ``Connection: close``, and after the
-linger close what is idle. The sockets stay open for the next worker.
+One thread accepts on each socket; each connection has its own thread, up to a bound. A connection is
+closed when its client closes it, after an error that leaves its state unknown, and when it was idle
+for long and another one waits for its place; never for idleness alone, since a request may be on its
+way.
+
+To drain: accept no more, answer what has begun, and hand each connection over to the next worker
+between two requests. Where that is not possible, answer each connection's next request with
+``Connection: close``, and after the linger close what is idle. The sockets stay open for the next worker.
 """
 
-import logging
+import os
 import select
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
-from typing import Any, Final
+from typing import Final
 
-import msgspec
+from fleet_agent.worker.handover import split
+from fleet_agent.worker.http1 import Answer, Head, Refused, write_head
+from fleet_agent.worker.oip import Protocol
+from fleet_agent.worker.routes import Routes, refuse
+from fleet_agent.worker.stream import Gone, Stream
 
-from fleet_agent.errors import WorkerError
-from fleet_agent.worker.oip import BadRequest, Protocol
-
-log = logging.getLogger(__name__)
-
-BODY_BYTES_MAX: Final = 16 * 1024 * 1024
-LENGTH_DIGITS_MAX: Final = 18
 CONNECTIONS_MAX: Final = 64
-IDLE_TIMEOUT_S: Final = 60.0
+LARGE_BYTES: Final = 1024 * 1024
+LARGE_BODIES_MAX: Final = 2
+"""So many bodies of more than `LARGE_BYTES` are in memory at once."""
+LARGE_WITHIN_S: Final = 30.0
+IDLE_AFTER_S: Final = 60.0
+"""A connection without a request for so long gives its place to another that waits."""
 ACCEPT_POLL_S: Final = 0.2
+
+
+@dataclass(eq=False)
+class Connection:
+    """``idle_since_s``: since when it waits for a request; none while one is answered."""
+
+    socket: socket.socket
+    idle_since_s: float | None
 
 
 @dataclass
 class Server:
-    """`start` accepts; `drain` ends it and returns once every connection is closed."""
+    """`start` accepts; `drain` ends it and returns once every connection is closed or handed over.
+    ``sockets``: those that listen, and the pair for handing over, if there is one."""
 
     protocol: Protocol
-    listeners: list[socket.socket]
+    sockets: list[socket.socket]
     connections_max: int = CONNECTIONS_MAX
     draining: threading.Event = field(default_factory=threading.Event)
-    _open: dict[socket.socket, "Handler | None"] = field(default_factory=dict)
+    _open: set[Connection] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _acceptors: list[threading.Thread] = field(default_factory=list)
+    _accepts_no_more: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
+        self._routes = Routes(self.protocol)
         self._room = threading.BoundedSemaphore(self.connections_max)
+        self._large = threading.BoundedSemaphore(LARGE_BODIES_MAX)
+        self._listeners, self._handover = split(self.sockets)
+        self._wake, self._wakes = os.pipe()
 
     def start(self) -> None:
-        for listener in self.listeners:
+        for listener in self._listeners:
             listener.setblocking(False)
-            thread = threading.Thread(target=self._accept, args=(listener,), name="accept", daemon=True)
+        sources = [*self._listeners, *([self._handover.taking] if self._handover else [])]
+        for source in sources:
+            thread = threading.Thread(target=self._accept, args=(source,), name="accept", daemon=True)
             thread.start()
             self._acceptors.append(thread)
 
     def drain(self, linger_s: float) -> None:
         self.draining.set()
+        os.write(self._wakes, b".")  # nobody reads it: whoever waits is woken from now on
         for thread in self._acceptors:
             thread.join()
-        deadline = time.monotonic() + linger_s
-        while self._open and time.monotonic() < deadline:
-            time.sleep(0.02)
+        self._accepts_no_more.set()
+        deadline_s = time.monotonic() + linger_s
+        self._wait_for_end(deadline_s)
         with self._lock:
-            idle = [connection for connection, handler in self._open.items() if not _is_busy(handler)]
+            idle = [connection for connection in self._open if connection.idle_since_s is not None]
         for connection in idle:
-            _shut(connection)
-        while self._open and time.monotonic() < deadline + linger_s:
+            _shut(connection.socket)
+        self._wait_for_end(deadline_s + linger_s)
+        if not self._open:
+            for end in (self._wake, self._wakes):
+                os.close(end)
+
+    def _wait_for_end(self, deadline_s: float) -> None:
+        while self._open and time.monotonic() < deadline_s:
             time.sleep(0.02)
 
-    def _accept(self, listener: socket.socket) -> None:
-        while not self.draining.is_set():
+    # -- accepting
+
+    def _accept(self, source: socket.socket) -> None:
+        poller = select.poll()
+        poller.register(source, select.POLLIN)
+        poller.register(self._wake, select.POLLIN)
+        while True:
+            poller.poll()
+            if self.draining.is_set():
+                return
             # Both workers wait on this socket during a swap: another may take what woke this one.
-            if not select.select([listener], [], [], ACCEPT_POLL_S)[0]:
-                continue
             if not self._room.acquire(timeout=ACCEPT_POLL_S):
-                continue  # full: who knocks waits in the backlog
-            try:
-                connection, _ = listener.accept()
-            except OSError:
+                self._make_room()  # who knocks waits in the backlog
+                continue
+            connection = self._take(source)
+            if connection is None:
                 self._room.release()
                 continue
-            connection.setblocking(True)
-            with self._lock:
-                self._open[connection] = None
             threading.Thread(target=self._serve, args=(connection,), name="serve", daemon=True).start()
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _take(self, source: socket.socket) -> Connection | None:
         try:
-            connection.settimeout(IDLE_TIMEOUT_S)
-            if connection.family != socket.AF_UNIX:
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            Handler(connection, self)
+            if self._handover is not None and source is self._handover.taking:
+                taken = self._handover.take()
+            else:
+                taken = source.accept()[0]
         except OSError:
+            return None
+        if taken is None:
+            return None
+        connection = Connection(taken, time.monotonic())
+        with self._lock:
+            self._open.add(connection)
+        return connection
+
+    def _make_room(self) -> None:
+        """End the connection that waited longest for a request, if that is long enough."""
+        with self._lock:
+            waiting = [(one.idle_since_s, one) for one in self._open if one.idle_since_s is not None]
+        since_s, oldest = min(waiting, key=lambda found: found[0], default=(None, None))
+        if since_s is not None and oldest is not None and time.monotonic() - since_s > IDLE_AFTER_S:
+            _shut(oldest.socket)
+
+    # -- one connection
+
+    def _serve(self, connection: Connection) -> None:
+        stays_open = False
+        try:
+            if connection.socket.family != socket.AF_UNIX:
+                connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            stays_open = self._answer_all(connection, Stream(connection.socket, self._wake))
+        except (Gone, OSError):
             pass  # the client went away
         finally:
+            if not stays_open:
+                _shut(connection.socket)
+            connection.socket.close()
             with self._lock:
-                self._open.pop(connection, None)
-            _shut(connection)
-            connection.close()
+                self._open.discard(connection)
             self._room.release()
 
-    def register(self, connection: socket.socket, handler: "Handler") -> None:
-        with self._lock:
-            self._open[connection] = handler
+    def _answer_all(self, connection: Connection, stream: Stream) -> bool:
+        """Answer request after request; return whether the connection lives on in another worker."""
+        closes = False
+        while True:
+            connection.idle_since_s = time.monotonic()
+            if not stream.wait():
+                if self._hand_over(stream):
+                    return True
+                closes = True
+                stream.wait_for_more()
+            connection.idle_since_s = None
+            if not self._answer_one(stream, closes=closes):
+                stream.hang_up()
+                return False
 
+    def _hand_over(self, stream: Stream) -> bool:
+        self._accepts_no_more.wait()  # or this worker would take its own connections back
+        return self._handover is not None and self._handover.give(stream.connection)
 
-class Handler(BaseHTTPRequestHandler):
-    """One connection. Runs to its end inside the constructor, as `BaseRequestHandler` does."""
+    def _answer_one(self, stream: Stream, *, closes: bool) -> bool:
+        """Answer the next request; return whether another may follow on this connection. ``closes``: this
+        is the last one."""
+        head: Head | None = None
+        try:
+            head = stream.read_head()
+            with self._room_for(head):
+                answer = self._routes.answer(head, stream.read_body(head))
+                keeps = head.keep_alive and not (closes or self._leaves_alone())
+                self._send(stream, head, answer, keeps=keeps)
+        except Refused as exc:
+            self._send(stream, head, refuse(exc.status, str(exc)), keeps=False)
+            return False
+        return keeps
 
-    protocol_version = "HTTP/1.1"
-    server_version = "fleet-agent"
-    sys_version = ""
-    wbufsize = -1  # one write for each answer
+    def _leaves_alone(self) -> bool:
+        """Whether this worker leaves and has nobody to hand its connections over to."""
+        return self.draining.is_set() and self._handover is None
 
-    def __init__(self, connection: socket.socket, owner: Server) -> None:
-        self.owner = owner
-        self.busy = False
-        owner.register(connection, self)
-        super().__init__(connection, ("", 0), None)  # type: ignore[arg-type]  # no socketserver behind it
-
-    def handle_one_request(self) -> None:
-        super().handle_one_request()
-        self.busy = False
-
-    def handle_expect_100(self) -> bool:
-        """Say so at once: answers are buffered, and the client waits for this one with its body."""
-        go_on = super().handle_expect_100()
-        self.wfile.flush()
-        return go_on
-
-    def do_GET(self) -> None:
-        self.busy = True
-        protocol = self.owner.protocol
-        model, version = f"/v2/models/{protocol.model}", f"/versions/{protocol.version}"
-        path = self.path.split("?")[0].rstrip("/")
-        plain = path.replace(version, "", 1) if path.startswith(model + version) else path
-        match plain:
-            case "/v2":
-                self._answer(200, protocol.server_metadata())
-            case "/v2/health/live":
-                self._answer(200, {"live": True})
-            case "/v2/health/ready":
-                self._answer(200, {"ready": True})
-            case _ if plain == model:
-                self._answer(200, protocol.model_metadata())
-            case _ if plain == f"{model}/ready":
-                self._answer(200, {"name": protocol.model, "ready": True})
-            case _:
-                self._answer(404, {"error": f"nothing at {path}; this agent serves {model}{version}"})
-
-    def do_POST(self) -> None:
-        self.busy = True
-        body = self._read_body()
-        if body is None:
+    @contextmanager
+    def _room_for(self, head: Head) -> Iterator[None]:
+        """Hold what a body needs of the memory for large ones."""
+        bytes_max = self._routes.body_bytes_max
+        if head.length > bytes_max:
+            raise Refused(413, f"a request may have at most {bytes_max} bytes")
+        if head.length <= LARGE_BYTES:
+            yield
             return
-        protocol = self.owner.protocol
-        model = f"/v2/models/{protocol.model}"
-        if self.path not in (f"{model}/infer", f"{model}/versions/{protocol.version}/infer"):
-            self._answer(404, {"error": f"nothing at {self.path}; this agent serves {model}/infer"})
-            return
-        self._answer(*_infer(protocol, body))
+        if not self._large.acquire(timeout=LARGE_WITHIN_S):
+            raise Refused(503, "too many large requests at once")
+        try:
+            yield
+        finally:
+            self._large.release()
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What the base class refuses by itself: a malformed request line, an unknown method."""
-        self.close_connection = True
-        self.request_version = self.protocol_version  # as yet it is 0.9, which has no headers
-        self._answer(code, {"error": message or explain or self.responses[HTTPStatus(code)][0]})
-
-    def _read_body(self) -> bytes | None:
-        length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdigit()):
-            self.close_connection = True
-            self._answer(411, {"error": "Content-Length is needed"})
-            return None
-        if len(length) > LENGTH_DIGITS_MAX or int(length) > BODY_BYTES_MAX:
-            self.close_connection = True
-            self._answer(413, {"error": f"a request may have at most {BODY_BYTES_MAX} bytes"})
-            return None
-        return self.rfile.read(int(length))
-
-    def _answer(self, status: int, document: dict[str, Any]) -> None:
-        body = msgspec.json.encode(document)
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        if self.owner.draining.is_set() or self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Requests are counted, not logged: an SD card has better things to do."""
-
-
-def _infer(protocol: Protocol, body: bytes) -> tuple[int, dict[str, Any]]:
-    try:
-        return 200, protocol.infer(body)
-    except BadRequest as exc:
-        return 400, {"error": str(exc)}
-    except WorkerError as exc:
-        return 500, {"error": str(exc)}
-    except Exception as exc:  # the guard of the connection: a client gets an answer, whatever happens
-        log.exception("a request failed")
-        return 500, {"error": f"this is a defect of the agent: {type(exc).__name__}"}
-
-
-def _is_busy(handler: Handler | None) -> bool:
-    return handler is not None and handler.busy
+    def _send(self, stream: Stream, head: Head | None, answer: Answer, *, keeps: bool) -> None:
+        is_1_0 = head is not None and head.is_1_0
+        parts = [write_head(answer, closes=not keeps, is_1_0=is_1_0)]
+        if head is None or head.method != "HEAD":
+            parts += answer.body
+        stream.send(parts)
 
 
 def _shut(connection: socket.socket) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+from fleet_agent.worker.totals import Totals
+
 RESERVOIR: Final = 2000
 
 
@@ -26,12 +28,13 @@ class Window:
 
 
 class Statistics:
-    """Counts from many threads, read by one."""
+    """Counts from many threads, read by one. ``totals`` are those that no window ends."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
         self._lock = threading.Lock()
         self._window = Window()
+        self.totals = Totals()
 
     def add(self, latency_us: float, *, name: str | None = None, label: str | None = None) -> None:
         """Count one inference; ``name`` is the predicted class, ``label`` the true one if known: it

@@ -1,6 +1,8 @@
 """The protocol over a real model, without sockets; golden vectors that must and must not pass."""
 
 import json
+import threading
+import time
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -9,16 +11,19 @@ import msgspec
 import numpy as np
 import pytest
 
-from fleet_agent.worker.engine import Engine, SelfTestFailed
-from fleet_agent.worker.oip import BadRequest, Protocol
+from fleet_agent.errors import WorkerError
+from fleet_agent.worker.engine import Engine, Progress, SelfTestFailed
+from fleet_agent.worker.oip import Protocol
 from fleet_agent.worker.protocol import Failed, FromWorker
 from fleet_agent.worker.statistics import RESERVOIR, Statistics, percentile
+from fleet_agent.worker.tensor_data import BadRequest
 from fleet_agent.worker.tensors import preprocess, quantize
 from fleet_shared.manifest import Preprocessing, Quantization
 from fleet_shared.messages.reported import Failure
-from tests.kit.engine import edit_golden, load_engine, package_of, write_slot
+from tests.kit.engine import edit_golden, hold, load_engine, package_of, write_slot
 from tests.kit.packages import LABELS
 from tests.kit.tiny_model import make_sum_and_product
+from tests.kit.waiting import wait_for
 
 
 def make_engine(folder: Path, statistics: Statistics | None = None, *, spoil: bool = False) -> Engine:
@@ -31,6 +36,14 @@ def make_engine(folder: Path, statistics: Statistics | None = None, *, spoil: bo
 def request(**changes: Any) -> bytes:
     tensor = {"name": "x", "shape": [1, 8], "datatype": "FP32", "data": [0.5] * 8}
     return msgspec.json.encode({"id": "42", "inputs": [{**tensor, **changes}]})
+
+
+def ask(protocol: Protocol, body: bytes) -> dict[str, Any]:
+    """Return the answer to a request without binary tensors."""
+    reply = protocol.infer(body)
+    assert not reply.binary
+    document: dict[str, Any] = json.loads(reply.document)
+    return document
 
 
 def test_the_golden_vectors_pass_on_the_runtime_that_made_them(tmp_path: Path) -> None:
@@ -69,12 +82,12 @@ def test_several_inputs_and_outputs_in_a_batch(tmp_path: Path) -> None:
         {"name": name, "shape": [2, 3], "datatype": "FP32", "data": array.tolist()}
         for name, array in zip(names, (a, b), strict=True)
     ]
-    answer = protocol.infer(msgspec.json.encode({"inputs": tensors[::-1]}))
+    answer = ask(protocol, msgspec.json.encode({"inputs": tensors[::-1]}))
     first, second = answer["outputs"]
     assert first["data"] == (a + b).ravel().tolist()
     assert second["data"] == (a * b).ravel().tolist()
     assert first["shape"] == second["shape"] == [2, 3]
-    only = protocol.infer(msgspec.json.encode({"inputs": tensors, "outputs": [{"name": second["name"]}]}))
+    only = ask(protocol, msgspec.json.encode({"inputs": tensors, "outputs": [{"name": second["name"]}]}))
     assert only["outputs"] == [second]
     uneven = [tensors[0], {**tensors[1], "shape": [1, 3], "data": [1.0] * 3}]
     with pytest.raises(BadRequest, match="same batch size"):
@@ -86,7 +99,7 @@ def test_several_inputs_and_outputs_in_a_batch(tmp_path: Path) -> None:
 def test_metadata_and_inference(tmp_path: Path) -> None:
     protocol = Protocol(make_engine(tmp_path))
     assert protocol.model_metadata()["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 8]}]
-    answer = protocol.infer(request())
+    answer = ask(protocol, request())
     assert (answer["id"], answer["model_name"], answer["model_version"]) == ("42", "tiny", "1.0.0")
     (output,) = answer["outputs"]
     assert output["shape"] == [1, 4]
@@ -96,9 +109,9 @@ def test_metadata_and_inference(tmp_path: Path) -> None:
 def test_a_batch_gives_what_its_samples_give_alone(tmp_path: Path) -> None:
     protocol = Protocol(make_engine(tmp_path))
     samples = np.random.default_rng(5).normal(size=(3, 8))
-    alone = [protocol.infer(request(data=sample.tolist()))["outputs"][0]["data"] for sample in samples]
+    alone = [ask(protocol, request(data=sample.tolist()))["outputs"][0]["data"] for sample in samples]
     for data in (samples.tolist(), samples.ravel().tolist()):
-        together = protocol.infer(request(shape=[3, 8], data=data))["outputs"][0]
+        together = ask(protocol, request(shape=[3, 8], data=data))["outputs"][0]
         assert together["shape"] == [3, 4]
         assert together["data"] == pytest.approx([value for row in alone for value in row])
 
@@ -118,7 +131,7 @@ def test_a_batch_gives_what_its_samples_give_alone(tmp_path: Path) -> None:
         ({"data": [10**400] * 8}, "does not parse|data of input"),
         ({"data": [0.5] * 7}, "data of input"),
         ({"data": ["a"] * 8}, "data of input"),
-        ({"data": None}, "does not parse"),
+        ({"data": None}, "neither data"),
     ],
 )
 def test_bad_requests_say_what_was_expected(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -185,3 +198,24 @@ def test_a_label_counts_only_where_there_is_a_class_to_compare_it_with() -> None
     statistics.add(1.0, name="cat", label="cat")
     window = statistics.take()
     assert (window.requests, window.labelled, window.correct) == (2, 1, 1)
+
+
+def test_progress_tells_of_the_running_inference_and_counts_the_finished(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path)
+    model = hold(engine)
+    inputs = [np.zeros((1, 8), np.float32)]
+    assert engine.progress() == Progress(None, 0)
+    model.go.clear()
+    thread = threading.Thread(target=engine.infer, args=(inputs,))
+    before_s = time.monotonic()
+    thread.start()
+    began_s = wait_for("the inference to begin", lambda: engine.progress().began_s)
+    assert before_s <= began_s <= time.monotonic()
+    assert engine.progress().finished == 0
+    model.go.set()
+    thread.join(20)
+    assert engine.progress() == Progress(None, 1)
+    model.failures = [WorkerError("no")]
+    with pytest.raises(WorkerError):
+        engine.infer(inputs)
+    assert engine.progress() == Progress(None, 2)

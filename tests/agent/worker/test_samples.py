@@ -2,7 +2,7 @@
 
 import io
 import json
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from fleet_agent.runtimes.port import TensorInfo
-from fleet_agent.worker.oip import BadRequest, Protocol
+from fleet_agent.worker.oip import Protocol
 from fleet_agent.worker.samples import find_class
+from fleet_agent.worker.tensor_data import BadRequest
 from fleet_shared.manifest import Quantization
 from tests.kit.engine import load_engine, package_of, write_slot
 from tests.kit.packages import LABELS
@@ -36,7 +37,13 @@ def protocol(tmp_path: Path) -> Protocol:
 
 def ask(protocol: Protocol, tensor: dict[str, Any], **parameters: Any) -> dict[str, Any]:
     request = {"inputs": [{"name": "x", **tensor}], "parameters": parameters}
-    return protocol.infer(json.dumps(request).encode())
+    return json.loads(protocol.infer(json.dumps(request).encode()).document)  # type: ignore[no-any-return]
+
+
+def ask_binary(protocol: Protocol, content: bytes, tensor: dict[str, Any]) -> dict[str, Any]:
+    parameters = {"preprocess": True, "binary_data_size": len(content)}
+    document = json.dumps({"inputs": [{"name": "x", **tensor, "parameters": parameters}]}).encode()
+    return json.loads(protocol.infer(document + content, len(document)).document)  # type: ignore[no-any-return]
 
 
 def data_of(answer: dict[str, Any]) -> list[float]:
@@ -59,12 +66,29 @@ def test_images_and_raw_pixels_are_what_the_prepared_tensor_is(protocol: Protoco
 def test_the_class_is_told_when_asked_for(protocol: Protocol) -> None:
     image = {"datatype": "BYTES", "shape": [1], "data": [png(PIXELS)], **PREPROCESS}
     assert "parameters" not in ask(protocol, image)
-    answer = ask(protocol, image, classify=True)
+    answer = ask(protocol, image, classify=True, mine=1)
     scores = data_of(answer)
     assert answer["parameters"] == {
         "label": LABELS[int(np.argmax(scores))],
         "score": pytest.approx(max(scores)),
+        "mine": 1,
     }
+
+
+def test_binary_samples(protocol: Protocol) -> None:
+    image = b64decode(png(PIXELS))
+    expected = data_of(
+        ask(protocol, {"datatype": "BYTES", "shape": [1], "data": [png(PIXELS)], **PREPROCESS})
+    )
+    framed = len(image).to_bytes(4, "little") + image
+    assert data_of(ask_binary(protocol, framed, {"datatype": "BYTES", "shape": [1]})) == expected
+    two = ask_binary(protocol, framed * 2, {"datatype": "BYTES", "shape": [2]})
+    assert data_of(two) == expected * 2
+    pixels = ask_binary(protocol, PIXELS.tobytes(), {"datatype": "UINT8", "shape": [1, 4, 6, 3]})
+    assert data_of(pixels) == expected
+    for cut in (framed[:3], framed[:-1], framed + b"12"):
+        with pytest.raises(BadRequest, match="within an element"):
+            ask_binary(protocol, cut, {"datatype": "BYTES", "shape": [1]})
 
 
 @pytest.mark.parametrize(
@@ -91,8 +115,16 @@ def test_what_is_no_sample_is_the_client_s_fault(
 
 def test_the_best_class_in_real_units() -> None:
     row = np.array([[-128, 64, 0, -1]], np.int8)
-    assert find_class([row], [SCORES], ("a", "b", "c", "d")) == ("b", 0.75)
-    assert find_class([row], [SCORES], ()) == ("1", 0.75)
-    assert find_class([row, row], [SCORES, SCORES], ()) is None
-    assert find_class([np.concatenate([row, row])], [SCORES], ()) is None
-    assert find_class([row[:, :1]], [SCORES], ()) is None
+    assert find_class([row], [SCORES], ("a", "b", "c", "d")) == {"label": "b", "score": 0.75}
+    assert find_class([row], [SCORES], ()) == {"label": "1", "score": 0.75}
+    assert find_class([row, row], [SCORES, SCORES], ()) == {}
+    assert find_class([np.concatenate([row, row])], [SCORES], ()) == {}
+    assert find_class([row[:, :1]], [SCORES], ()) == {}
+
+
+def test_an_image_may_be_larger_than_the_tensor_that_it_becomes(protocol: Protocol) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (900, 900, 3), dtype=np.uint8)
+    image = png(noise)
+    assert len(image) > 2_000_000
+    assert len(image) < protocol.body_bytes_max
+    assert ask(protocol, {"datatype": "BYTES", "shape": [1], "data": [image], **PREPROCESS})["outputs"]
