@@ -6,18 +6,29 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from fleet_agent.serving import Listeners
-from fleet_agent.worker.protocol import Drain, Drained, FromWorker, Ready, Serve, Serving, WorkerSpec
+from fleet_agent.worker.protocol import (
+    Drain,
+    Drained,
+    FromWorker,
+    Ready,
+    Serve,
+    Serving,
+    SourceSpec,
+    WorkerSpec,
+)
 from fleet_shared.names import AssignmentId, Digest
 
 WAIT_S = 60
+M = TypeVar("M")
 
 
 class BareWorker:
-    def __init__(self, slot: Path, fds: tuple[int, ...]) -> None:
+    def __init__(self, slot: Path, fds: tuple[int, ...], source: SourceSpec | None = None) -> None:
         self._control, theirs = socket.socketpair()
         self._control.settimeout(WAIT_S)
         self._lines = self._control.makefile("rb")
@@ -29,18 +40,19 @@ class BareWorker:
         self._send(
             WorkerSpec(
                 slot=str(slot), manifest=Digest("a" * 64), assignment=AssignmentId("a"), runtime="litert",
-                threads=1, listen_fds=fds, stats_interval_s=1.0, linger_s=0.5,
+                threads=1, listen_fds=fds, stats_interval_s=0.5, linger_s=0.5,
+                source=source,
             )
         )  # fmt: skip
-        self._read(Ready)
+        self.read(Ready)
 
     def serve(self) -> None:
         self._send(Serve())
-        self._read(Serving)
+        self.read(Serving)
 
     def drain(self) -> None:
         self._send(Drain())
-        self._read(Drained)
+        self.read(Drained)
         self.process.wait(WAIT_S)
 
     def end(self) -> None:
@@ -52,10 +64,12 @@ class BareWorker:
     def _send(self, message: object) -> None:
         self._control.sendall(msgspec.json.encode(message) + b"\n")
 
-    def _read(self, kind: type[FromWorker]) -> None:
+    def read(self, kind: type[M]) -> M:
+        """Return the next message of ``kind``."""
         while line := self._lines.readline():
-            if isinstance(msgspec.json.decode(line, type=FromWorker), kind):
-                return
+            message = msgspec.json.decode(line, type=FromWorker)
+            if isinstance(message, kind):
+                return message
         raise AssertionError(f"the worker ended before it said {kind}")
 
 

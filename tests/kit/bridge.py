@@ -9,7 +9,7 @@ from fleet_agent.bridge.answers import Answer, OutputTensor
 from fleet_agent.bridge.broker import Arrived, Confirmed, Connected, Disconnected
 from fleet_agent.bridge.desk import Publication
 from fleet_agent.bridge.loop import Event
-from fleet_agent.bridge.payloads import ModelInfo, TensorInfo
+from fleet_agent.bridge.payloads import ModelInfo, Request, TensorInfo
 
 INFO = ModelInfo(["1.0.0"], [TensorInfo("x", "FP32", [-1, 2])], [])
 
@@ -69,8 +69,8 @@ class ScriptedInference:
     def describe(self, _model: str) -> ModelInfo:
         return self.info
 
-    def infer(self, model: str, document: dict[str, Any]) -> Answer:
-        self.asked.append(document)
-        self.step(document)
+    def infer(self, model: str, request: Request) -> Answer:
+        self.asked.append(request.document)
+        self.step(request.document)
         output = OutputTensor("y", "FP32", [1, 2], [0.25, 0.75])
         return Answer(model, self.info.versions[0], [output], {"label": "b", "score": 0.75})

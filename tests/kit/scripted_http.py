@@ -20,6 +20,7 @@ class ScriptedHttp:
 
     def __init__(self, path: Path, script: Sequence[tuple[int, bytes, bool] | str]) -> None:
         self.requests: list[bytes] = []
+        self.headers: list[dict[str, str]] = []
         self.connections = 0
         self._script = list(script)
         self._kept: list[socket.socket] = []
@@ -52,11 +53,12 @@ class ScriptedHttp:
     def _serve(self, connection: socket.socket) -> None:
         reader = connection.makefile("rb")
         while self._script and (head := reader.readline()):
-            length = 0
+            headers = {}
             while (line := reader.readline()) not in {b"\r\n", b""}:
-                name, _, value = line.partition(b":")
-                length = int(value) if name.lower() == b"content-length" else length
-            self.requests.append(head.strip() + b" " + reader.read(length))
+                name, _, value = line.decode().partition(":")
+                headers[name.lower()] = value.strip()
+            self.headers.append(headers)
+            self.requests.append(head.strip() + b" " + reader.read(int(headers.get("content-length", "0"))))
             step = self._script.pop(0)
             if step == SILENT:
                 self._kept.append(connection)

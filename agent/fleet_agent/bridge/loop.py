@@ -111,7 +111,7 @@ class Clerk:
             request = read_payload(entry.message.payload, route, info)
             id_ = request.id
             begin_s = time.monotonic()
-            answer = self._inference.infer(route.model, request.document)
+            answer = self._inference.infer(route.model, request)
         except FleetError as exc:
             return Failed(entry, exc, id_)
         return Answered(entry, answer, id_, time.monotonic() - begin_s)

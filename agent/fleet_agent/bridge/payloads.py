@@ -1,11 +1,7 @@
 """From the payload of a message to a request of the Open Inference Protocol. Pure, without numpy."""
 
-import struct
-from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
-from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -13,13 +9,6 @@ import msgspec
 from fleet_agent.bridge.settings import Route
 from fleet_agent.errors import AgentError
 
-CODES: Final = MappingProxyType(
-    {
-        "BOOL": "?", "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q", "INT8": "b", "INT16": "h",
-        "INT32": "i", "INT64": "q", "FP16": "e", "FP32": "f", "FP64": "d",
-    }
-)  # fmt: skip
-"""Datatype of the protocol to the format character of `struct`."""
 NESTING_MAX: Final = 16
 Id = str | int | None
 
@@ -54,21 +43,34 @@ class JsonSample(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Request:
-    """``id`` as the message gave it, to be found again in the answer."""
+    """``binary``: the bytes that follow the document (the binary tensor data extension). ``id`` as the
+    message gave it, to be found again in the answer."""
 
     document: dict[str, Any]
+    binary: bytes = b""
     id: Id = None
 
 
 def read_payload(payload: bytes, route: Route, info: ModelInfo) -> Request:
-    """Return the request for one message; raise `PayloadError`."""
-    if route.format == "image":
-        image = _describe(info.inputs[0].name, "BYTES", [1], [b64encode(payload).decode()], preprocess=True)
-        return Request(_compose([image]))
+    """Return the request for one message; raise `PayloadError`. What of it fits the model in size and
+    type is for the worker to say."""
+    if route.format == "json":
+        sample = _read_json(payload)
+        return Request(_compose(_read_inputs(sample, route, info)), id=sample.id)
+    if len(info.inputs) != 1:
+        raise PayloadError(
+            f"the model takes {len(info.inputs)} inputs, one message of {route.format!r} is one",
+            hint='send JSON: {"inputs": {"NAME": [0.1, 0.2]}}',
+        )
+    (tensor,) = info.inputs
     if route.format == "tensor":
-        return Request(_compose([_read_tensor(payload, info)]))
-    sample = _read_json(payload)
-    return Request(_compose(_read_inputs(sample, route, info)), sample.id)
+        parameters = {"binary_data_size": len(payload)}
+        return Request(
+            _compose([_describe(tensor, tensor.datatype, _one(tensor.shape), parameters)]), payload
+        )
+    framed = len(payload).to_bytes(4, "little") + payload
+    parameters = {"binary_data_size": len(framed), "preprocess": True}
+    return Request(_compose([_describe(tensor, "BYTES", [1], parameters)]), framed)
 
 
 def _compose(inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -76,28 +78,9 @@ def _compose(inputs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _describe(
-    name: str, datatype: str, shape: list[int], data: list[Any], *, preprocess: bool
+    tensor: TensorInfo, datatype: str, shape: list[int], parameters: dict[str, Any]
 ) -> dict[str, Any]:
-    tensor = {"name": name, "datatype": datatype, "shape": shape, "data": data}
-    return {**tensor, "parameters": {"preprocess": True}} if preprocess else tensor
-
-
-def _read_tensor(payload: bytes, info: ModelInfo) -> dict[str, Any]:
-    """The bytes of a batch of one of the model's only input, row after row, little-endian."""
-    if len(info.inputs) != 1:
-        raise PayloadError(f"the model takes {len(info.inputs)} inputs, a tensor is one", hint="send JSON")
-    (tensor,) = info.inputs
-    code = CODES.get(tensor.datatype)
-    if code is None:
-        raise PayloadError(f"tensors of {tensor.datatype} cannot be read here", hint="send JSON")
-    shape = _one(tensor.shape)
-    layout = struct.Struct(f"<{prod(shape)}{code}")
-    if len(payload) != layout.size:
-        raise PayloadError(
-            f"a tensor {tensor.datatype} {shape} has {layout.size} bytes, got {len(payload)}",
-            hint="send the model's own input, row after row, little-endian",
-        )
-    return _describe(tensor.name, tensor.datatype, shape, list(layout.unpack(payload)), preprocess=False)
+    return {"name": tensor.name, "datatype": datatype, "shape": shape, "parameters": parameters}
 
 
 def _read_json(payload: bytes) -> JsonSample:
@@ -130,8 +113,8 @@ def _read_inputs(sample: JsonSample, route: Route, info: ModelInfo) -> list[dict
 def _read_numbers(tensor: TensorInfo, data: list[Any], route: Route) -> dict[str, Any]:
     flat = list(_flatten(data, NESTING_MAX))
     if route.preprocess:
-        return _describe(tensor.name, "FP64", [1, len(flat)], flat, preprocess=True)
-    return _describe(tensor.name, tensor.datatype, _one(tensor.shape), flat, preprocess=False)
+        return {**_describe(tensor, "FP64", [1, len(flat)], {"preprocess": True}), "data": flat}
+    return {**_describe(tensor, tensor.datatype, _one(tensor.shape), {}), "data": flat}
 
 
 def _flatten(data: list[Any], depth: int) -> Iterator[Any]:

@@ -5,15 +5,16 @@ import http.client
 import select
 import socket
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from fleet_agent.bridge.answers import Answer
-from fleet_agent.bridge.payloads import ModelInfo
+from fleet_agent.bridge.payloads import ModelInfo, Request
 from fleet_agent.errors import AgentError, SettingsError
 
+JSON_BYTES: Final = "Inference-Header-Content-Length"
 BUSY: Final = frozenset({408, 425, 429, 503})
 
 
@@ -39,7 +40,7 @@ class Inference(Protocol):
 
     def describe(self, model: str) -> ModelInfo: ...
 
-    def infer(self, model: str, document: dict[str, Any]) -> Answer: ...
+    def infer(self, model: str, request: Request) -> Answer: ...
 
 
 class HttpInference:
@@ -53,16 +54,19 @@ class HttpInference:
         self._address = address
 
     def describe(self, model: str) -> ModelInfo:
-        raw = self._exchange("GET", f"/v2/models/{quote(model, safe='')}", None)
+        raw = self._exchange("GET", f"/v2/models/{quote(model, safe='')}", b"", {})
         try:
             return msgspec.json.decode(raw, type=ModelInfo)
         except msgspec.MsgspecError as exc:
             raise RequestRefused(f"the worker's metadata cannot be read: {exc}") from exc
 
-    def infer(self, model: str, document: dict[str, Any]) -> Answer:
-        raw = self._exchange(
-            "POST", f"/v2/models/{quote(model, safe='')}/infer", msgspec.json.encode(document)
-        )
+    def infer(self, model: str, request: Request) -> Answer:
+        document = msgspec.json.encode(request.document)
+        headers = {"Content-Type": "application/json"}
+        if request.binary:
+            headers = {"Content-Type": "application/octet-stream", JSON_BYTES: str(len(document))}
+        path = f"/v2/models/{quote(model, safe='')}/infer"
+        raw = self._exchange("POST", path, document + request.binary, headers)
         try:
             return msgspec.json.decode(raw, type=Answer)
         except msgspec.MsgspecError as exc:
@@ -71,7 +75,7 @@ class HttpInference:
     def close(self) -> None:
         self._connection.close()
 
-    def _exchange(self, method: str, path: str, body: bytes | None) -> bytes:
+    def _exchange(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
         if _is_stale(self._connection.sock):  # a worker that left closed it: no request was there to break
             self._connection.close()
         try:
@@ -81,7 +85,7 @@ class HttpInference:
             self._connection.close()
             raise WorkerAway(f"{self._address}: {exc}") from exc
         try:
-            self._connection.request(method, path, body, {"Content-Type": "application/json"})
+            self._connection.request(method, path, body or None, headers)
             response = self._connection.getresponse()
             content = response.read()
         except TimeoutError as exc:  # no worker takes the connection: it will, or the supervisor ends it

@@ -14,11 +14,11 @@ import msgspec
 import numpy as np
 
 from fleet_agent import __version__
-from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.port import Array, TensorInfo
 from fleet_agent.worker.datatypes import DATATYPES
 from fleet_agent.worker.engine import Engine, Inference
-from fleet_agent.worker.samples import find_class, prepare_request
+from fleet_agent.worker.pictures import takes_images
+from fleet_agent.worker.samples import find_class, read_samples
 from fleet_agent.worker.tensor_data import (
     BATCH_MAX,
     BadRequest,
@@ -98,7 +98,9 @@ class Protocol:
 
     @cached_property
     def body_bytes_max(self) -> int:
-        """What the largest batch takes as JSON, within bounds."""
+        """What the largest batch takes as JSON, within bounds; encoded images may be of any size."""
+        if takes_images(self.engine.model.inputs[0]):
+            return BODY_BYTES_MAX
         elements = sum(int(np.prod(info.shape, dtype=np.int64)) for info in self.engine.model.inputs)
         wanted = BODY_BYTES_MIN + elements * JSON_BYTES_OF_AN_ELEMENT * BATCH_MAX
         return min(wanted, BODY_BYTES_MAX)
@@ -165,13 +167,11 @@ class Protocol:
         return request, arrays
 
     def _read_input(self, tensor: RequestTensor, info: TensorInfo, binary: memoryview | None) -> Array:
-        if not tensor.parameters.preprocess:
+        if tensor.parameters.preprocess is not True:
             return read_tensor(tensor, info, binary, rows=self.has_rows)
-        preprocessing = self.engine.slot.manifest.contract.preprocessing
-        try:
-            return prepare_request(tensor, binary, preprocessing, info)
-        except (WorkerError, ValueError) as exc:
-            raise BadRequest(f"input {info.name!r}: {exc}") from exc
+        return read_samples(
+            tensor, info, binary, self.engine.slot.manifest.contract.preprocessing, rows=self.has_rows
+        )
 
     def _run(self, arrays: Sequence[Array]) -> tuple[list[Array], list[Inference]]:
         """Run sample after sample: files fix their batch at one, and a model that is resized for each
@@ -212,8 +212,7 @@ class Protocol:
             document["id"] = request.id
         parameters = {name: value for name, value in request.parameters.items() if name not in _OURS}
         if request.parameters.get("classify") is True:
-            found = find_class(arrays, self.engine.model.outputs, self.engine.slot.labels)
-            parameters |= {} if found is None else {"label": found[0], "score": found[1]}
+            parameters |= find_class(arrays, self.engine.model.outputs, self.engine.slot.labels)
         if parameters:
             document["parameters"] = parameters
         document["outputs"] = outputs

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -12,7 +13,11 @@ from fleet_agent.worker.tensors import prepare
 from fleet_shared.manifest import Preprocessing
 from fleet_shared.pixels import fit_image
 
-IMAGE_DIMENSIONS = 4
+IMAGE_DIMENSIONS: Final = 4
+
+
+def takes_images(info: TensorInfo) -> bool:
+    return len(info.shape) == IMAGE_DIMENSIONS
 
 
 def read_picture(
@@ -25,7 +30,7 @@ def read_picture(
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
-            if len(info.shape) == IMAGE_DIMENSIONS:
+            if takes_images(info):
                 return fit_image(image, preprocessing, info.shape)
             return np.asarray(image.convert("L" if preprocessing.colour == "grey" else "RGB"))
     except UnidentifiedImageError as exc:
@@ -42,7 +47,7 @@ def prepare_pictures(contents: Sequence[bytes], preprocessing: Preprocessing, in
     Raises `WorkerError`: ``worker.image.unfit`` when the model takes no images,
     ``worker.image.damaged`` for what is none.
     """
-    if len(info.shape) != IMAGE_DIMENSIONS:
+    if not takes_images(info):
         raise WorkerError(
             f"the model takes {list(info.shape)}, which is no image",
             hint="send the tensor itself",
@@ -59,7 +64,7 @@ def fit_frame(frame: Array, preprocessing: Preprocessing, info: TensorInfo) -> A
     """Return a frame of OpenCV (height, width, blue-green-red or grey) as one sample, before scaling."""
     pixels = frame[..., ::-1] if frame.ndim == 3 else frame
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    if len(info.shape) != IMAGE_DIMENSIONS:
+    if not takes_images(info):
         raise WorkerError(
             f"the model takes {list(info.shape)}, which is no image",
             hint="a camera needs a model of images",

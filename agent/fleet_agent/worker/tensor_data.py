@@ -19,12 +19,12 @@ class BadRequest(Exception):
 
 
 class TensorParameters(msgspec.Struct, frozen=True):
-    """``binary_data_size`` in bytes. ``preprocess``: samples as they were before preprocessing, see
-    `samples`. Other parameters of a tensor ask for what is not served here."""
+    """``binary_data_size`` in bytes. ``preprocess``: these are samples, see `samples`. Other parameters of
+    a tensor ask for what is not served here."""
 
     binary_data_size: int | None = None
-    preprocess: bool = False
     shared_memory_region: str | None = None
+    preprocess: bool | None = None
 
 
 class RequestTensor(msgspec.Struct, frozen=True):

@@ -1,7 +1,6 @@
 """From messages to requests."""
 
 import json
-import struct
 from typing import Any
 
 import pytest
@@ -34,7 +33,7 @@ def test_json_is_a_sample_that_the_worker_prepares(text: str) -> None:
 
 
 def test_json_without_preprocessing_is_the_model_s_own() -> None:
-    expected = {"name": "x", "datatype": "INT8", "shape": [1, 2, 2], "data": [1, 2, 3, 4]}
+    expected = {"name": "x", "datatype": "INT8", "shape": [1, 2, 2], "parameters": {}, "data": [1, 2, 3, 4]}
     assert tensors(b"[1, 2, 3, 4]", route(preprocess=False)) == [expected]
 
 
@@ -49,16 +48,20 @@ def test_the_id_and_inputs_by_name(id_: object) -> None:
     }
 
 
-def test_images_and_tensors() -> None:
-    assert tensors(b"\xff\xd8", route("image")) == [
-        {"name": "x", "datatype": "BYTES", "shape": [1], "data": ["/9g="], **SAMPLE}
+def test_images_and_tensors_follow_as_they_are() -> None:
+    image = read_payload(b"\xff\xd8", route("image"), ONE)
+    assert image.document["inputs"] == [
+        {
+            "name": "x", "datatype": "BYTES", "shape": [1],
+            "parameters": {"binary_data_size": 6, "preprocess": True},
+        }
+    ]  # fmt: skip
+    assert image.binary == b"\x02\0\0\0\xff\xd8"
+    tensor = read_payload(b"1234", route("tensor"), ONE)
+    assert tensor.document["inputs"] == [
+        {"name": "x", "datatype": "INT8", "shape": [1, 2, 2], "parameters": {"binary_data_size": 4}}
     ]
-    assert tensors(b"\x01\xff\x80\x7f", route("tensor")) == [
-        {"name": "x", "datatype": "INT8", "shape": [1, 2, 2], "data": [1, -1, -128, 127]}
-    ]
-    floats = ModelInfo(["1"], [TensorInfo("x", "FP32", [1, 2])], [])
-    (tensor,) = tensors(struct.pack("<2f", 0.5, -2.0), route("tensor"), floats)
-    assert (tensor["datatype"], tensor["shape"], tensor["data"]) == ("FP32", [1, 2], [0.5, -2.0])
+    assert tensor.binary == b"1234"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_what_is_no_sample(payload: bytes, words: str) -> None:
         read_payload(payload, route(), ONE)
 
 
-@pytest.mark.parametrize(("info", "payload"), [(ONE, b"123"), (TWO, b"12345678")])
-def test_what_is_no_tensor(info: ModelInfo, payload: bytes) -> None:
-    with pytest.raises(PayloadError):
-        read_payload(payload, route("tensor"), info)
+@pytest.mark.parametrize("format_", ["tensor", "image"])
+def test_a_model_of_two_inputs_takes_json_only(format_: str) -> None:
+    with pytest.raises(PayloadError, match="2 inputs"):
+        read_payload(b"12345678", route(format_), TWO)

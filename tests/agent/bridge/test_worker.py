@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent.bridge.payloads import ModelInfo
+from fleet_agent.bridge.payloads import ModelInfo, Request
 from fleet_agent.bridge.worker import HttpInference, RequestRefused, WorkerAway
 from tests.kit.scripted_http import BREAK, SILENT, ScriptedHttp
 
 MODEL = {"name": "m", "versions": ["1.0.0"], "platform": "litert", "inputs": [], "outputs": []}
+EMPTY = Request({})
 ANSWER = {"model_name": "m", "model_version": "1.0.0", "outputs": []}
 OK = (200, json.dumps(ANSWER).encode(), False)
 OK_AND_CLOSE = (200, json.dumps(ANSWER).encode(), True)
@@ -32,7 +33,7 @@ def test_one_connection_serves_many_requests(tmp_path: Path) -> None:
     with scripted(tmp_path, described, OK, OK) as (client, server):
         assert client.describe("m") == ModelInfo(["1.0.0"], [], [])
         for _ in range(2):
-            assert client.infer("m", {"inputs": []}).model_version == "1.0.0"
+            assert client.infer("m", Request({"inputs": []})).model_version == "1.0.0"
         assert server.connections == 1
         assert (
             server.requests
@@ -40,35 +41,42 @@ def test_one_connection_serves_many_requests(tmp_path: Path) -> None:
         )
 
 
+def test_bytes_follow_the_document(tmp_path: Path) -> None:
+    with scripted(tmp_path, OK) as (client, server):
+        client.infer("m", Request({"inputs": []}, b"\x01\x02"))
+        assert server.requests[0].endswith(b'infer HTTP/1.1 {"inputs":[]}\x01\x02')
+        assert server.headers[0]["inference-header-content-length"] == "13"
+
+
 def test_a_worker_that_leaves_costs_nothing(tmp_path: Path) -> None:
     with scripted(tmp_path, OK_AND_CLOSE, OK_AND_CLOSE, OK) as (client, server):
         for _ in range(3):
-            client.infer("m", {})
+            client.infer("m", EMPTY)
         assert server.connections == 3
 
 
 def test_nobody_there_is_away_and_not_broken(tmp_path: Path) -> None:
     client = HttpInference(str(tmp_path / "none"), 0.3)
     with pytest.raises(WorkerAway) as caught:
-        client.infer("m", {})
+        client.infer("m", EMPTY)
     assert not caught.value.broken
 
 
 def test_nobody_who_answers_in_time_is_away_and_not_broken(tmp_path: Path) -> None:
     with scripted(tmp_path, SILENT, OK) as (client, _):
         with pytest.raises(WorkerAway, match="in time") as caught:
-            client.infer("m", {})
+            client.infer("m", EMPTY)
         assert not caught.value.broken
-        client.infer("m", {})
+        client.infer("m", EMPTY)
 
 
 def test_a_connection_that_breaks_under_a_request_is_broken(tmp_path: Path) -> None:
     with scripted(tmp_path, OK, BREAK, OK) as (client, server):
-        client.infer("m", {})
+        client.infer("m", EMPTY)
         with pytest.raises(WorkerAway) as caught:
-            client.infer("m", {})
+            client.infer("m", EMPTY)
         assert caught.value.broken
-        client.infer("m", {})
+        client.infer("m", EMPTY)
         assert server.connections == 2
 
 
@@ -76,7 +84,7 @@ def test_a_connection_that_breaks_under_a_request_is_broken(tmp_path: Path) -> N
 def test_a_busy_worker_is_asked_again(tmp_path: Path, status: int) -> None:
     with scripted(tmp_path, (status, b'{"error": "later"}', False)) as (client, _):
         with pytest.raises(WorkerAway, match="later") as caught:
-            client.infer("m", {})
+            client.infer("m", EMPTY)
         assert not caught.value.broken
 
 
@@ -93,4 +101,4 @@ def test_what_a_worker_refuses_is_said_in_its_words(
     tmp_path: Path, status: int, body: bytes, words: str
 ) -> None:
     with scripted(tmp_path, (status, body, False)) as (client, _), pytest.raises(RequestRefused, match=words):
-        client.infer("m", {})
+        client.infer("m", EMPTY)

@@ -13,12 +13,13 @@ import pytest
 from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.port import Array, TensorInfo
 from fleet_agent.worker.camera import NewestFrame, is_camera, read_frames
-from fleet_agent.worker.protocol import SourceSpec
+from fleet_agent.worker.protocol import SourceSpec, Stats
 from fleet_agent.worker.replay import replay
 from fleet_agent.worker.sources import read_camera
 from fleet_agent.worker.statistics import Statistics
 from fleet_shared.manifest import Preprocessing
 from fleet_shared.messages.reported import Failure
+from tests.kit.bare_worker import BareWorker
 from tests.kit.camera import NetworkCamera, write_video
 from tests.kit.engine import hold, load_engine, package_of, write_slot
 from tests.kit.tiny_model import make_image_classifier
@@ -152,3 +153,17 @@ def test_frames_are_inferred_through_a_break_of_the_camera(tmp_path: Path) -> No
         thread.join(WAIT_S)
     assert not thread.is_alive()
     assert [failure.code for failure in told] == ["worker.source.lost"]
+
+
+def test_a_worker_process_infers_what_a_camera_sees(tmp_path: Path) -> None:
+    model = package_of(make_image_classifier(4, 6, 3), [(1, 4, 6, 3)], colour="rgb")
+    source = SourceSpec(path=f"camera:{write_video(tmp_path / 'a.avi', [RED] * 5)}", rate_hz=100)
+    worker = BareWorker(write_slot(tmp_path / "slot", model), (), source)
+    try:
+        worker.serve()
+        stats = next(said for said in iter(lambda: worker.read(Stats), None) if said.requests)
+        assert stats.errors == 0
+        assert sum(stats.classes.values()) == stats.requests
+        assert len(stats.classes) == 1, "it sees one plain colour"
+    finally:
+        worker.end()

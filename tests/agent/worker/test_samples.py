@@ -37,8 +37,13 @@ def protocol(tmp_path: Path) -> Protocol:
 
 def ask(protocol: Protocol, tensor: dict[str, Any], **parameters: Any) -> dict[str, Any]:
     request = {"inputs": [{"name": "x", **tensor}], "parameters": parameters}
-    answer: dict[str, Any] = json.loads(protocol.infer(json.dumps(request).encode()).document)
-    return answer
+    return json.loads(protocol.infer(json.dumps(request).encode()).document)  # type: ignore[no-any-return]
+
+
+def ask_binary(protocol: Protocol, content: bytes, tensor: dict[str, Any]) -> dict[str, Any]:
+    parameters = {"preprocess": True, "binary_data_size": len(content)}
+    document = json.dumps({"inputs": [{"name": "x", **tensor, "parameters": parameters}]}).encode()
+    return json.loads(protocol.infer(document + content, len(document)).document)  # type: ignore[no-any-return]
 
 
 def data_of(answer: dict[str, Any]) -> list[float]:
@@ -58,35 +63,32 @@ def test_images_and_raw_pixels_are_what_the_prepared_tensor_is(protocol: Protoco
     assert data_of(two) == data_of(own) * 2
 
 
-def test_samples_come_behind_the_json_as_well(protocol: Protocol) -> None:
-    image = b64decode(png(PIXELS))
-    for datatype, shape, content in (
-        ("BYTES", [1], len(image).to_bytes(4, "little") + image),
-        ("UINT8", [1, 72], PIXELS.tobytes()),
-    ):
-        tensor = {"name": "x", "datatype": datatype, "shape": shape}
-        head = {"inputs": [tensor | {"parameters": {"preprocess": True, "binary_data_size": len(content)}}]}
-        raw = json.dumps(head).encode()
-        answer = json.loads(protocol.infer(raw + content, len(raw)).document)
-        json_image = {"datatype": "BYTES", "shape": [1], "data": [png(PIXELS)], **PREPROCESS}
-        assert data_of(answer) == data_of(ask(protocol, json_image))
-    short = (len(image) + 1).to_bytes(4, "little") + image
-    wrong: dict[str, Any] = {"name": "x", "datatype": "BYTES", "shape": [1]}
-    wrong["parameters"] = {"preprocess": True, "binary_data_size": len(short)}
-    raw = json.dumps({"inputs": [wrong]}).encode()
-    with pytest.raises(BadRequest, match="shorter than its length says"):
-        protocol.infer(raw + short, len(raw))
-
-
 def test_the_class_is_told_when_asked_for(protocol: Protocol) -> None:
     image = {"datatype": "BYTES", "shape": [1], "data": [png(PIXELS)], **PREPROCESS}
     assert "parameters" not in ask(protocol, image)
-    answer = ask(protocol, image, classify=True)
+    answer = ask(protocol, image, classify=True, mine=1)
     scores = data_of(answer)
     assert answer["parameters"] == {
         "label": LABELS[int(np.argmax(scores))],
         "score": pytest.approx(max(scores)),
+        "mine": 1,
     }
+
+
+def test_binary_samples(protocol: Protocol) -> None:
+    image = b64decode(png(PIXELS))
+    expected = data_of(
+        ask(protocol, {"datatype": "BYTES", "shape": [1], "data": [png(PIXELS)], **PREPROCESS})
+    )
+    framed = len(image).to_bytes(4, "little") + image
+    assert data_of(ask_binary(protocol, framed, {"datatype": "BYTES", "shape": [1]})) == expected
+    two = ask_binary(protocol, framed * 2, {"datatype": "BYTES", "shape": [2]})
+    assert data_of(two) == expected * 2
+    pixels = ask_binary(protocol, PIXELS.tobytes(), {"datatype": "UINT8", "shape": [1, 4, 6, 3]})
+    assert data_of(pixels) == expected
+    for cut in (framed[:3], framed[:-1], framed + b"12"):
+        with pytest.raises(BadRequest, match="within an element"):
+            ask_binary(protocol, cut, {"datatype": "BYTES", "shape": [1]})
 
 
 @pytest.mark.parametrize(
@@ -113,8 +115,16 @@ def test_what_is_no_sample_is_the_client_s_fault(
 
 def test_the_best_class_in_real_units() -> None:
     row = np.array([[-128, 64, 0, -1]], np.int8)
-    assert find_class([row], [SCORES], ("a", "b", "c", "d")) == ("b", 0.75)
-    assert find_class([row], [SCORES], ()) == ("1", 0.75)
-    assert find_class([row, row], [SCORES, SCORES], ()) is None
-    assert find_class([np.concatenate([row, row])], [SCORES], ()) is None
-    assert find_class([row[:, :1]], [SCORES], ()) is None
+    assert find_class([row], [SCORES], ("a", "b", "c", "d")) == {"label": "b", "score": 0.75}
+    assert find_class([row], [SCORES], ()) == {"label": "1", "score": 0.75}
+    assert find_class([row, row], [SCORES, SCORES], ()) == {}
+    assert find_class([np.concatenate([row, row])], [SCORES], ()) == {}
+    assert find_class([row[:, :1]], [SCORES], ()) == {}
+
+
+def test_an_image_may_be_larger_than_the_tensor_that_it_becomes(protocol: Protocol) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (900, 900, 3), dtype=np.uint8)
+    image = png(noise)
+    assert len(image) > 2_000_000
+    assert len(image) < protocol.body_bytes_max
+    assert ask(protocol, {"datatype": "BYTES", "shape": [1], "data": [image], **PREPROCESS})["outputs"]
