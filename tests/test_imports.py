@@ -32,7 +32,10 @@ ALLOWED: dict[str, set[str]] = {
         "PIL", "ai_edge_litert", "keras", "msgspec", "numpy", "sklearn", "tensorflow", "yaml",
     },
     "fleet_agent.worker": {"PIL", "msgspec", "numpy", "psutil"},
-    "fleet_agent.runtimes": {"ai_edge_litert", "msgspec", "numpy", "tflite_runtime"},
+    "fleet_agent.benchmark": {"msgspec"},
+    "fleet_agent.runtimes": {
+        "ai_edge_litert", "msgspec", "numpy", "onnxruntime", "openvino", "tflite", "tflite_runtime", "tvm",
+    },
     "fleet_agent.trust": {"cryptography", "msgspec", "securesystemslib", "tuf", "typing_extensions"},
     "fleet_agent.link": {"msgspec", "paho"},
     "fleet_agent.transfer": {"urllib3"},

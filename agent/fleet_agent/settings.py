@@ -38,7 +38,8 @@ class Settings:
     """``http_port``: inference on loopback, 0 takes a free port. ``source``: samples that are
     replayed, at ``source_rate_hz``; empty: none. ``sample_interval_s``: how often the machine is
     read, ``stats_interval_s``: the model. ``linger_s``: how long an old worker waits for open
-    connections. ``disk_margin_bytes``: what must stay free after a download."""
+    connections. ``disk_margin_bytes``: what must stay free after a download. ``runtimes``: which may be
+    used, in order of preference, separated by commas; empty: all that work."""
 
     state: Path
     http_port: int = 8080
@@ -50,6 +51,7 @@ class Settings:
     stats_interval_s: float = 10.0
     linger_s: float = 5.0
     disk_margin_bytes: int = 16 * 1024 * 1024
+    runtimes: str = ""
 
 
 RANGES: Final = MappingProxyType(

@@ -7,6 +7,7 @@ import queue
 from dataclasses import dataclass
 from typing import Final
 
+from fleet_agent.benchmark.device import ROW_EVENT, RowMeasured
 from fleet_agent.identity import Identity
 from fleet_agent.intake import Intake
 from fleet_agent.journal import Journal
@@ -68,6 +69,7 @@ Message = (
     | Downloaded
     | Fetch
     | JobDone
+    | RowMeasured
     | WorkerSaid
     | WorkerExited
     | Stop
@@ -150,6 +152,8 @@ class Supervisor:
                 self.updates.on_progress(count, total)
             case JobDone():
                 self.updates.on_job(message)
+            case RowMeasured(assignment, detail, failure):
+                self.journal.event(ROW_EVENT, failure=failure, assignment=assignment, detail=detail)
             case WorkerSaid(worker, said):
                 self._on_worker(worker, said)
             case WorkerExited():

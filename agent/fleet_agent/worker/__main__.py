@@ -50,7 +50,8 @@ def main() -> int:
     spec = msgspec.json.decode(control.read(), type=WorkerSpec)
     statistics = Statistics(Random())
     try:
-        engine = Engine(load_slot(Path(spec.slot)), load_runtime(spec.runtime), spec.threads, statistics)
+        runtime = load_runtime(spec.runtime, Path(spec.compiled) if spec.compiled else None)
+        engine = Engine(load_slot(Path(spec.slot)), runtime, spec.threads, statistics)
         control.say(_prove(engine))
     except WorkerError as exc:
         test = exc.test if isinstance(exc, SelfTestFailed) else None
