@@ -41,3 +41,9 @@ def _cells(row: BenchmarkRow, is_fastest: bool) -> tuple[str, ...]:
         f"{measured.load_ms:.0f}",
         row.outcome,
     )
+
+
+def describe_row(row: BenchmarkRow) -> str:
+    """Return one row as a line."""
+    p50 = "" if row.measured is None else f"{row.measured.p50_us / 1000:.3f} ms, "
+    return f"{row.runtime} on {row.threads} threads: {p50}{row.outcome}"
