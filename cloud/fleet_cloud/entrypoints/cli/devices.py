@@ -19,6 +19,7 @@ from fleet_cloud.errors import Invalid
 
 if TYPE_CHECKING:
     from fleet_cloud.client import DeviceView
+    from fleet_cloud.client.views import MeasurementView
 
 app = typer.Typer(help="Devices and their labels.", no_args_is_help=True)
 
@@ -54,8 +55,9 @@ def show(
     with get_connection(context).open() as client:
         view = client.device(device)
         totals = client.totals(device)
+        measurements = client.measurements(device)
     if output is Format.JSON:
-        print_json({"device": view, "telemetry": totals})
+        print_json({"device": view, "telemetry": totals, "measurements": measurements})
         return
     lines = {
         "device": view.id,
@@ -69,6 +71,10 @@ def show(
     for name, value in lines.items():
         print(f"{name + ':':<11} {value}")
     _print_update(view)
+    if measurements:
+        print("measured by devices like it:")
+        rows = [_measured(one) for one in measurements]
+        print_table(("variant", "runtime", "threads", "p50", "golden vectors", "by"), rows, empty="")
 
 
 @app.command("label")
@@ -125,6 +131,13 @@ def parse_label_changes(changes: list[str]) -> tuple[dict[str, str], list[str]]:
 def _running(device: "DeviceView") -> str:
     active = device.reported.active if device.reported else None
     return f"{active.model}:{active.version} ({active.variant})" if active else ""
+
+
+def _measured(one: "MeasurementView") -> tuple[str, ...]:
+    name = one.manifest[:12] if one.variant is None else f"{one.model}:{one.version} ({one.variant})"
+    p50 = "-" if one.latency_p50_us is None else f"{one.latency_p50_us / 1000:.3f} ms"
+    runtime, outcome = f"{one.runtime} {one.runtime_version}", "passed" if one.passed else "failed"
+    return name, runtime, str(one.threads), p50, outcome, one.device
 
 
 def _labels(device: "DeviceView") -> str:
