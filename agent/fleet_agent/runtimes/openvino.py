@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-
 from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.model_file import load_signature
-from fleet_agent.runtimes.port import Array, Model, TensorInfo
+from fleet_agent.runtimes.port import Array, Model, TensorInfo, fit
 
 
 def import_openvino() -> Any:
@@ -57,9 +55,12 @@ class OpenVinoModel:
         given = dict(zip(self._input_places, inputs, strict=True))
         try:
             answers = self._request.infer(given)
+            return [
+                fit(answers[place], info)
+                for place, info in zip(self._output_places, self.outputs, strict=True)
+            ]
         except (RuntimeError, ValueError, TypeError) as exc:
             raise WorkerError(f"inference failed: {str(exc).strip()}", code="worker.invoke") from exc
-        return [np.array(answers[place]) for place in self._output_places]
 
 
 def _compile(openvino: Any, path: str, inputs: Sequence[TensorInfo], threads: int) -> Any:

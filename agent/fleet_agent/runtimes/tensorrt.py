@@ -14,7 +14,7 @@ import numpy as np
 
 from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.model_file import load_signature
-from fleet_agent.runtimes.port import Array, Model
+from fleet_agent.runtimes.port import Array, Model, fit
 
 TENSORRT: Final = "TensorrtExecutionProvider"
 CUDA: Final = "CUDAExecutionProvider"
@@ -88,6 +88,6 @@ class OnnxModel:
     def invoke(self, inputs: Sequence[Array]) -> list[Array]:
         try:
             answers = self._session.run(None, dict(zip(self._names, inputs, strict=True)))
+            return [fit(np.asarray(one), info) for one, info in zip(answers, self.outputs, strict=True)]
         except Exception as exc:
             raise WorkerError(f"inference failed: {str(exc).strip()}", code="worker.invoke") from exc
-        return [np.asarray(one).reshape(info.shape) for one, info in zip(answers, self.outputs, strict=True)]

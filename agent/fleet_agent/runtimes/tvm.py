@@ -16,7 +16,7 @@ import numpy as np
 from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.compiled import CompiledCache, make_key
 from fleet_agent.runtimes.model_file import load_signature
-from fleet_agent.runtimes.port import Array, Model
+from fleet_agent.runtimes.port import Array, Model, TensorInfo, fit
 from fleet_agent.runtimes.tflite_schema import install_schema
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,9 @@ class Tvm:
 class TvmModel:
     """A compiled model. A virtual machine belongs to the thread that calls it."""
 
-    def __init__(self, tvm: Any, machine: Any, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+    def __init__(
+        self, tvm: Any, machine: Any, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
+    ) -> None:
         self._tvm, self._main = tvm, machine["main"]
         self._machine = machine
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
@@ -86,12 +88,10 @@ class TvmModel:
         try:
             given = [self._tvm.runtime.tensor(np.ascontiguousarray(array)) for array in inputs]
             answer = self._main(*given)
+            found = [answer] if hasattr(answer, "numpy") else list(answer)
+            return [fit(one.numpy(), info) for one, info in zip(found, self.outputs, strict=True)]
         except Exception as exc:  # TVM raises its own kinds
             raise WorkerError(f"inference failed: {str(exc).strip()}", code="worker.invoke") from exc
-        found = [answer] if hasattr(answer, "numpy") else list(answer)
-        return [
-            np.array(one.numpy()).reshape(info.shape) for one, info in zip(found, self.outputs, strict=True)
-        ]
 
 
 def _compile(tvm: Any, content: bytes, target: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Other runtimes at hand where a model is built: what they hold becomes the tolerance, or they are left out."""
+"""Other runtimes at hand where a model is built: what they hold is the tolerance, or they are left out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -153,11 +153,13 @@ def _facts(device: "DeviceView") -> dict[str, str]:
         return {}
     facts = device.reported.facts
     runtimes = ", ".join(f"{runtime.name} {runtime.version}" for runtime in facts.runtimes)
+    missing = "; ".join(f"{one.name}: {one.reason}" for one in facts.runtimes_unavailable)
     return {
         "hardware": f"{facts.hardware or facts.machine}, {facts.cpu_count} cores, "
         f"{describe_bytes(facts.memory_bytes)} memory, {describe_bytes(facts.disk_bytes)} disk",
         "system": f"{facts.os}, Python {facts.python}, agent {facts.agent_version}",
         "runtimes": runtimes or "none",
+        **({"not usable": missing} if missing else {}),
     }
 
 
