@@ -34,7 +34,10 @@ ALLOWED: dict[str, set[str]] = {
     },
     "fleet_agent.client": {"msgspec", "numpy", "typing_extensions"},
     "fleet_agent.worker": {"PIL", "cv2", "msgspec", "numpy", "psutil"},
-    "fleet_agent.runtimes": {"ai_edge_litert", "msgspec", "numpy", "tflite_runtime"},
+    "fleet_agent.benchmark": {"msgspec"},
+    "fleet_agent.runtimes": {
+        "ai_edge_litert", "msgspec", "numpy", "onnxruntime", "openvino", "tflite", "tflite_runtime", "tvm",
+    },
     "fleet_agent.trust": {"cryptography", "msgspec", "securesystemslib", "tuf", "typing_extensions"},
     "fleet_agent.bridge": {"msgspec", "paho", "tomli"},
     "fleet_agent.link": {"msgspec", "paho"},

@@ -12,6 +12,9 @@ from functools import partial
 from typing import Final
 from uuid import uuid4
 
+from fleet_agent.benchmark.device import Benchmarks
+from fleet_agent.benchmark.kept import KeptTables
+from fleet_agent.benchmark.measuring import Measuring
 from fleet_agent.identity import Identity, load_identity
 from fleet_agent.intake import Intake
 from fleet_agent.journal import Journal
@@ -24,7 +27,7 @@ from fleet_agent.link.sender import Sender
 from fleet_agent.paths import StatePaths
 from fleet_agent.ports import Clock, Link, Trust
 from fleet_agent.reporter import Reporter
-from fleet_agent.runtimes.found import find_runtimes
+from fleet_agent.runtimes.found import Found, find_runtimes, parse_allowed
 from fleet_agent.serving import Listeners
 from fleet_agent.settings import Settings
 from fleet_agent.slots import Slots
@@ -61,6 +64,7 @@ class DeviceJobs:
     installer: Installer
     inbox: "queue.SimpleQueue[Message]"
     urls: BlobUrls
+    benchmarks: Benchmarks | None = None
 
     def download(self, record: UpdateRecord, aborted: threading.Event) -> Evidence:
         if self.installer.is_installed(record.entry, record.manifest):
@@ -77,7 +81,11 @@ class DeviceJobs:
         return self.installer.download(record.entry, record.manifest, downloader)
 
     def verify(self, record: UpdateRecord, aborted: threading.Event) -> Evidence:
-        return self.installer.verify(record.entry, record.manifest, aborted)
+        evidence = self.installer.verify(record.entry, record.manifest, aborted)
+        if record.policy.benchmark and self.benchmarks is not None:
+            slot = self.installer.slots.path(record.entry.manifest)
+            evidence |= self.benchmarks.take(slot, record.target, record.manifest, aborted)
+        return evidence
 
 
 @contextmanager
@@ -102,7 +110,15 @@ def _wire_device(
     slots = Slots(paths.slots, paths.pointers)
     urls = BlobUrls(identity.controller_url, send=inbox.put)
     installer = Installer(slots, paths.downloads, partial(_free_bytes, paths), settings.disk_margin_bytes)
-    facts = load_facts(paths.root, find_runtimes())
+    found = find_device_runtimes(settings)
+    facts = load_facts(paths.root, found.usable, found.unavailable)
+    benchmarks = Benchmarks(
+        runtimes=facts.runtimes,
+        cpu_count=facts.cpu_count,
+        measuring=lambda slot: Measuring(slot, paths.compiled),
+        kept=KeptTables(paths.benchmarks),
+        report=inbox.put,
+    )
     return wire(
         settings,
         identity,
@@ -113,10 +129,10 @@ def _wire_device(
         slots=slots,
         link=_connection(identity, inbox),
         trust=TrustProcess(),
-        jobs=DeviceJobs(installer, inbox, urls),
+        jobs=DeviceJobs(installer, inbox, urls, benchmarks),
         urls=urls,
         workers=Workers(
-            make_spec=_spec_maker(settings, slots, listeners),
+            make_spec=_spec_maker(settings, slots, listeners, paths),
             notify=inbox.put,
             backoff=Backoff(1.0, 60.0, random.random),
             bounds=plan_bounds(settings, facts.memory_bytes),
@@ -179,6 +195,11 @@ def wire(
     return supervisor
 
 
+def find_device_runtimes(settings: Settings) -> Found:
+    """Raises `SettingsError` for a runtime that nobody knows."""
+    return find_runtimes(parse_allowed(settings.runtimes), StatePaths(settings.state).runtimes)
+
+
 def _connection(identity: Identity, inbox: "queue.SimpleQueue[Message]") -> Connection:
     return Connection(
         identity.device,
@@ -193,7 +214,7 @@ def _free_bytes(paths: StatePaths) -> int:
     return shutil.disk_usage(paths.root).free
 
 
-def _spec_maker(settings: Settings, slots: Slots, listeners: Listeners) -> MakeSpec:
+def _spec_maker(settings: Settings, slots: Slots, listeners: Listeners, paths: StatePaths) -> MakeSpec:
     source = None
     if settings.source:
         source = SourceSpec(path=settings.source, rate_hz=settings.source_rate_hz, loop=settings.source_loop)
@@ -204,13 +225,14 @@ def _spec_maker(settings: Settings, slots: Slots, listeners: Listeners) -> MakeS
             manifest=running.manifest,
             assignment=running.assignment,
             runtime=running.runtime,
-            threads=settings.threads,
+            threads=running.threads or settings.threads,
             listen_fds=listeners.fds,
             stats_interval_s=settings.stats_interval_s,
             trial=plan_trial(settings.stats_interval_s, terms),
             limits=Limits(nice=settings.worker_nice, cpus=settings.worker_cpus),
             linger_s=settings.linger_s,
             source=source,
+            compiled=str(paths.compiled),
         )
 
     return make

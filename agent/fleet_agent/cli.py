@@ -129,6 +129,21 @@ def bridge(
 
 
 @app.command()
+def benchmark(
+    state: State = default_state(),  # noqa: B008
+    runs: Annotated[int, typer.Option(help="Timed runs of each row.", min=50, max=100_000)] = 50,
+    threads: Annotated[str, typer.Option(help="Numbers of threads, separated by commas.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure every runtime and number of threads on the installed model."""
+    from fleet_agent.benchmark.command import parse_threads, run_benchmark
+    from fleet_agent.bootstrap import find_device_runtimes
+
+    counts, settings = parse_threads(threads), load_settings(state, os.environ, {})
+    run_benchmark(state, lambda: find_device_runtimes(settings).usable, counts, runs, as_json=as_json)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     print(f"fleet-agent {__version__}")

@@ -15,6 +15,9 @@ class StatePaths:
     update.json the record of the newest update
     downloads/  encoded blobs on their way, named by their digest
     outbox.db   telemetry that no ack covers yet
+    compiled/   what a runtime made of installed models; may be removed at any time
+    runtimes.json   which installed runtimes work
+    benchmarks.json what was measured of installed models
     """
 
     root: Path
@@ -46,3 +49,15 @@ class StatePaths:
     @property
     def outbox(self) -> Path:
         return self.root / "outbox.db"
+
+    @property
+    def compiled(self) -> Path:
+        return self.root / "compiled"
+
+    @property
+    def runtimes(self) -> Path:
+        return self.root / "runtimes.json"
+
+    @property
+    def benchmarks(self) -> Path:
+        return self.root / "benchmarks.json"

@@ -39,7 +39,8 @@ class Settings:
     inferred at ``source_rate_hz``: a folder or archive of images, an ``.npz``, or ``camera:0``;
     empty: none. ``sample_interval_s``: how often the machine is read, ``stats_interval_s``: the
     model. ``linger_s``: how long an old worker waits for open connections. ``disk_margin_bytes``:
-    what must stay free after a download.
+    what must stay free after a download. ``runtimes``: which may be used, in order of preference,
+    separated by commas; empty: all that work.
 
     The worker: ``worker_memory_bytes_max`` bounds its resident memory (0: three quarters of the
     machine's), ``worker_growth_bytes_max`` its steady rise since it was warm; ``worker_hang_s``: how long
@@ -66,6 +67,7 @@ class Settings:
     worker_slow_restart_s: float = 600.0
     worker_nice: int = 5
     worker_cpus: int = 0
+    runtimes: str = ""
 
 
 RANGES: Final = MappingProxyType(

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+from fleet_agent.benchmark.device import ROW_EVENT, RowMeasured
 from fleet_agent.identity import Identity
 from fleet_agent.intake import Intake
 from fleet_agent.journal import Journal
@@ -72,6 +73,7 @@ Message = (
     | Downloaded
     | Fetch
     | JobDone
+    | RowMeasured
     | WorkerSaid
     | WorkerExited
     | Stop
@@ -170,6 +172,8 @@ class Supervisor:
                 self.updates.on_progress(count, total)
             case JobDone():
                 self.updates.on_job(message)
+            case RowMeasured(assignment, detail, failure):
+                self.journal.event(ROW_EVENT, failure=failure, assignment=assignment, detail=detail)
             case WorkerSaid(worker, said):
                 self._on_worker(worker, said)
             case WorkerExited():

@@ -29,6 +29,20 @@ def make_tiny_model(
     return graph.finish([x], [y], noise)
 
 
+def make_dynamic_model(classes: int = 4, features: int = 8, seed: int = 1) -> bytes:
+    """Return a float model with a dense layer of int8 weights: dynamic range, as the converter makes it."""
+    graph = Graph()
+    x = graph.tensor("x", (1, features))
+    weights = np.random.default_rng(seed).integers(-127, 128, (classes, features)).astype(np.int8)
+    graph.int8 = True
+    w = graph.tensor("weights", weights.shape, weights, scale=8 / 127)
+    graph.int8 = False
+    y = graph.tensor("y", (1, classes))
+    kind = schema.BuiltinOptions.FullyConnectedOptions
+    graph.operator(Op.FULLY_CONNECTED, [x, w, -1], [y], kind, schema.FullyConnectedOptionsT(), 3)
+    return graph.finish([x], [y])
+
+
 def make_image_classifier(height: int, width: int, channels: int, classes: int = 4, seed: int = 1) -> bytes:
     """Return a float model (1, height, width, channels) -> (1, classes): reshape, dense, softmax."""
     random = np.random.default_rng(seed)

@@ -22,6 +22,14 @@ class TensorInfo:
     quantization: Quantization | None
 
 
+def fit(array: Array, info: TensorInfo) -> Array:
+    """Return a copy of what a runtime computed as the file describes it: some count in int64 where the
+    file has int32. Raises `ValueError` for anything else that differs."""
+    if array.dtype != info.dtype and (array.dtype.kind != "i" or info.dtype.kind != "i"):
+        raise ValueError(f"{info.name} came out as {array.dtype}, the file has {info.dtype}")
+    return np.array(array, dtype=info.dtype).reshape(info.shape)
+
+
 class Model(Protocol):
     """A loaded model. One thread at a time."""
 

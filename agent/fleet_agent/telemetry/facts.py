@@ -13,7 +13,7 @@ from fleet_agent import __version__
 from fleet_agent.telemetry.reading import read_or
 from fleet_shared.codec import SUPPORTED
 from fleet_shared.limits import FACT_BYTES
-from fleet_shared.messages.reported import Facts, RuntimeFact
+from fleet_shared.messages.reported import Facts, RuntimeFact, UnavailableRuntime
 from fleet_shared.wire import clip
 
 _MODEL_FILES: Final = (
@@ -22,7 +22,11 @@ _MODEL_FILES: Final = (
 )
 
 
-def load_facts(state_folder: Path, runtimes: tuple[RuntimeFact, ...]) -> Facts:
+def load_facts(
+    state_folder: Path,
+    runtimes: tuple[RuntimeFact, ...],
+    unavailable: tuple[UnavailableRuntime, ...] = (),
+) -> Facts:
     """Return them; a number that cannot be read is 0, a text empty. Texts are clipped: the report of
     a device must fit its message whatever somebody called the machine."""
     return Facts(
@@ -37,6 +41,9 @@ def load_facts(state_folder: Path, runtimes: tuple[RuntimeFact, ...]) -> Facts:
         hardware=_clip(_load_hardware()),
         runtimes=tuple(RuntimeFact(name=_clip(one.name), version=_clip(one.version)) for one in runtimes),
         encodings=tuple(encoding.value for encoding in SUPPORTED),
+        runtimes_unavailable=tuple(
+            UnavailableRuntime(name=_clip(one.name), reason=_clip(one.reason)) for one in unavailable
+        ),
     )
 
 

@@ -20,6 +20,7 @@ from fleet_agent.slots import Pointers, Slots
 from fleet_agent.update.jobs import JobDone, Jobs, SlowJobs
 from fleet_agent.update.latency import Measured
 from fleet_agent.update.machine import TOUCHED, UNTOUCHED, UpdateEvent, next_state
+from fleet_agent.update.measured import take_fastest
 from fleet_agent.update.record import Evidence, RecordFile, UpdateRecord
 from fleet_agent.update.resume import rebuild_pointers, resume_record
 from fleet_agent.update.soak import Soak
@@ -136,7 +137,7 @@ class UpdateRunner:
         if state is record.state:
             return
         log.info("update to %s:%s is %s", record.entry.model, record.entry.version, state.value)
-        self._enter(record.at(state, failure=failure, evidence=evidence))
+        self._enter(take_fastest(record.at(state, failure=failure, evidence=evidence)))
 
     def on_job(self, done: JobDone) -> None:
         if self.slow.end(done):

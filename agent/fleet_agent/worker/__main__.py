@@ -16,6 +16,7 @@ import psutil
 from fleet_agent.blackbox import BlackBox, Doing
 from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.loading import load_runtime
+from fleet_agent.runtimes.port import Runtime
 from fleet_agent.worker.activity import Activity, WatchedRuntime
 from fleet_agent.worker.control import Control
 from fleet_agent.worker.engine import Engine, SelfTestFailed
@@ -57,7 +58,7 @@ def main() -> int:
     apply_limits(spec.limits)
     statistics = Statistics(Random())
     try:
-        runtime = WatchedRuntime(load_runtime(spec.runtime), activity)
+        runtime = WatchedRuntime(_load_runtime(spec), activity)
         engine = Engine(load_slot(Path(spec.slot)), runtime, spec.threads, statistics)
         activity.do(Doing.TESTING)
         ready = _prove(engine)
@@ -69,6 +70,10 @@ def main() -> int:
         control.say(Failed(failure=failure, self_test=test))
         return 1
     return _obey(control, spec, engine, activity)
+
+
+def _load_runtime(spec: WorkerSpec) -> Runtime:
+    return load_runtime(spec.runtime, Path(spec.compiled) if spec.compiled else None)
 
 
 def _prove(engine: Engine) -> Ready:

@@ -38,6 +38,14 @@ def run_golden(model: Model, golden: Golden, file: Path) -> SelfTest:
     )
 
 
+def load_samples(model: Model, golden: Golden, file: Path) -> list[list[Array]]:
+    """Return the inputs of the golden vectors, one list of tensors a sample. Raises `WorkerError`
+    (``worker.golden.file``)."""
+    arrays = _load(file)
+    inputs = [_take(arrays, f"input_{i}", golden, info, file) for i, info in enumerate(model.inputs)]
+    return [[array[sample] for array in inputs] for sample in range(golden.samples)]
+
+
 def has_passed(test: SelfTest) -> bool:
     """At most the tolerance, and no class has changed. What is not a number fails any tolerance."""
     return (

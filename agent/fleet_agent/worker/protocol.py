@@ -44,7 +44,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """``listen_fds``: inherited listening sockets (TCP on loopback, Unix), owned by the
-    supervisor. ``runtime``: name of the runtime module, e.g. ``litert``."""
+    supervisor. ``runtime``: name of the runtime module, e.g. ``litert``. ``compiled``: folder for what
+    it compiles; empty: nothing is kept."""
 
     slot: str
     manifest: Digest
@@ -57,6 +58,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     source: SourceSpec | None = None
     trial: Trial | None = None
     limits: Limits = Limits()
+    compiled: str = ""
 
 
 class Serve(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -125,3 +127,29 @@ class SourceFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 ToWorker = Serve | Drain
 FromWorker = Ready | Failed | Serving | Drained | Stats | SourceFailed
+
+
+class MeasureSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``python -m fleet_agent.worker.measure`` reads from its standard input; it answers with one
+    line, `Measured` or `Failed`. ``warmups`` are not timed."""
+
+    slot: str
+    runtime: str
+    threads: int
+    runs: int
+    warmups: int
+    compiled: str = ""
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """One runtime at one number of threads. ``peak_bytes``: the most resident memory of its process;
+    ``growth_bytes``: how much more it was after the timed runs than before them."""
+
+    runtime_version: str
+    runs: int
+    load_ms: float
+    p50_us: float
+    p99_us: float
+    peak_bytes: int
+    growth_bytes: int
+    self_test: SelfTest

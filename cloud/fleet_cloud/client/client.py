@@ -14,6 +14,7 @@ from fleet_cloud.client.views import (
     EventView,
     HealthView,
     LabelRequest,
+    MeasurementView,
     Page,
     PolicyRequest,
     Problem,
@@ -149,6 +150,10 @@ class Client:
 
     def events(self, device: str, *, since_ms: int = 0, limit: int = 1000) -> list[EventView]:
         return self._get(_path("devices", device, "events"), list[EventView], since_ms=since_ms, limit=limit)
+
+    def measurements(self, device: str) -> list[MeasurementView]:
+        """What devices like this one measured of variants, newest first."""
+        return self._get(_path("devices", device, "measurements"), list[MeasurementView])
 
     def totals(self, device: str) -> TotalsView:
         return self._get(_path("devices", device, "telemetry", "totals"), TotalsView)

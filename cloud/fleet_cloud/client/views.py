@@ -29,6 +29,24 @@ class DeviceView(msgspec.Struct, frozen=True, kw_only=True):
     reported: Reported | None
 
 
+class MeasurementView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device of this kind (``hardware``) measured of a variant. ``model`` to ``variant`` are none
+    for one that is no longer known."""
+
+    hardware: str
+    runtime: str
+    runtime_version: str
+    threads: int
+    manifest: str
+    passed: bool
+    latency_p50_us: float | None
+    device: str
+    measured_ms: int
+    model: str | None = None
+    version: str | None = None
+    variant: str | None = None
+
+
 class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """``next`` is what to continue ``after``, none at the end."""
 

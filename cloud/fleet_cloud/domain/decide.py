@@ -7,6 +7,7 @@ crash between two ticks changes nothing: the next tick sees the same world.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fleet_cloud.domain.measurements import Measurement
 from fleet_cloud.domain.model import ModelVersion
 from fleet_cloud.domain.rollout import (
     Assignment,
@@ -57,9 +58,13 @@ Action = Assign | Refuse | TimeOut | Finish
 
 
 def decide(
-    rollout: Rollout, version: ModelVersion, observations: Sequence[Observation], now_ms: int
+    rollout: Rollout,
+    version: ModelVersion,
+    observations: Sequence[Observation],
+    now_ms: int,
+    measurements: Sequence[Measurement] = (),
 ) -> list[Action]:
-    """Return what is to be done now for a rollout of one wave.
+    """Return what is to be done now for a rollout of one wave. ``measurements`` are of its variants.
 
     A device that never spoke (no facts) is waited for until the rollout's deadline. The rollout
     ends when every device's assignment is closed: succeeded only if all of them succeeded.
@@ -69,13 +74,17 @@ def decide(
     actions = [
         action
         for observation in observations
-        if (action := _decide_device(rollout, version, observation, now_ms)) is not None
+        if (action := _decide_device(rollout, version, observation, now_ms, measurements)) is not None
     ]
     return actions or _decide_end(observations)
 
 
 def _decide_device(
-    rollout: Rollout, version: ModelVersion, observation: Observation, now_ms: int
+    rollout: Rollout,
+    version: ModelVersion,
+    observation: Observation,
+    now_ms: int,
+    measurements: Sequence[Measurement],
 ) -> Action | None:
     assignment = observation.assignment
     if assignment is not None:
@@ -86,7 +95,7 @@ def _decide_device(
     if observation.facts is None:
         late = now_ms > rollout.created_ms + rollout.policy.deadline_s * 1000
         return Refuse(observation.device, _never_seen(rollout)) if late else None
-    choice = choose_variant(version, observation.facts, rollout.variant)
+    choice = choose_variant(version, observation.facts, rollout.variant, measurements)
     if isinstance(choice, Failure):
         return Refuse(observation.device, choice)
     return Assign(observation.device, choice.name, choice.digest)

@@ -3,16 +3,22 @@
 Among the variants that an installed runtime can run and that fit the memory, those whose
 accuracy is within one point of the best of them are equal, and the smallest model file wins. It is
 the accuracy on the validation split: the test split serves no decision. Whether int8 is faster is
-not assumed: that is for measurements on the device to say.
+not assumed: that is for measurements to say. Where a device like this one measured the variant that
+would win, the fastest of the measured ones among the equals wins instead; one that computed wrongly on
+all of its runtimes is no choice while there is another. A winner that nobody measured stays: an
+update that measures tells more.
 """
 
+import math
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+from fleet_cloud.domain.measurements import Measurement, find_latencies
 from fleet_cloud.domain.model import ModelVersion, Variant
 from fleet_shared.compatibility import find_incompatibilities
 from fleet_shared.manifest import Role
 from fleet_shared.messages.reported import Facts, Failure
-from fleet_shared.names import VariantName
+from fleet_shared.names import Digest, VariantName
 
 ACCURACY_SLACK: Final = 0.01
 """Accuracy (a fraction) that a smaller file may cost."""
@@ -22,9 +28,13 @@ MEMORY_SHARE: Final = 0.5
 
 
 def choose_variant(
-    version: ModelVersion, facts: Facts, forced: VariantName | None = None
+    version: ModelVersion,
+    facts: Facts,
+    forced: VariantName | None = None,
+    measurements: Iterable[Measurement] = (),
 ) -> Variant | Failure:
-    """Return the variant for a device with these facts, or why none fits."""
+    """Return the variant for a device with these facts, or why none fits. ``measurements``: of the
+    version's variants, on any devices."""
     wanted = [variant for variant in version.variants if forced in (None, variant.name)]
     reasons = {variant.name: find_obstacles(variant, facts) for variant in wanted}
     fitting = [variant for variant in wanted if not reasons[variant.name]]
@@ -35,7 +45,17 @@ def choose_variant(
             message=f"no variant of {version.model}:{version.version} fits the device: {why}",
             hint="build a variant for this runtime, or install another runtime on the device",
         )
-    return min(_most_accurate(fitting), key=lambda variant: (_model_bytes(variant), variant.name))
+    return _prefer(fitting, find_latencies(measurements, facts))
+
+
+def _prefer(fitting: list[Variant], latencies_us: Mapping[Digest, float]) -> Variant:
+    working = [variant for variant in fitting if latencies_us.get(variant.digest, 0.0) < math.inf]
+    equal = _most_accurate(working or fitting)
+    smallest = min(equal, key=lambda variant: (_model_bytes(variant), variant.name))
+    if smallest.digest not in latencies_us:
+        return smallest
+    measured = [variant for variant in equal if variant.digest in latencies_us]
+    return min(measured, key=lambda v: (latencies_us[v.digest], _model_bytes(v), v.name))
 
 
 def find_obstacles(variant: Variant, facts: Facts) -> tuple[str, ...]:

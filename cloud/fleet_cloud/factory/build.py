@@ -1,6 +1,6 @@
 """Carry a recipe out: train, convert, evaluate, gate, package."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
@@ -14,6 +14,7 @@ from fleet_cloud.factory.evaluate import Evaluation, LiteModel, evaluate
 from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt, Warned
 from fleet_cloud.factory.gates import check_gates
 from fleet_cloud.factory.package import Package, package
+from fleet_cloud.factory.peers import Peer
 from fleet_cloud.factory.recipe import Recipe, VariantRecipe, describe_recipe
 from fleet_cloud.factory.train import train, with_softmax
 from fleet_shared.manifest import Metrics
@@ -28,8 +29,9 @@ class Built:
     lineage: dict[str, Any]
 
 
-def build(recipe: Recipe, say: Callable[[BuildEvent], None]) -> Built:
-    """Build all variants; raise `BuildError` (``build.gate``) when one does not hold its gate."""
+def build(recipe: Recipe, say: Callable[[BuildEvent], None], peers: Sequence[Peer] = ()) -> Built:
+    """Build all variants; ``peers`` are asked for golden vectors. Raises `BuildError` (``build.gate``)
+    when one does not hold its gate."""
     splits = load_splits(recipe.dataset, recipe.training.seed)
     sizes = f"{len(splits.train.y)} train, {len(splits.validation.y)} validation, {len(splits.test.y)} test"
     say(Stage(name="data", detail=f"{recipe.dataset.kind}: {sizes}"))
@@ -45,7 +47,9 @@ def build(recipe: Recipe, say: Callable[[BuildEvent], None]) -> Built:
     converted = {variant.name: _convert(model, variant, splits) for variant in recipe.variants}
     scores = {name: _evaluate(content, splits) for name, content in converted.items()}
     check_gates(recipe.gates, {name: score.accuracy for name, score in scores.items()})
-    packages = [_package(name, content, scores[name], splits, say) for name, content in converted.items()]
+    packages = [
+        _package(name, content, scores[name], splits, say, peers) for name, content in converted.items()
+    ]
     return Built(packages, _lineage(recipe, splits, history))
 
 
@@ -60,7 +64,12 @@ def _evaluate(content: bytes, splits: Splits) -> Evaluation:
 
 
 def _package(
-    name: str, content: bytes, score: Evaluation, splits: Splits, say: Callable[[BuildEvent], None]
+    name: str,
+    content: bytes,
+    score: Evaluation,
+    splits: Splits,
+    say: Callable[[BuildEvent], None],
+    peers: Sequence[Peer],
 ) -> Package:
     model = LiteModel(content)
     test = evaluate(model, to_real(splits.test.x, splits.preprocessing), splits.test.y)
@@ -77,6 +86,7 @@ def _package(
             test_samples=test.samples,
         ),
         candidates=[[model.quantize(real[i : i + 1])] for i in range(len(real))],
+        peers=peers,
     )
     say(
         VariantBuilt(

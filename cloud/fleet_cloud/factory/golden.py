@@ -8,8 +8,9 @@ classes of a sample are at least twice the tolerance apart, so that no honest ru
 
 import io
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, zip_longest
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from fleet_cloud.errors import Invalid
 from fleet_cloud.factory.evaluate import Kernels, LiteModel
+from fleet_cloud.factory.peers import Peer
 from fleet_shared.manifest import Golden
 
 Array = NDArray[Any]
@@ -43,6 +45,8 @@ class Vectors:
     rule: Golden
     content: bytes
     share: float
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Runtimes that compute the model too differently, and why."""
 
     @property
     def weak(self) -> bool:
@@ -58,12 +62,56 @@ class Measured:
     real: list[Outputs]
     needs: list[float]
     range: float
+    to_real: Callable[[Sequence[Array]], Outputs]
 
 
-def make_golden(content: bytes, candidates: Sequence[Sequence[Array]]) -> Vectors:
+def make_golden(content: bytes, candidates: Sequence[Sequence[Array]], peers: Sequence[Peer] = ()) -> Vectors:
     """Return the vectors for a file. ``candidates``: samples as lists of inputs, in the tensors' own
-    shapes and types. Raises `Invalid` (``model.golden``) when they prove nothing."""
-    measured = measure(content, candidates)
+    shapes and types. ``peers`` are asked as well. Raises `Invalid` (``model.golden``) when they prove
+    nothing."""
+    return ask_peers(content, candidates, measure(content, candidates), peers, _choose)
+
+
+Choose = Callable[[Sequence[Sequence[Array]], Measured], Vectors]
+
+
+def ask_peers(
+    content: bytes,
+    candidates: Sequence[Sequence[Array]],
+    measured: Measured,
+    peers: Sequence[Peer],
+    choose: Choose,
+) -> Vectors:
+    """Return the vectors that ``choose`` makes of what was measured here and of what the peers answer.
+
+    A peer is left out that has no answer, or with which the vectors would prove little: they would
+    be weak for everybody for the sake of one.
+    """
+    vectors, left_out = choose(candidates, measured), {}
+    for peer in peers:
+        try:
+            widened = _widen(measured, [measured.to_real(row) for row in peer.answer(content, candidates)])
+        except Invalid as exc:
+            left_out[peer.name] = exc.message
+            continue
+        tried = choose(candidates, widened)
+        if (tried.weak and not vectors.weak) or (vectors.rule.same_class and not tried.rule.same_class):
+            left_out[peer.name] = "its answers are too far from those of LiteRT"
+        else:
+            measured, vectors = widened, tried
+    return replace(vectors, left_out=left_out)
+
+
+def _widen(measured: Measured, answers: Sequence[Outputs]) -> Measured:
+    """Return what each candidate needs when these answers are right as well."""
+    needs = [
+        max(need, MARGIN * find_difference(answer, wanted))
+        for need, answer, wanted in zip(measured.needs, answers, measured.real, strict=True)
+    ]
+    return replace(measured, needs=needs)
+
+
+def _choose(candidates: Sequence[Sequence[Array]], measured: Measured) -> Vectors:
     chosen, same_class = choose_samples(measured.real, measured.needs)
     tolerance = max(measured.needs[i] for i in chosen)
     packed = pack_golden([candidates[i] for i in chosen], [measured.recorded[i] for i in chosen])
@@ -86,7 +134,8 @@ def measure(content: bytes, candidates: Sequence[Sequence[Array]]) -> Measured:
         for sample, wanted in zip(candidates, real, strict=True)
     ]
     floor = _floor(first, real)
-    return Measured(recorded, real, [max(floor, MARGIN * spread) for spread in spreads], _range(first, real))
+    needs = [max(floor, MARGIN * spread) for spread in spreads]
+    return Measured(recorded, real, needs, _range(first, real), partial(_dequantize, first))
 
 
 def choose_samples(outputs: Sequence[Outputs], needs: Sequence[float]) -> tuple[list[int], bool]:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,9 @@ from fleet_cloud.errors import Invalid, RecipeError
 from fleet_cloud.factory.arrays import check_finite, read_arrays
 from fleet_cloud.factory.evaluate import LiteModel
 from fleet_cloud.factory.golden import (
+    Measured,
     Vectors,
+    ask_peers,
     find_difference,
     get_item_shape,
     get_share,
@@ -22,7 +25,8 @@ from fleet_cloud.factory.golden import (
     pack_golden,
 )
 from fleet_cloud.factory.inspect import FileFacts, inspect_file
-from fleet_cloud.factory.package import Package, package
+from fleet_cloud.factory.package import Package, allowed_peers, package
+from fleet_cloud.factory.peers import Peer
 from fleet_cloud.factory.reading import read_files
 from fleet_shared.manifest import Golden, Metrics, Preprocessing, Role, find_wrong_preprocessing
 from fleet_shared.pixels import fit_image, to_real
@@ -39,6 +43,7 @@ class ImportRequest:
     samples: Path | None
     golden: Path | None
     preprocessing: Preprocessing
+    peers: tuple[Peer, ...] = ()
 
 
 def import_model(request: ImportRequest) -> Package:
@@ -54,7 +59,8 @@ def import_model(request: ImportRequest) -> Package:
         )
     model = LiteModel(content)
     labels = _read_labels(request.labels, facts) if request.labels else []
-    golden = _given_golden(content, model, request.golden) if request.golden else None
+    peers = allowed_peers(facts, request.peers)
+    golden = _given_golden(content, model, request.golden, peers) if request.golden else None
     made = package(
         facts.variant,
         content,
@@ -63,6 +69,7 @@ def import_model(request: ImportRequest) -> Package:
         metrics=Metrics(),
         candidates=[] if golden else _candidates(model, request),
         golden=golden,
+        peers=peers,
     )
     if request.samples is None and request.golden is None:
         made = _warn_of_random_samples(made)
@@ -157,7 +164,7 @@ def _random_samples(model: LiteModel, preprocessing: Preprocessing) -> list[list
     return [[draw(i, detail) for i, detail in enumerate(model.inputs)] for _ in range(CANDIDATES)]
 
 
-def _given_golden(content: bytes, model: LiteModel, path: Path) -> Vectors:
+def _given_golden(content: bytes, model: LiteModel, path: Path, peers: Sequence[Peer]) -> Vectors:
     """Take the operator's own vectors; what LiteRT computes here must agree with them."""
     arrays = read_arrays(path, "model.golden")
     inputs = _given_samples(arrays, "input", model.inputs, path)
@@ -166,7 +173,12 @@ def _given_golden(content: bytes, model: LiteModel, path: Path) -> Vectors:
         raise _bad_golden(
             f"{path} has different numbers of inputs and outputs: {len(inputs)}, {len(outputs)}"
         )
-    measured = measure(content, inputs)
+    return ask_peers(content, inputs, measure(content, inputs), peers, partial(_check_given, model, outputs))
+
+
+def _check_given(
+    model: LiteModel, outputs: Sequence[list[Array]], inputs: Sequence[Sequence[Array]], measured: Measured
+) -> Vectors:
     tolerance = max(measured.needs)
     largest = 0.0
     for number, wanted in enumerate(outputs):

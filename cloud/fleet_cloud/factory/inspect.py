@@ -123,7 +123,7 @@ def _tensor_bytes(tensor: Any) -> int:
 def _runtimes(ops: tuple[OpUse, ...]) -> dict[str, str]:
     """Return the runtimes that may run these ops; rules say which may not."""
     refused = {rule.runtime for rule in RULES if any(rule.applies(op) for op in ops)}
-    known = {"litert": ">=1.0", "tflite_runtime": ">=2.14"}
+    known = {"litert": ">=1.0", "tflite_runtime": ">=2.14", "openvino": ">=2025", "tvm": ">=0.27"}
     return {name: version for name, version in known.items() if name not in refused}
 
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from fleet_cloud.errors import Invalid
 from fleet_cloud.factory.golden import Vectors, make_golden
-from fleet_cloud.factory.inspect import inspect_file
+from fleet_cloud.factory.inspect import FileFacts, inspect_file
+from fleet_cloud.factory.peers import Peer
 from fleet_shared.manifest import BlobRef, Contract, Metrics, Preprocessing, Role
 from fleet_shared.names import Digest, digest_of
 
@@ -43,17 +44,18 @@ def package(
     metrics: Metrics,
     candidates: Sequence[Sequence[NDArray[Any]]],
     golden: Vectors | None = None,
+    peers: Sequence[Peer] = (),
 ) -> Package:
     """Return the variant; golden vectors are made from ``candidates`` unless they are given."""
     facts = inspect_file(model)
     if not facts.runtimes:
         raise Invalid("no runtime that Fleet knows can run this file", code="model.file.unloadable")
-    vectors = golden or make_golden(model, candidates)
+    vectors = golden or make_golden(model, candidates, allowed_peers(facts, peers))
     contract = Contract(
         inputs=facts.inputs,
         outputs=facts.outputs,
         ops=facts.ops,
-        runtimes=facts.runtimes,
+        runtimes={name: text for name, text in facts.runtimes.items() if name not in vectors.left_out},
         memory_bytes=facts.memory_bytes,
         golden=vectors.rule,
         preprocessing=preprocessing,
@@ -65,8 +67,14 @@ def package(
     return Package(name, contract, blobs, _find_warnings(name, vectors))
 
 
+def allowed_peers(facts: FileFacts, peers: Sequence[Peer]) -> list[Peer]:
+    """Return those that no rule keeps from running the file."""
+    return [peer for peer in peers if peer.name in facts.runtimes]
+
+
 def _find_warnings(name: str, vectors: Vectors) -> tuple[str, ...]:
-    if not vectors.weak:
-        return ()
-    much = f"differences of {vectors.share:.0%} of the output's range"
-    return (f"the golden vectors of {name} allow {much}: a device proves little with them",)
+    found = [f"{name} is not for {peer}: {why}" for peer, why in vectors.left_out.items()]
+    if vectors.weak:
+        much = f"differences of {vectors.share:.0%} of the output's range"
+        found.append(f"the golden vectors of {name} allow {much}: a device proves little with them")
+    return tuple(found)

@@ -5,13 +5,25 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from fleet_cloud.domain.device import Device
+from fleet_cloud.domain.measurements import Measurement, describe_hardware
 from fleet_cloud.domain.selector import parse_selector
 from fleet_cloud.errors import NotFound
 from fleet_cloud.services.enrolment import parse_labels
 from fleet_cloud.services.ports import Transaction, UnitOfWork
-from fleet_shared.names import DeviceId, parse_device_id
+from fleet_shared.names import DeviceId, Digest, parse_device_id
 
 PAGE = 500
+MEASUREMENTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class NamedMeasurement:
+    """A measurement, and the variant that it is of."""
+
+    measurement: Measurement
+    model: str | None
+    version: str | None
+    variant: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,19 @@ class Inventory:
         with self.uow.read() as transaction:
             return select_devices(transaction, selector)
 
+    def measurements(self, device: str, limit: int = MEASUREMENTS) -> Sequence[NamedMeasurement]:
+        """Return the newest measurements of devices like this one; none before it reported itself."""
+        with self.uow.read() as transaction:
+            found = get_device(transaction, parse_device_id(device))
+            if found.reported is None:
+                return []
+            hardware = describe_hardware(found.reported.facts)
+            named = _name_variants(transaction)
+            return [
+                NamedMeasurement(one, *named.get(one.manifest, (None, None, None)))
+                for one in transaction.measurements.of_hardware(hardware, limit)
+            ]
+
     def label(self, device: str, added: Mapping[str, str], removed: Collection[str]) -> Device:
         with self.uow.begin() as transaction:
             name = parse_device_id(device)
@@ -40,6 +65,14 @@ class Inventory:
             changed = replace(found, labels=parse_labels({**kept, **added}))
             transaction.devices.put(changed)
         return changed
+
+
+def _name_variants(transaction: Transaction) -> dict[Digest, tuple[str, str, str]]:
+    return {
+        variant.digest: (version.model, str(version.version), variant.name)
+        for version in transaction.models.versions(None)
+        for variant in version.variants
+    }
 
 
 def get_device(transaction: Transaction, device: DeviceId) -> Device:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from fleet_cloud.domain import measurements
 from fleet_cloud.domain.rollout import AssignmentState, RolloutState
 from fleet_cloud.domain.stream import Admission, StreamState, admit, close, refuse
 from fleet_cloud.services.ports import Clock, OutgoingMessage, Received, Transaction, UnitOfWork
@@ -129,9 +130,26 @@ class Observe:
         """Draw the consequences of an event; tell whether an assignment moved."""
         if event.name in OUTCOMES and event.assignment is not None:
             return self._settle(transaction, device, event.assignment, OUTCOMES[event.name], event.failure)
+        if event.name == measurements.EVENT and event.assignment is not None:
+            self._measured(transaction, device, event.assignment, event)
         if event.name in (REFUSED, UNVERIFIED):
             return self._not_taken_up(transaction, device, event)
         return False
+
+    def _measured(
+        self, transaction: Transaction, name: DeviceId, assignment: AssignmentId, event: Event
+    ) -> None:
+        """Keep what a device measured of a variant that it was told to run, and of no other."""
+        device, assigned = transaction.devices.get(name), transaction.assignments.get(assignment)
+        if device is None or device.reported is None or assigned is None or assigned.device != name:
+            return
+        if assigned.manifest is None:
+            return
+        found = measurements.read_row(
+            event.detail, device.reported.facts, name, assigned.manifest, self.clock.now_ms()
+        )
+        if found is not None:
+            transaction.measurements.put(found)
 
     def _not_taken_up(self, transaction: Transaction, device: DeviceId, event: Event) -> bool:
         """The device could not verify what it was told: its open assignment fails, or waits with the

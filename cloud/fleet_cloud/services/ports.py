@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fleet_cloud.domain.device import Device
+from fleet_cloud.domain.measurements import Measurement
 from fleet_cloud.domain.model import ModelVersion
 from fleet_cloud.domain.rollout import (
     Assignment,
@@ -276,6 +277,18 @@ class Outbox(Protocol):
     def remove(self, ids: Sequence[int]) -> None: ...
 
 
+class Measurements(Protocol):
+    """The newest of each hardware, runtime, number of threads and variant."""
+
+    def put(self, measurement: Measurement) -> None:
+        """Keep it in place of an older one; of a variant only so many are kept, the newest."""
+
+    def of_manifests(self, manifests: Sequence[Digest]) -> Sequence[Measurement]: ...
+
+    def of_hardware(self, hardware: str, limit: int) -> Sequence[Measurement]:
+        """Newest first."""
+
+
 class Transaction(Protocol):
     """All repositories over one database transaction."""
 
@@ -299,6 +312,9 @@ class Transaction(Protocol):
 
     @property
     def telemetry(self) -> Telemetry: ...
+
+    @property
+    def measurements(self) -> Measurements: ...
 
     @property
     def outbox(self) -> Outbox: ...

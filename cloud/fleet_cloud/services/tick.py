@@ -88,7 +88,9 @@ class Tick:
             reported = known.get(name)
             facts = None if reported is None else reported.facts
             observations.append(Observation(name, facts, assigned.get(name), name in overtaken))
-        return decide(rollout, version, observations, self.clock.now_ms())
+        manifests = [variant.digest for variant in version.variants] if waiting else []
+        measurements = transaction.measurements.of_manifests(manifests)
+        return decide(rollout, version, observations, self.clock.now_ms(), measurements)
 
     def _carry_out(self, transaction: Transaction, rollout: Rollout, action: Action) -> None:
         match action:

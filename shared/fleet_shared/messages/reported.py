@@ -21,6 +21,13 @@ class RuntimeFact(msgspec.Struct, frozen=True, kw_only=True):
     version: str
 
 
+class UnavailableRuntime(msgspec.Struct, frozen=True, kw_only=True):
+    """An interpreter that this device cannot start, and why: "no wheel for Python 3.13"."""
+
+    name: str
+    reason: str
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a device says of itself. Grants nothing; selectable as ``fact.NAME``."""
 
@@ -35,10 +42,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     hardware: str = ""
     runtimes: tuple[RuntimeFact, ...] = ()
     encodings: tuple[str, ...] = ()
+    runtimes_unavailable: tuple[UnavailableRuntime, ...] = ()
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """An installed model: active or previous."""
+    """An installed model: active or previous. ``threads``: as measured on the device; none as it is set."""
 
     model: ModelName
     version: str
@@ -46,6 +54,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     manifest: Digest
     assignment: AssignmentId
     runtime: str = ""
+    threads: int | None = None
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -191,4 +192,18 @@ dead_letter = Table(
     Column("received_ms", BigInteger, nullable=False),
     Column("code", String(64), nullable=False),
     Column("raw", LargeBinary, nullable=False),
+)
+
+measurement = Table(
+    "measurement",
+    metadata,
+    Column("hardware", String(255), primary_key=True),
+    Column("runtime", String(64), primary_key=True),
+    Column("runtime_version", String(32), primary_key=True),
+    Column("threads", Integer, primary_key=True),
+    Column("manifest", String(64), primary_key=True, index=True),
+    Column("passed", Boolean, nullable=False),
+    Column("latency_p50_us", Float),
+    Column("device", String(63), nullable=False),
+    Column("measured_ms", BigInteger, nullable=False),
 )

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Engine
 
 from fleet_cloud.adapters.db.devices import DeviceTable, EnrolmentTable
 from fleet_cloud.adapters.db.engine import mapped_errors, reading
+from fleet_cloud.adapters.db.measurements import MeasurementTable
 from fleet_cloud.adapters.db.messages import DesiredTable, OutgoingTable
 from fleet_cloud.adapters.db.models import ModelTable
 from fleet_cloud.adapters.db.rollouts import AssignmentTable, RolloutTable
@@ -25,6 +26,7 @@ class DatabaseTransaction:
         self.assignments = AssignmentTable(connection)
         self.desired = DesiredTable(connection)
         self.telemetry = TelemetryTable(connection)
+        self.measurements = MeasurementTable(connection)
         self.outbox = OutgoingTable(connection)
 
 

@@ -142,6 +142,11 @@ def _device_routes(services: Services) -> APIRouter:
     def device(device: str) -> Response:
         return answer(views.show_device(services.inventory.get(device)))
 
+    @router.get("/devices/{device}/measurements")
+    def measurements(device: str) -> Response:
+        """What devices like this one measured of variants, newest first."""
+        return answer([views.show_measurement(one) for one in services.inventory.measurements(device)])
+
     @router.patch("/devices/{device}/labels")
     def label(device: str, body: Body) -> Response:
         request = parse(LabelRequest, body)

@@ -7,6 +7,7 @@ from fleet_cloud.client.views import (
     ChangeView,
     DeviceView,
     EventView,
+    MeasurementView,
     PointView,
     RolloutView,
     SeriesView,
@@ -18,6 +19,7 @@ from fleet_cloud.client.views import (
 from fleet_cloud.domain.device import Device
 from fleet_cloud.domain.model import ModelVersion
 from fleet_cloud.domain.rollout import Assignment, AssignmentChange
+from fleet_cloud.services.devices import NamedMeasurement
 from fleet_cloud.services.overview import FleetStatus
 from fleet_cloud.services.ports import Received, TelemetryTotals
 from fleet_cloud.services.rollouts import RolloutStatus
@@ -35,6 +37,11 @@ def show_device(device: Device) -> DeviceView:
         last_seen_ms=device.last_seen_ms,
         reported=device.reported,
     )
+
+
+def show_measurement(named: NamedMeasurement) -> MeasurementView:
+    one = named.measurement
+    return MeasurementView(**asdict(one), model=named.model, version=named.version, variant=named.variant)
 
 
 def show_version(version: ModelVersion, *, created: bool = False) -> VersionView:

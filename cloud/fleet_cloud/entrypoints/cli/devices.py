@@ -19,6 +19,7 @@ from fleet_cloud.errors import Invalid
 
 if TYPE_CHECKING:
     from fleet_cloud.client import DeviceView
+    from fleet_cloud.client.views import MeasurementView
 
 app = typer.Typer(help="Devices and their labels.", no_args_is_help=True)
 
@@ -54,8 +55,9 @@ def show(
     with get_connection(context).open() as client:
         view = client.device(device)
         totals = client.totals(device)
+        measurements = client.measurements(device)
     if output is Format.JSON:
-        print_json({"device": view, "telemetry": totals})
+        print_json({"device": view, "telemetry": totals, "measurements": measurements})
         return
     lines = {
         "device": view.id,
@@ -70,6 +72,10 @@ def show(
         print(f"{name + ':':<11} {value}")
     _print_update(view)
     _print_worker(view)
+    if measurements:
+        print("measured by devices like it:")
+        rows = [_measured(one) for one in measurements]
+        print_table(("variant", "runtime", "threads", "p50", "golden vectors", "by"), rows, empty="")
 
 
 @app.command("label")
@@ -128,6 +134,13 @@ def _running(device: "DeviceView") -> str:
     return f"{active.model}:{active.version} ({active.variant})" if active else ""
 
 
+def _measured(one: "MeasurementView") -> tuple[str, ...]:
+    name = one.manifest[:12] if one.variant is None else f"{one.model}:{one.version} ({one.variant})"
+    p50 = "-" if one.latency_p50_us is None else f"{one.latency_p50_us / 1000:.3f} ms"
+    runtime, outcome = f"{one.runtime} {one.runtime_version}", "passed" if one.passed else "failed"
+    return name, runtime, str(one.threads), p50, outcome, one.device
+
+
 def _labels(device: "DeviceView") -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(device.labels.items()))
 
@@ -141,11 +154,13 @@ def _facts(device: "DeviceView") -> dict[str, str]:
         return {}
     facts = device.reported.facts
     runtimes = ", ".join(f"{runtime.name} {runtime.version}" for runtime in facts.runtimes)
+    missing = "; ".join(f"{one.name}: {one.reason}" for one in facts.runtimes_unavailable)
     return {
         "hardware": f"{facts.hardware or facts.machine}, {facts.cpu_count} cores, "
         f"{describe_bytes(facts.memory_bytes)} memory, {describe_bytes(facts.disk_bytes)} disk",
         "system": f"{facts.os}, Python {facts.python}, agent {facts.agent_version}",
         "runtimes": runtimes or "none",
+        **({"not usable": missing} if missing else {}),
     }
 
 

@@ -122,8 +122,9 @@ def _build_recipe(options: argparse.Namespace, say: Say) -> None:
     if options.held_out is not None:
         write_held_out(recipe, options.held_out)
     from fleet_cloud.factory.build import build
+    from fleet_cloud.factory.peers import find_peers
 
-    built = build(recipe, say)
+    built = build(recipe, say, find_peers())
     release = _compose(recipe.model, options.version, built.packages, built.lineage)
     with _connect(options) as client:
         _say_registered(register_or_keep(client, release, partial(_say_waiting, say)), say)
@@ -133,6 +134,7 @@ def _import_model(options: argparse.Namespace, say: Say) -> None:
     parse_model_name(options.name)
     _check_version(options)
     from fleet_cloud.factory.imported import ImportRequest, import_model
+    from fleet_cloud.factory.peers import find_peers
 
     rules = ImageRules(
         resize=options.resize, fit=options.fit, pad=options.pad, layout=options.layout, mean=options.mean,
@@ -145,7 +147,9 @@ def _import_model(options: argparse.Namespace, say: Say) -> None:
         image=msgspec.UNSET if rules == ImageRules() else rules,
     )
     package = import_model(
-        ImportRequest(options.file, options.labels, options.samples, options.golden, preprocessing)
+        ImportRequest(
+            options.file, options.labels, options.samples, options.golden, preprocessing, find_peers()
+        )
     )
     say(
         VariantBuilt(

@@ -1,0 +1,1 @@
+"""Which runtime, on how many threads, computes an installed variant fastest, and still rightly."""

@@ -1,0 +1,98 @@
+"""What devices measured of a variant, and what it says about devices like them. Pure.
+
+Like are devices of the same hardware and number of processors that run the same runtime in the same
+major and minor version. What one of them measured is believed of the others: it decides which of the
+released variants they get, never whether something runs.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from fleet_shared.messages.reported import Facts
+from fleet_shared.names import DeviceId, Digest
+from fleet_shared.runtime_range import parse_runtime_version
+from fleet_shared.wire import clip
+
+EVENT: Final = "benchmark.row"
+HARDWARE_BYTES: Final = 200
+_NAME: Final = re.compile(r"[a-z0-9_]{1,64}")
+THREADS_MAX: Final = 256
+LATENCY_US_MAX: Final = 3600 * 1e6
+
+Detail = Mapping[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One row of a benchmark. ``latency_p50_us`` is none where it could not run; ``passed``: the golden
+    vectors came out. ``device`` measured it; it counts for all that are like it."""
+
+    hardware: str
+    runtime: str
+    runtime_version: str
+    threads: int
+    manifest: Digest
+    passed: bool
+    latency_p50_us: float | None
+    device: DeviceId
+    measured_ms: int
+
+
+def describe_hardware(facts: Facts) -> str:
+    """Return what devices must have in common to be alike."""
+    kind = (facts.hardware or facts.machine).replace("\0", "")
+    return clip(f"{kind}, {facts.machine}, {facts.cpu_count} processors", HARDWARE_BYTES)
+
+
+def describe_version(version: str) -> str:
+    """Return major and minor: 2.14.0.post1 is 2.14."""
+    return ".".join(str(number) for number in parse_runtime_version(version)[:2])
+
+
+def read_row(
+    detail: Detail, facts: Facts, device: DeviceId, manifest: Digest, now_ms: int
+) -> Measurement | None:
+    """Return what a device's event says of ``manifest``; none for one that makes no sense, or is about
+    another variant or a runtime that the device does not have."""
+    runtime, threads, p50_us = detail.get("runtime"), detail.get("threads"), detail.get("latency_p50_us")
+    installed = {one.name: one.version for one in facts.runtimes}
+    if not isinstance(runtime, str) or not _NAME.fullmatch(runtime) or runtime not in installed:
+        return None
+    if detail.get("manifest") != manifest:
+        return None
+    if not isinstance(threads, int) or not 1 <= threads <= THREADS_MAX:
+        return None
+    passed = detail.get("passed") is True
+    if p50_us is not None and not _is_latency(p50_us):
+        return None
+    return Measurement(
+        hardware=describe_hardware(facts),
+        runtime=runtime,
+        runtime_version=describe_version(installed[runtime]),
+        threads=threads,
+        manifest=manifest,
+        passed=passed and p50_us is not None,
+        latency_p50_us=None if p50_us is None else float(p50_us),
+        device=device,
+        measured_ms=now_ms,
+    )
+
+
+def find_latencies(measurements: Iterable[Measurement], facts: Facts) -> dict[Digest, float]:
+    """Return for each variant that was measured on a device like this one the best median of those
+    rows that passed; infinity where none passed."""
+    hardware = describe_hardware(facts)
+    installed = {(one.name, describe_version(one.version)) for one in facts.runtimes}
+    best: dict[Digest, float] = {}
+    for one in measurements:
+        if one.hardware == hardware and (one.runtime, one.runtime_version) in installed:
+            p50_us = one.latency_p50_us if one.passed and one.latency_p50_us is not None else math.inf
+            best[one.manifest] = min(p50_us, best.get(one.manifest, math.inf))
+    return best
+
+
+def _is_latency(value: str | float | bool) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LATENCY_US_MAX
