@@ -14,7 +14,8 @@ from typing import Final
 
 from fleet_agent.errors import TransferError
 from fleet_agent.slots import FILES, MANIFEST_FILE, Slots, write_verified
-from fleet_agent.transfer.download import PART_BYTES, Counted, Downloader
+from fleet_agent.transfer.download import Counted, Downloader
+from fleet_agent.transfer.wire import PART_BYTES
 from fleet_agent.update.record import Evidence
 from fleet_shared.codec import SUPPORTED, Encoding, decode_blob
 from fleet_shared.durable import write_durably
