@@ -14,7 +14,9 @@ class StatePaths:
     slots.json  which slot is active, which one was before
     update.json the record of the newest update
     downloads/  encoded blobs on their way, named by their digest
+    spent.json  what came over the wire for the newest assignment
     outbox.db   telemetry that no ack covers yet
+    agent.log   what the agent says, rotated
     """
 
     root: Path
@@ -42,6 +44,14 @@ class StatePaths:
     @property
     def downloads(self) -> Path:
         return self.root / "downloads"
+
+    @property
+    def spent(self) -> Path:
+        return self.root / "spent.json"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "agent.log"
 
     @property
     def outbox(self) -> Path:

@@ -38,7 +38,11 @@ class Settings:
     """``http_port``: inference on loopback, 0 takes a free port. ``source``: samples that are
     replayed, at ``source_rate_hz``; empty: none. ``sample_interval_s``: how often the machine is
     read, ``stats_interval_s``: the model. ``linger_s``: how long an old worker waits for open
-    connections. ``disk_margin_bytes``: what must stay free after a download."""
+    connections. ``disk_margin_bytes``: what must stay free after a download, ``memory_margin_bytes``
+    beside a second worker; ``spare_slots_bytes``: what older models may take beside the active and the
+    previous one. ``retry_ceiling_s``: the longest wait between two tries. ``outbox_rows``,
+    ``outbox_bytes``, ``outbox_days``: what waits for the controller at most, samples thinned out first.
+    ``log_bytes``: the size of a log file in the state folder, ``log_files`` how many there are; 0: none."""
 
     state: Path
     http_port: int = 8080
@@ -50,6 +54,14 @@ class Settings:
     stats_interval_s: float = 10.0
     linger_s: float = 5.0
     disk_margin_bytes: int = 16 * 1024 * 1024
+    memory_margin_bytes: int = 16 * 1024 * 1024
+    spare_slots_bytes: int = 0
+    retry_ceiling_s: float = 60.0
+    outbox_rows: int = 200_000
+    outbox_bytes: int = 64 * 1024 * 1024
+    outbox_days: float = 30.0
+    log_bytes: int = 1024 * 1024
+    log_files: int = 3
 
 
 RANGES: Final = MappingProxyType(
@@ -61,6 +73,14 @@ RANGES: Final = MappingProxyType(
         "stats_interval_s": Range(0.1, 3_600, "seconds"),
         "linger_s": Range(0, 600, "seconds"),
         "disk_margin_bytes": Range(0, 2**50, "bytes"),
+        "memory_margin_bytes": Range(0, 2**50, "bytes"),
+        "spare_slots_bytes": Range(0, 2**50, "bytes"),
+        "retry_ceiling_s": Range(0.1, 3_600, "seconds"),
+        "outbox_rows": Range(1000, 10_000_000, "rows"),
+        "outbox_bytes": Range(2**20, 2**40, "bytes"),
+        "outbox_days": Range(0.01, 3_650, "days"),
+        "log_bytes": Range(65_536, 2**30, "bytes"),
+        "log_files": Range(0, 100, "files"),
     }
 )
 """One for each setting that is a number: below, telemetry floods the device or nothing runs."""

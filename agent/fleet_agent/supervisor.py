@@ -18,6 +18,7 @@ from fleet_agent.settings import Settings
 from fleet_agent.telemetry.host import read_host
 from fleet_agent.transfer.urls import BlobUrls
 from fleet_agent.trust.protocol import DesiredVerified, TrustAnswer, VerifyDesired
+from fleet_agent.update.inspection import SlotInspected
 from fleet_agent.update.jobs import JobDone
 from fleet_agent.update.machine import UpdateEvent
 from fleet_agent.update.plan import Accept, Nothing, Start, explain_no_runtime, plan_update
@@ -68,6 +69,7 @@ Message = (
     | Downloaded
     | Fetch
     | JobDone
+    | SlotInspected
     | WorkerSaid
     | WorkerExited
     | Stop
@@ -95,6 +97,7 @@ class Supervisor:
     _sample_at_s: float = 0.0
     _changes_seen: int = 0
     _state_seen: UpdateState | None = None
+    _trouble_seen: tuple[Failure, ...] = ()
     _stopping: bool = False
 
     # -- the loop
@@ -113,9 +116,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Go on where the last start ended."""
-        outbox = self.journal.outbox
-        if outbox.damaged is not None:
-            self.journal.damaged("outbox.reset", outbox.damaged)
+        self.journal.tick(self.clock.boot_s())
         self.journal.event("agent.started", detail={"version": self.facts.agent_version})
         self.updates.resume()
 
@@ -150,6 +151,8 @@ class Supervisor:
                 self.updates.on_progress(count, total)
             case JobDone():
                 self.updates.on_job(message)
+            case SlotInspected():
+                self.updates.on_inspected(message)
             case WorkerSaid(worker, said):
                 self._on_worker(worker, said)
             case WorkerExited():
@@ -161,8 +164,11 @@ class Supervisor:
         if now_s >= self._sample_at_s:
             self._sample_at_s = now_s + self.settings.sample_interval_s
             self._sample()
+        self.journal.tick(now_s)
         self.workers.tick(now_s)
         self.updates.tick()
+        stamp = self.clock.now()
+        self.intake.note_clock(stamp.boot_ms, stamp.wall_ms)
         if self.updates.takes_another:
             self.intake.tick(now_s)
         self._report_changes(now_s)
@@ -205,8 +211,16 @@ class Supervisor:
             self._changes_seen = self.updates.changed
             self.reporter.soon(now_s, at_once=state is not self._state_seen)
             self._state_seen = state
+        if self._trouble != self._trouble_seen:
+            self._trouble_seen = self._trouble
+            self.reporter.soon(now_s)
         if self.uplink.online and self.reporter.is_due(now_s):
             self._report()
+
+    @property
+    def _trouble(self) -> tuple[Failure, ...]:
+        found = (self.journal.trouble, self.intake.trouble, self.updates.trouble)
+        return tuple(one for one in found if one is not None)
 
     def _report(self) -> None:
         record, pointers = self.updates.record, self.updates.pointers
@@ -217,6 +231,7 @@ class Supervisor:
             previous=pointers.previous,
             update=self.updates.progress,
             accepted=Order() if record is None else record.accepted,
+            trouble=self._trouble,
         )
         self.reporter.publish(document, self.clock.boot_s())
 
@@ -242,8 +257,8 @@ class Supervisor:
         match plan:
             case Nothing(reason):
                 log.info("%s", reason)
-            case Accept(order):
-                self.updates.accept_order(order)
+            case Accept(order, policy):
+                self.updates.accept_order(order, policy)
             case Start(record):
                 self._begin(record, answered.envelope)
 
@@ -269,10 +284,11 @@ class Supervisor:
             # The switch began while the child was at work, or the outcome could not be stored yet.
             self.intake.put_back(envelope)
             return
-        self.updates.accept(record)
+        refused = None
         if not record.target.runtime:
             contract = parse_manifest(record.manifest).contract
-            self.updates.feed(UpdateEvent.FAILED, failure=explain_no_runtime(contract, self.facts.runtimes))
+            refused = explain_no_runtime(contract, self.facts.runtimes)
+        self.updates.accept(record, refused)
 
     # -- worker
 

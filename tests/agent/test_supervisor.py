@@ -480,7 +480,10 @@ def test_a_device_without_processes_keeps_its_agent_and_starts_the_worker_later(
     device.run(20)
     assert device.served is None
     device.push("2.0.0", "a-2", 2)
-    device.run_until(lambda: device.failure_code() == "worker.start")
+    device.reach(S.SELF_TESTING)
+    device.run(20)
+    assert device.failure_code() == "worker.start"
+    assert device.saved.evidence["tries"] == 3
     device.faults.processes = False
     device.run(120)
     assert device.served == "1.0.0"

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -46,7 +47,9 @@ def make_manifest(version: str) -> bytes:
     return encode_manifest(msgspec.structs.replace(variant("int8", 1).manifest, version=version, blobs=blobs))
 
 
-def make_desired(version: str, assignment: str, generation: int, soak_s: float = SOAK_S) -> Desired:
+def make_desired(
+    version: str, assignment: str, generation: int, soak_s: float = SOAK_S, **policy: Any
+) -> Desired:
     entry = RunEntry(
         model=ModelName("m"),
         version=version,
@@ -55,7 +58,7 @@ def make_desired(version: str, assignment: str, generation: int, soak_s: float =
     )
     return Desired(
         device=DeviceId("pi-1"), key_epoch=1, generation=generation, serial=0, issued_ms=0, expires_ms=1,
-        policy=Policy(soak_s=soak_s, deadline_s=DEADLINE_S), run=(entry,),
+        policy=Policy(**{"soak_s": soak_s, "deadline_s": DEADLINE_S, **policy}), run=(entry,),
     )  # fmt: skip
 
 
@@ -70,12 +73,13 @@ def make_stats(requests: int = 10, errors: int = 0) -> Stats:
 class FakeClock:
     boot_id: str = "boot-1"
     seconds: float = 1000.0
+    wall_ms: int | None = None
 
     def boot_s(self) -> float:
         return self.seconds
 
     def now(self) -> Stamp:
-        return Stamp(self.boot_id, int(self.seconds * 1000), None, Clock.UNSYNCED)
+        return Stamp(self.boot_id, int(self.seconds * 1000), self.wall_ms, Clock.UNSYNCED)
 
 
 @dataclass
@@ -104,6 +108,7 @@ class FakeTrust:
 
     hold: bool = False
     unreachable: bool = False
+    expired: bool = False
     asked: list[bytes] = field(default_factory=list)
     _open: list[tuple[bytes, Callable[[TrustAnswer], None]]] = field(default_factory=list)
 
@@ -130,7 +135,7 @@ class FakeTrust:
             return Refused(code="trust.desired.signature", message="not signed")
         (entry,) = desired.run
         manifests = {entry.manifest: make_manifest(entry.version)}
-        return DesiredVerified(desired=envelope, manifests=manifests, expired=False, now_ms=0)
+        return DesiredVerified(desired=envelope, manifests=manifests, expired=self.expired, now_ms=0)
 
 
 @dataclass(eq=False)
@@ -192,6 +197,8 @@ class FakeJobs:
     fetched: list[str] = field(default_factory=list)
     running: int = 0
     most: int = 0
+    refuse_download: list[Exception] = field(default_factory=list)
+    refuse_verify: list[Exception] = field(default_factory=list)
 
     def download(self, record: UpdateRecord, aborted: threading.Event) -> Evidence:
         self.running += 1
@@ -200,6 +207,8 @@ class FakeJobs:
             while not self.go.wait(0.01):
                 if self.dead.is_set():
                     raise TransferError("the process was killed")
+            if self.refuse_download:
+                raise self.refuse_download.pop()
             if not aborted.is_set() and not self.installer.is_installed(record.entry, record.manifest):
                 self.fetched.append(record.entry.version)
                 self.installer.downloads.mkdir(exist_ok=True)
@@ -210,6 +219,8 @@ class FakeJobs:
             self.running -= 1
 
     def verify(self, record: UpdateRecord, aborted: threading.Event) -> Evidence:
+        if self.refuse_verify:
+            raise self.refuse_verify.pop()
         return self.installer.verify(record.entry, record.manifest, aborted)
 
 

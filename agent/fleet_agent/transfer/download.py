@@ -37,7 +37,7 @@ class Downloader:
     aborted: threading.Event
     backoff: Backoff
     allowance: Allowance | None = None
-    pace: Pace = Pace()
+    pace: Pace = field(default_factory=Pace)
     wall_s: Callable[[], float | None] = lambda: None
 
     def fetch(self, sha256: Digest, size_bytes: int) -> tuple[Path, Counted]:

@@ -24,7 +24,7 @@ class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     ``before`` and ``before_previous`` are the pointers to return to; ``resumes`` counts starts
     of the agent within this update, ``late_resumes`` those of them that found its download done;
-    ``accepted`` is the newest order that was taken up.
+    ``accepted`` is the newest order that was taken up. ``waiting``: why a download stands still.
     """
 
     schema: int = SCHEMA
@@ -45,6 +45,7 @@ class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True):
     late_resumes: int = 0
     outcome_reported: bool = False
     evidence: Evidence = {}
+    waiting: Failure | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -61,9 +62,18 @@ class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(
             self,
             state=state,
+            waiting=None,
             failure=self.failure or failure,
             evidence={**self.evidence, **(evidence or {})},
         )
+
+    def ordered(self, order: Order, policy: Policy) -> "UpdateRecord":
+        """Return the record under a newer order of the same assignment, and its policy."""
+        record = msgspec.structs.replace(self, accepted=order)
+        if policy == self.policy:
+            return record
+        deadline_ms = self.started_ms + int(policy.deadline_s * 1000)
+        return msgspec.structs.replace(record, policy=policy, deadline_ms=deadline_ms)
 
     def rebased(self, boot_id: str, now_ms: int) -> "UpdateRecord":
         """Return the record in the boot clock of now.

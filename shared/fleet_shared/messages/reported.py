@@ -84,7 +84,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, order=True):
 
 
 class Reported(Document, frozen=True, kw_only=True):
-    """``accepted`` is the newest desired that the device verified and took up."""
+    """``accepted`` is the newest desired that the device verified and took up. ``trouble``: what keeps the
+    device from doing or saying what it should right now (a disk that is full or read-only, an envelope
+    that cannot be verified), where no event can be stored."""
 
     LIMIT_BYTES: ClassVar[int] = REPORTED_BYTES
 
@@ -94,3 +96,4 @@ class Reported(Document, frozen=True, kw_only=True):
     active: Running | None = None
     previous: Running | None = None
     update: Progress | None = None
+    trouble: tuple[Failure, ...] = ()
