@@ -143,7 +143,7 @@ class Slots:
             key=lambda path: (_DAMAGED in path.name or _STAGING in path.name, -path.stat().st_mtime),
         )
         for path in spare:
-            spare_bytes -= _size_bytes(path)
+            spare_bytes -= max(1, _size_bytes(path))
             if spare_bytes < 0 or path.name.startswith(_STAGING):
                 shutil.rmtree(path, ignore_errors=True)
 

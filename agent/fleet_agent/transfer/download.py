@@ -124,8 +124,7 @@ class _Download:
         wait."""
         self.dripping = False
         have = self.part.size
-        if self.owner.allowance is not None:
-            self.owner.allowance.require(self.part.size_bytes - have)
+        self._require(self.part.size_bytes - have)
         try:
             if self.url is None:
                 self.url = self.owner.url_of(self.part.sha256)
@@ -142,6 +141,10 @@ class _Download:
         except WireError as exc:
             self.trouble, self.dripping = str(exc), exc.slow
         return Step.RETRY, None
+
+    def _require(self, count: int) -> None:
+        if self.owner.allowance is not None:
+            self.owner.allowance.require(count)
 
     def _pay(self, count: int) -> None:
         if self.owner.allowance is not None:
@@ -164,6 +167,7 @@ class _Download:
         if step is Step.WHOLE and self._is_short(head):
             step = Step.RETRY
         if step in (Step.APPEND, Step.WHOLE):
+            self._require(self.part.size_bytes - (have if step is Step.APPEND else 0))
             self._begin(head, step, have)
             self._append(answer)
         headers = head.headers
