@@ -167,7 +167,7 @@ def wire(
         slow=SlowJobs(inbox.put),
         clock=clock,
         witness=journal,
-        retry=Backoff(1.0, 60.0, random.random),
+        retry=Backoff(1.0, settings.retry_ceiling_s, random.random),
         inspection=Inspection(slots, inbox.put),
         is_tight=is_tight,
         spare_bytes=settings.spare_slots_bytes,
@@ -179,7 +179,7 @@ def wire(
         facts=facts,
         clock=clock,
         inbox=inbox,
-        uplink=Uplink(link, sender, Backoff(1.0, 60.0, random.random)),
+        uplink=Uplink(link, sender, Backoff(1.0, settings.retry_ceiling_s, random.random)),
         reporter=Reporter(link),
         journal=journal,
         intake=Intake(

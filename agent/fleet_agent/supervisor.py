@@ -278,7 +278,8 @@ class Supervisor:
     def _begin(self, record: UpdateRecord, envelope: bytes) -> None:
         entry = record.entry
         message = f"a newer assignment took its place: {entry.model}:{entry.version}"
-        superseded = Failure(code="update.superseded", message=message)
+        hint = "nothing is to be done: the newer one decides what runs"
+        superseded = Failure(code="update.superseded", message=message, hint=hint)
         self.updates.feed(UpdateEvent.SUPERSEDED, failure=superseded)
         if not self.updates.takes_another:
             # The switch began while the child was at work, or the outcome could not be stored yet.
