@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tests.kit.inference import infer
+from tests.kit.world import Agent
 
 INPUT = np.full((1, 8), 0.5, dtype=np.float32)
 ASK_EVERY_S = 0.05
@@ -48,3 +49,12 @@ def asking(port: int) -> Iterator[Asking]:
     finally:
         one.end()
         thread.join()
+
+
+@contextmanager
+def answering(agent: Agent, version: str) -> Iterator[None]:
+    """From here to the end of the block this version answers, each time."""
+    with asking(agent.http_port) as client:
+        yield
+    assert client.failures == []
+    assert set(client.answers) == {version}

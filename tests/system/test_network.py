@@ -42,6 +42,7 @@ BIG = 800_000
 SLOW = 400_000.0
 IMPATIENT = {"FLEET_AGENT_RETRY_CEILING_S": "1"}
 FAST = Policy(soak_s=0.2, deadline_s=90)
+PATIENT = Policy(soak_s=0.2, deadline_s=500)
 
 
 @dataclass
@@ -102,8 +103,10 @@ class Network:
     def part_bytes(self) -> int:
         return sum(file.stat().st_size for file in (self.agent.state / "downloads").glob("*.part"))
 
-    def expect(self, scenario: str, assignment: str, expected: str, begin_s: float) -> EventView:
-        event = self.outcome(assignment)
+    def expect(
+        self, scenario: str, assignment: str, expected: str, begin_s: float, timeout_s: float = 90
+    ) -> EventView:
+        event = self.outcome(assignment, timeout_s)
         code = event.failure.code if event.failure is not None else ""
         told = f"{event.name.removeprefix('update.')} {code}".strip()
         self.table.append((scenario, told, time.monotonic() - begin_s))
@@ -154,11 +157,13 @@ def route_to_broker(agent: Agent, port: int) -> None:
     save_identity(folder, msgspec.structs.replace(identity, broker=broker))
 
 
-def run_faults(network: Network, faults: dict[str, tuple[list[Fault], Fault | None, str]]) -> None:
+def run_faults(
+    network: Network, faults: dict[str, tuple[list[Fault], Fault | None, str]], policy: Policy = FAST
+) -> None:
     for scenario, (first, always, expected) in faults.items():
         network.store.tell(*first, always=always)
         begin_s = time.monotonic()
-        network.expect(scenario, network.push(), expected, begin_s)
+        network.expect(scenario, network.push(policy), expected, begin_s, policy.deadline_s)
     network.store.tell()
 
 
@@ -283,9 +288,14 @@ def test_a_store_that_misbehaves_for_long(network: Network) -> None:
             "blobs: cut every 1000 bytes": ([], cut_after(1000), "succeeded"),
             "blobs: slow, and above the pace": ([], slowly(2000.0), "succeeded"),
             "blobs: silence, then good": ([stall], None, "succeeded"),
-            "blobs: a byte now and then": ([], drip, "failed transfer.retries"),
         },
     )
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_store_that_drips(network: Network) -> None:
+    run_faults(network, {"blobs: a byte now and then": ([], drip, "failed transfer.retries")}, PATIENT)
 
 
 @pytest.mark.long

@@ -52,6 +52,14 @@ class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it ended and its outcome is stored: nothing of it is outstanding."""
         return self.state.is_final and self.outcome_reported
 
+    @property
+    def fallback(self) -> Running | None:
+        """What is the previous model once the target is active. The same model under another assignment
+        is no way back."""
+        before = self.before
+        same = before is not None and before.manifest == self.target.manifest
+        return self.before_previous if same else before
+
     def saved_at(self, now_ms: int) -> "UpdateRecord":
         return msgspec.structs.replace(self, saved_ms=now_ms)
 

@@ -327,7 +327,7 @@ class UpdateRunner:
 
     def _switch(self, record: UpdateRecord) -> None:
         try:
-            self._point_to(Pointers(active=record.target, previous=record.before))
+            self._point_to(Pointers(active=record.target, previous=record.fallback))
         except OSError as exc:
             self.feed(UpdateEvent.FAILED, failure=disk_failure("the switch could not be written", exc))
             return
