@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from fleet_agent.errors import SlotError
-from fleet_agent.rows import Detail
 from fleet_agent.slots import Pointers, Slots
-from fleet_agent.update.record import RecordFile, UpdateRecord
+from fleet_agent.update.record import Evidence, RecordFile, UpdateRecord
 from fleet_agent.update.resume import rebuild_pointers
 from fleet_shared.messages.reported import Failure, Running
 from fleet_shared.messages.update import UpdateState
@@ -37,7 +36,7 @@ class Witness(Protocol):
         *,
         failure: Failure | None = None,
         assignment: AssignmentId | None = None,
-        detail: Detail | None = None,
+        detail: Evidence | None = None,
     ) -> None: ...
 
 
