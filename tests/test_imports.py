@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "fleet_agent.trust": {"cryptography", "msgspec", "securesystemslib", "tuf", "typing_extensions"},
     "fleet_agent.bridge": {"msgspec", "paho", "tomli"},
     "fleet_agent.link": {"msgspec", "paho"},
-    "fleet_agent.transfer": {"urllib3"},
+    "fleet_agent.transfer": {"msgspec", "urllib3"},
     "fleet_agent.telemetry": {"psutil"},
     "fleet_agent.update": {"msgspec"},
     "fleet_agent": {"msgspec", "tomli", "typer", "urllib3"},

@@ -5,10 +5,11 @@ import queue
 import random
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
@@ -22,7 +23,7 @@ from fleet_agent.leash import Terms
 from fleet_agent.leftovers import remove_leftovers
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.link.connection import Connection
-from fleet_agent.link.outbox import Outbox
+from fleet_agent.link.outbox import Outbox, OutboxLimits
 from fleet_agent.link.sender import Sender
 from fleet_agent.paths import StatePaths
 from fleet_agent.ports import Clock, Link, Trust
@@ -34,12 +35,16 @@ from fleet_agent.slots import Slots
 from fleet_agent.supervisor import Downloaded, Message, Supervisor
 from fleet_agent.telemetry.clock import DeviceClock
 from fleet_agent.telemetry.facts import load_facts
+from fleet_agent.telemetry.host import read_available_bytes
+from fleet_agent.transfer.allowance import Allowance
 from fleet_agent.transfer.download import Downloader
 from fleet_agent.transfer.urls import BlobUrls
 from fleet_agent.trust_process import TrustProcess
+from fleet_agent.update.inspection import Inspection
 from fleet_agent.update.install import Installer, plan_transfer
 from fleet_agent.update.jobs import Jobs, SlowJobs
 from fleet_agent.update.record import Evidence, RecordFile, UpdateRecord
+from fleet_agent.update.room import check_memory, is_tight
 from fleet_agent.update.runner import UpdateRunner
 from fleet_agent.uplink import Uplink
 from fleet_agent.watch import Bounds
@@ -64,9 +69,17 @@ class DeviceJobs:
     installer: Installer
     inbox: "queue.SimpleQueue[Message]"
     urls: BlobUrls
+    spent: Path
+    clock: Clock
+    memory_margin_bytes: int = 0
+    retry_ceiling_s: float = 60.0
     benchmarks: Benchmarks | None = None
 
+    def is_tight(self, record: UpdateRecord) -> bool:
+        return is_tight(record, read_available_bytes(), self.memory_margin_bytes)
+
     def download(self, record: UpdateRecord, aborted: threading.Event) -> Evidence:
+        check_memory(record, read_available_bytes(), self.memory_margin_bytes)
         if self.installer.is_installed(record.entry, record.manifest):
             return {"bytes_fetched": 0, "bytes_resumed": 0}
         plan = plan_transfer(record.entry, parse_manifest(record.manifest).blobs)
@@ -76,7 +89,9 @@ class DeviceJobs:
             url_of=partial(self.urls.ask, record.entry.assignment, aborted=aborted),
             progress=lambda count: self.inbox.put(Downloaded(count)),
             aborted=aborted,
-            backoff=Backoff(1.0, 60.0, random.random),
+            backoff=Backoff(1.0, self.retry_ceiling_s, random.random),
+            allowance=Allowance(self.spent, record.entry.assignment, record.policy.bytes_max),
+            wall_s=self._wall_s,
         )
         return self.installer.download(record.entry, record.manifest, downloader)
 
@@ -86,6 +101,10 @@ class DeviceJobs:
             slot = self.installer.slots.path(record.entry.manifest)
             evidence |= self.benchmarks.take(slot, record.target, record.manifest, aborted)
         return evidence
+
+    def _wall_s(self) -> float | None:
+        wall_ms = self.clock.now().wall_ms
+        return None if wall_ms is None else wall_ms / 1000
 
 
 @contextmanager
@@ -119,17 +138,29 @@ def _wire_device(
         kept=KeptTables(paths.benchmarks),
         report=inbox.put,
     )
+    clock = DeviceClock()
+    jobs = DeviceJobs(
+        installer=installer,
+        inbox=inbox,
+        urls=urls,
+        spent=paths.spent,
+        clock=clock,
+        memory_margin_bytes=settings.memory_margin_bytes,
+        retry_ceiling_s=settings.retry_ceiling_s,
+        benchmarks=benchmarks,
+    )
     return wire(
         settings,
         identity,
         facts=facts,
-        clock=DeviceClock(),
+        clock=clock,
         inbox=inbox,
-        outbox=Outbox(paths.outbox, uuid4().hex),
+        outbox=Outbox(paths.outbox, uuid4().hex, _outbox_limits(settings)),
         slots=slots,
         link=_connection(identity, inbox),
         trust=TrustProcess(),
-        jobs=DeviceJobs(installer, inbox, urls, benchmarks),
+        jobs=jobs,
+        is_tight=jobs.is_tight,
         urls=urls,
         workers=Workers(
             make_spec=_spec_maker(settings, slots, listeners, paths),
@@ -157,6 +188,7 @@ def wire(
     jobs: Jobs,
     urls: BlobUrls,
     workers: Workers,
+    is_tight: Callable[[UpdateRecord], bool] = lambda _record: False,
 ) -> Supervisor:
     """Put a supervisor together around its edges."""
     paths = StatePaths(settings.state)
@@ -170,7 +202,10 @@ def wire(
         slow=SlowJobs(inbox.put),
         clock=clock,
         witness=journal,
-        retry=Backoff(1.0, 60.0, random.random),
+        retry=Backoff(1.0, settings.retry_ceiling_s, random.random),
+        inspection=Inspection(slots, inbox.put),
+        is_tight=is_tight,
+        spare_bytes=settings.spare_slots_bytes,
     )
     supervisor = Supervisor(
         settings=settings,
@@ -179,7 +214,7 @@ def wire(
         facts=facts,
         clock=clock,
         inbox=inbox,
-        uplink=Uplink(link, sender, Backoff(1.0, 60.0, random.random)),
+        uplink=Uplink(link, sender, Backoff(1.0, settings.retry_ceiling_s, random.random)),
         reporter=Reporter(link),
         journal=journal,
         intake=Intake(
@@ -207,6 +242,12 @@ def _connection(identity: Identity, inbox: "queue.SimpleQueue[Message]") -> Conn
         identity.broker,
         notify=inbox.put,
         new_session=lambda: uuid4().hex,
+    )
+
+
+def _outbox_limits(settings: Settings) -> OutboxLimits:
+    return OutboxLimits(
+        rows=settings.outbox_rows, bytes=settings.outbox_bytes, age_s=settings.outbox_days * 24 * 3600
     )
 
 

@@ -1,5 +1,6 @@
 """``fleet-agent``: enrol this device, run the agent, look at its state."""
 
+import errno
 import fcntl
 import logging
 import os
@@ -23,6 +24,9 @@ from fleet_shared.errors import FleetError
 FAILED: Final = 1
 INTERRUPTED: Final = 130
 BRIDGE_CONFIG: Final = Path("/etc/fleet-agent/bridge.toml")
+REPORT_PREFIX: Final = "fleet-agent-error-"
+REPORTS_KEPT: Final = 5
+"""A service manager starts an agent that fails again and again."""
 
 app = typer.Typer(
     help="Fleet's device agent: pulls, verifies and serves models, and reports back.",
@@ -92,7 +96,10 @@ def run(
     }
     settings = load_settings(state, os.environ, flags)
     from fleet_agent.bootstrap import build_supervisor
+    from fleet_agent.logs import add_log_file
+    from fleet_agent.paths import StatePaths
 
+    add_log_file(StatePaths(state).log, settings.log_bytes, settings.log_files)
     with _only_one(state), build_supervisor(settings) as supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: supervisor.stop())
@@ -172,9 +179,10 @@ def _print_error(error: FleetError) -> None:
 
 def _unexpected(report: str) -> FleetError:
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="fleet-agent-error-", suffix=".txt", delete=False
-        ) as file:
+        older = sorted(Path(tempfile.gettempdir()).glob(f"{REPORT_PREFIX}*.txt"), key=os.path.getmtime)
+        for file_name in older[: max(0, len(older) - REPORTS_KEPT + 1)]:
+            file_name.unlink()
+        with tempfile.NamedTemporaryFile("w", prefix=REPORT_PREFIX, suffix=".txt", delete=False) as file:
             file.write(report)
         hint = f"please report it with the file {file.name}"
     except OSError as exc:
@@ -200,14 +208,27 @@ def _state_mapped(state: Path) -> Iterator[None]:
 @contextmanager
 def _only_one(state: Path) -> Iterator[None]:
     with _state_mapped(state):
-        lock = (state / "lock").open("w")
-    with lock as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            raise SettingsError(
-                f"another agent runs on {state}",
-                hint="stop that one first, or choose another --state",
-                code="agent.running",
-            ) from exc
+        lock = _open_lock(state)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(lock)
+        raise SettingsError(
+            f"another agent runs on {state}",
+            hint="stop that one first, or choose another --state",
+            code="agent.running",
+        ) from exc
+    try:
         yield
+    finally:
+        os.close(lock)
+
+
+def _open_lock(state: Path) -> int:
+    """Open the lock file; on a read-only disk that has none, the folder itself."""
+    try:
+        return os.open(state / "lock", os.O_RDONLY | os.O_CREAT, 0o644)
+    except OSError as exc:
+        if exc.errno != errno.EROFS:
+            raise
+        return os.open(state, os.O_RDONLY)

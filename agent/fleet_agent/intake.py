@@ -1,7 +1,8 @@
 """Desired states on their way to a verdict: the newest envelope, one verification at a time.
 
 A verdict ends an envelope. A verification that could not be carried out (metadata out of reach) is
-tried again, until a newer envelope takes its place.
+tried again, until a newer envelope takes its place. A verdict that hangs on the time of day (expired, or
+of a time to come) is asked for again when this device's clock is set.
 """
 
 import logging
@@ -17,13 +18,17 @@ from fleet_shared.names import digest_of
 
 log = logging.getLogger(__name__)
 
+CLOCK_CODES: Final = frozenset({"trust.desired.future"})
+CLOCK_SET_MS: Final = 60_000
+"""A wall clock that moves by so much against the time since boot was set."""
 TOLD_MAX: Final = 1000
 """So many envelopes are remembered as told; the broker repeats retained ones."""
 
 
 @dataclass
 class Intake:
-    """``ask`` starts a verification; its answer comes to `judge`. Time is on the boot clock."""
+    """``ask`` starts a verification; its answer comes to `judge`. Time is on the boot clock. ``trouble``:
+    why the newest envelope cannot be verified at the moment, if so."""
 
     ask: Callable[[bytes], None]
     backoff: Backoff
@@ -31,6 +36,9 @@ class Intake:
     _asked: bytes | None = None
     _waiting: bytes | None = None
     _again_at_s: float | None = None
+    _dated: bytes | None = None
+    _offset_ms: int | None = None
+    trouble: Failure | None = None
     _told: dict[tuple[str, str], None] = field(default_factory=dict)
 
     def take(self, envelope: bytes) -> None:
@@ -39,12 +47,23 @@ class Intake:
             return
         if envelope != self._waiting:
             self.backoff.reset()
+        self._dated = None
         self._waiting, self._again_at_s = envelope, None
 
     def put_back(self, envelope: bytes) -> None:
         """Verify it again later, unless a newer one waits: now was no time to obey it."""
         if self._waiting is None:
             self._waiting = envelope
+
+    def note_clock(self, boot_ms: int, wall_ms: int | None) -> None:
+        """Take up how the clocks stand; a wall clock that was set brings back what hung on it."""
+        offset_ms = None if wall_ms is None else wall_ms - boot_ms
+        known, self._offset_ms = self._offset_ms, offset_ms
+        if offset_ms is None or (known is not None and abs(offset_ms - known) < CLOCK_SET_MS):
+            return
+        if self._dated is not None and self._waiting is None and self._asked is None:
+            log.info("the clock was set: the desired state is judged again")
+            self._waiting, self._dated = self._dated, None
 
     def tick(self, now_s: float) -> None:
         """Verify what waits, if nothing is being verified."""
@@ -62,6 +81,9 @@ class Intake:
             self._try_again(envelope, answer, now_s)
             return None
         self.backoff.reset()
+        self.trouble = None
+        if _hangs_on_time(answer):
+            self._dated = envelope
         if isinstance(answer, Refused):
             log.error("desired state refused: %s (%s)", answer.message, answer.code)
             self._tell("desired.refused", envelope, answer)
@@ -70,6 +92,7 @@ class Intake:
     def _try_again(self, envelope: bytes, refused: Refused, now_s: float) -> None:
         log.warning("verification is tried again: %s", refused.message)
         self._tell("desired.unverified", envelope, refused)
+        self.trouble = Failure(code=refused.code, message=refused.message, hint=refused.hint)
         if self._waiting is None:
             self._waiting = envelope
             self._again_at_s = now_s + self.backoff.next_delay_s()
@@ -84,3 +107,9 @@ class Intake:
             del self._told[next(iter(self._told))]
         failure = Failure(code=refused.code, message=refused.message, hint=refused.hint)
         self.journal.event(name, failure=failure, detail={"envelope_sha256": digest})
+
+
+def _hangs_on_time(answer: TrustAnswer) -> bool:
+    if isinstance(answer, DesiredVerified):
+        return answer.expired
+    return isinstance(answer, Refused) and answer.code in CLOCK_CODES

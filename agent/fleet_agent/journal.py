@@ -1,8 +1,10 @@
 """What happened on the device, written down in the outbox: events, samples, outcomes."""
 
 import logging
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from fleet_agent.errors import AgentError
 from fleet_agent.link.outbox import Outbox
@@ -17,13 +19,37 @@ from fleet_shared.names import AssignmentId
 log = logging.getLogger(__name__)
 
 
+HELD_MAX: Final = 500
+"""So many rows are held in memory while the disk takes none."""
+THIN_EVERY_S: Final = 3600.0
+
+
 @dataclass
 class Journal:
-    """A full disk costs a sample or an event, which is said, never the agent; an outcome is the only
-    row whose loss is an error."""
+    """While the disk takes nothing, rows wait in memory; what is too much for that is counted and said,
+    samples before events. It never costs the agent. An outcome is the only row whose loss is an error.
+
+    ``trouble``: why nothing can be stored at the moment, if so.
+    """
 
     outbox: Outbox
     clock: Clock
+    trouble: Failure | None = None
+    _held: deque[AnyRow] = field(default_factory=deque)
+    _lost: int = 0
+    _thin_at_s: float = 0.0
+
+    def tick(self, now_s: float) -> None:
+        """Say that the outbox was found damaged, if it was; thin out what is too old."""
+        if (kept_as := self.outbox.damaged) is not None:
+            self.outbox.damaged = None
+            self.damaged("outbox.reset", kept_as)
+        if now_s >= self._thin_at_s:
+            self._thin_at_s = now_s + THIN_EVERY_S
+            try:
+                self.outbox.thin_old(self.clock.now())
+            except AgentError as exc:
+                log.error("the outbox could not be thinned out: %s", exc.message)
 
     def event(
         self,
@@ -59,11 +85,46 @@ class Journal:
             return False
 
     def _store(self, row: AnyRow) -> None:
+        self._held.append(row)
+        while len(self._held) > HELD_MAX:
+            self._drop_one()
         try:
-            self.outbox.append(row)
+            self._flush()
         except AgentError as exc:
-            kind = "sample" if isinstance(row, Sample) else "event"
-            log.error("a telemetry %s is lost: %s (%s)", kind, exc.message, exc.code)
+            if self.trouble is None:
+                log.error("telemetry waits in memory: %s (%s)", exc.message, exc.code)
+            self.trouble = Failure.of(exc)
+        else:
+            self.trouble = None
+
+    def _flush(self) -> None:
+        """Store what is held, in one transaction if it can be; a row that cannot be sent goes alone."""
+        rows = list(self._held)
+        try:
+            self.outbox.append(*rows)
+        except AgentError as exc:
+            if exc.code != "outbox.row":
+                raise
+            self._flush_each(rows)
+        self._held.clear()
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            self.outbox.append(event_row(self.clock.now(), "telemetry.lost", detail={"rows": lost}))
+
+    def _flush_each(self, rows: list[AnyRow]) -> None:
+        for row in rows:
+            try:
+                self.outbox.append(row)
+            except AgentError as exc:
+                if exc.code != "outbox.row":
+                    raise
+                log.error("a telemetry row is lost: %s", exc.message)
+            self._held.popleft()
+
+    def _drop_one(self) -> None:
+        index = next((at for at, row in enumerate(self._held) if isinstance(row, Sample)), 0)
+        del self._held[index]
+        self._lost += 1
 
 
 def _outcome_key(assignment: AssignmentId) -> str:

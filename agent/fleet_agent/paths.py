@@ -14,10 +14,12 @@ class StatePaths:
     slots.json  which slot is active, which one was before
     update.json the record of the newest update
     downloads/  encoded blobs on their way, named by their digest
+    spent.json  what came over the wire for the newest assignment
     outbox.db   telemetry that no ack covers yet
     compiled/   what a runtime made of installed models; may be removed at any time
     runtimes.json   which installed runtimes work
     benchmarks.json what was measured of installed models
+    agent.log   what the agent says, rotated
     """
 
     root: Path
@@ -45,6 +47,14 @@ class StatePaths:
     @property
     def downloads(self) -> Path:
         return self.root / "downloads"
+
+    @property
+    def spent(self) -> Path:
+        return self.root / "spent.json"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "agent.log"
 
     @property
     def outbox(self) -> Path:

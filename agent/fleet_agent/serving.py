@@ -46,7 +46,8 @@ class Listeners:
             end.close()
         if self._unix is not None:
             self._unix.close()
-            self._unix_path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._unix_path.unlink()
 
 
 def _listen_tcp(port: int, deadline_s: float) -> socket.socket:
@@ -66,8 +67,9 @@ def _listen_tcp(port: int, deadline_s: float) -> socket.socket:
 
 
 def _listen_unix(path: Path) -> socket.socket | None:
-    """Return the Unix socket; none where the path is longer than the kernel takes (107 bytes)."""
-    with suppress(FileNotFoundError):
+    """Return the Unix socket; none where the path is longer than the kernel takes (107 bytes), or the
+    disk is read-only."""
+    with suppress(OSError):
         path.unlink()
     sock = socket.socket(socket.AF_UNIX)
     try:

@@ -47,7 +47,13 @@ class Settings:
     one inference may take, ``worker_ready_s``: loading, warming up and the self-test;
     ``worker_restarts``: so many in a row come quickly, later ones each ``worker_slow_restart_s``.
     ``worker_nice`` is added to its priority (more is less), ``worker_cpus``: how many processors it may
-    use (0: all)."""
+    use (0: all).
+
+    Bounds: ``memory_margin_bytes`` must stay free beside a second worker; ``spare_slots_bytes``: what
+    older models may take beside the active and the previous one. ``retry_ceiling_s``: the longest wait
+    between two tries. ``outbox_rows``, ``outbox_bytes``, ``outbox_days``: what waits for the controller at
+    most, samples thinned out first. ``log_bytes``: the size of a log file in the state folder,
+    ``log_files`` how many there are; 0: none."""
 
     state: Path
     http_port: int = 8080
@@ -68,6 +74,14 @@ class Settings:
     worker_nice: int = 5
     worker_cpus: int = 0
     runtimes: str = ""
+    memory_margin_bytes: int = 16 * 1024 * 1024
+    spare_slots_bytes: int = 0
+    retry_ceiling_s: float = 60.0
+    outbox_rows: int = 200_000
+    outbox_bytes: int = 64 * 1024 * 1024
+    outbox_days: float = 30.0
+    log_bytes: int = 1024 * 1024
+    log_files: int = 3
 
 
 RANGES: Final = MappingProxyType(
@@ -82,11 +96,19 @@ RANGES: Final = MappingProxyType(
         "worker_memory_bytes_max": Range(0, 2**50, "bytes"),
         "worker_growth_bytes_max": Range(1024 * 1024, 2**50, "bytes"),
         "worker_hang_s": Range(0.5, 86_400, "seconds"),
-        "worker_ready_s": Range(1, 86_400, "seconds"),
+        "worker_ready_s": Range(1, 1_800, "seconds"),
         "worker_restarts": Range(0, 1_000, "restarts"),
         "worker_slow_restart_s": Range(1, 86_400, "seconds"),
         "worker_nice": Range(0, 19, ""),
         "worker_cpus": Range(0, 1_024, "processors"),
+        "memory_margin_bytes": Range(0, 2**50, "bytes"),
+        "spare_slots_bytes": Range(0, 2**50, "bytes"),
+        "retry_ceiling_s": Range(0.1, 3_600, "seconds"),
+        "outbox_rows": Range(1000, 10_000_000, "rows"),
+        "outbox_bytes": Range(2**20, 2**40, "bytes"),
+        "outbox_days": Range(0.01, 3_650, "days"),
+        "log_bytes": Range(65_536, 2**30, "bytes"),
+        "log_files": Range(0, 100, "files"),
     }
 )
 """One for each setting that is a number: below, telemetry floods the device or nothing runs."""

@@ -7,7 +7,7 @@ pointers file says which slot is active and which was before; replacing it is th
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -23,8 +23,8 @@ from fleet_shared.durable import (
     write_durably,
     write_synced,
 )
-from fleet_shared.errors import CodecError
-from fleet_shared.manifest import BlobRef, Role
+from fleet_shared.errors import CodecError, MessageError
+from fleet_shared.manifest import BlobRef, Role, parse_manifest
 from fleet_shared.messages.reported import Running
 from fleet_shared.names import Digest
 
@@ -33,6 +33,7 @@ FILES: Final = MappingProxyType(
 )
 MANIFEST_FILE: Final = "manifest.json"
 _STAGING: Final = ".staging"
+_DAMAGED: Final = ".damaged"
 _READ_BYTES: Final = 256 * 1024
 
 
@@ -45,7 +46,8 @@ class Pointers(msgspec.Struct, frozen=True, kw_only=True):
 class Slots:
     def __init__(self, folder: Path, pointers: Path) -> None:
         self._folder, self._file = folder, pointers
-        make_folder(folder, parents=True)
+        with suppress(OSError):  # a read-only disk holds what it holds; whoever writes says so
+            make_folder(folder, parents=True)
 
     def path(self, manifest: Digest) -> Path:
         return self._folder / manifest
@@ -64,6 +66,33 @@ class Slots:
             )
         except OSError:
             return False
+
+    def is_intact(self, manifest: Digest) -> bool:
+        """As `is_whole`, by the manifest that lies in the slot itself: its digest is the slot's name.
+        Raises `OSError` for a disk that cannot be read, which is another matter. Slow."""
+        try:
+            raw = (self.path(manifest) / MANIFEST_FILE).read_bytes()
+            if hashlib.sha256(raw).hexdigest() != manifest:
+                return False
+            blobs = parse_manifest(raw).blobs
+        except (FileNotFoundError, NotADirectoryError, MessageError):
+            return False
+        return self.is_whole(manifest, blobs)
+
+    def set_slot_aside(self, manifest: Digest) -> Path | None:
+        """Move a damaged slot out of the way, for a human to look at; the newest one is kept. None
+        where there is no such slot."""
+        slot, aside = self.path(manifest), self._folder / f"{manifest}{_DAMAGED}"
+        for older in self._folder.glob(f"*{_DAMAGED}"):
+            remove_tree(older)
+        if not slot.exists():
+            return None
+        rename(slot, aside)
+        sync_folder(self._folder)
+        return aside
+
+    def remove(self, manifest: Digest) -> None:
+        remove_tree(self.path(manifest))
 
     @property
     def has_pointers(self) -> bool:
@@ -110,12 +139,23 @@ class Slots:
         for path in self._folder.glob(f"{_STAGING}-*"):
             remove_tree(path)
 
-    def prune(self, keep: Iterable[Digest]) -> None:
-        """Remove every slot but those in ``keep``."""
+    def prune(self, keep: Iterable[Digest], spare_bytes: int = 0) -> None:
+        """Remove what is neither in ``keep`` nor, newest first, within ``spare_bytes``: a model that
+        comes back then needs no download. A damaged one that was set aside counts among them, and
+        goes before the others."""
         kept = set(keep)
-        for path in self._folder.iterdir():
-            if path.name not in kept:
+        spare = sorted(
+            (path for path in self._folder.iterdir() if path.name not in kept),
+            key=lambda path: (_DAMAGED in path.name or _STAGING in path.name, -path.stat().st_mtime),
+        )
+        for path in spare:
+            spare_bytes -= max(1, _size_bytes(path))
+            if spare_bytes < 0 or path.name.startswith(_STAGING):
                 remove_tree(path)
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _repair(slot: Path, staging: Path) -> None:

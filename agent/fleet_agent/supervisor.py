@@ -20,6 +20,7 @@ from fleet_agent.settings import Settings
 from fleet_agent.telemetry.host import read_host
 from fleet_agent.transfer.urls import BlobUrls
 from fleet_agent.trust.protocol import DesiredVerified, TrustAnswer, VerifyDesired
+from fleet_agent.update.inspection import SlotInspected
 from fleet_agent.update.jobs import JobDone
 from fleet_agent.update.machine import UpdateEvent
 from fleet_agent.update.plan import Accept, Nothing, Start, explain_no_runtime, plan_update
@@ -74,6 +75,7 @@ Message = (
     | Fetch
     | JobDone
     | RowMeasured
+    | SlotInspected
     | WorkerSaid
     | WorkerExited
     | Stop
@@ -102,6 +104,7 @@ class Supervisor:
     _changes_seen: int = 0
     _workers_seen: int = 0
     _state_seen: UpdateState | None = None
+    _trouble_seen: tuple[Failure, ...] = ()
     _stopping: bool = False
 
     # -- the loop
@@ -120,9 +123,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Go on where the last start ended."""
-        outbox = self.journal.outbox
-        if outbox.damaged is not None:
-            self.journal.damaged("outbox.reset", outbox.damaged)
+        self.journal.tick(self.clock.boot_s())
         self.journal.event("agent.started", detail={"version": self.facts.agent_version})
         self.updates.resume()
 
@@ -168,12 +169,8 @@ class Supervisor:
                 self._on_trust(message)
             case Fetch():
                 self.uplink.send(Channel.FETCH, message)
-            case Downloaded(count, total):
-                self.updates.on_progress(count, total)
-            case JobDone():
-                self.updates.on_job(message)
-            case RowMeasured(assignment, detail, failure):
-                self.journal.event(ROW_EVENT, failure=failure, assignment=assignment, detail=detail)
+            case Downloaded() | JobDone() | RowMeasured() | SlotInspected():
+                self._on_update(message)
             case WorkerSaid(worker, said):
                 self._on_worker(worker, said)
             case WorkerExited():
@@ -181,12 +178,26 @@ class Supervisor:
             case Stop():
                 self._stopping = True
 
+    def _on_update(self, message: Downloaded | JobDone | RowMeasured | SlotInspected) -> None:
+        match message:
+            case Downloaded(count, total):
+                self.updates.on_progress(count, total)
+            case JobDone():
+                self.updates.on_job(message)
+            case RowMeasured(assignment, detail, failure):
+                self.journal.event(ROW_EVENT, failure=failure, assignment=assignment, detail=detail)
+            case SlotInspected():
+                self.updates.on_inspected(message)
+
     def _tick(self, now_s: float) -> None:
         if now_s >= self._sample_at_s:
             self._sample_at_s = now_s + self.settings.sample_interval_s
             self._sample()
+        self.journal.tick(now_s)
         self.workers.tick(now_s)
         self.updates.tick()
+        stamp = self.clock.now()
+        self.intake.note_clock(stamp.boot_ms, stamp.wall_ms)
         if self.updates.takes_another:
             self.intake.tick(now_s)
         self._report_changes(now_s)
@@ -232,8 +243,16 @@ class Supervisor:
         if self.workers.changed != self._workers_seen:
             self._workers_seen = self.workers.changed
             self.reporter.soon(now_s)
+        if self._trouble != self._trouble_seen:
+            self._trouble_seen = self._trouble
+            self.reporter.soon(now_s)
         if self.uplink.online and self.reporter.is_due(now_s):
             self._report()
+
+    @property
+    def _trouble(self) -> tuple[Failure, ...]:
+        found = (self.journal.trouble, self.intake.trouble, self.updates.trouble)
+        return tuple(one for one in found if one is not None)
 
     def _report(self) -> None:
         record, pointers = self.updates.record, self.updates.pointers
@@ -245,6 +264,7 @@ class Supervisor:
             update=self.updates.progress,
             accepted=Order() if record is None else record.accepted,
             worker=self.workers.report,
+            trouble=self._trouble,
         )
         self.reporter.publish(document, self.clock.boot_s())
 
@@ -270,8 +290,8 @@ class Supervisor:
         match plan:
             case Nothing(reason):
                 log.info("%s", reason)
-            case Accept(order):
-                self.updates.accept_order(order)
+            case Accept(order, policy):
+                self.updates.accept_order(order, policy)
             case Start(record):
                 self._begin(record, answered.envelope)
 
@@ -291,16 +311,18 @@ class Supervisor:
     def _begin(self, record: UpdateRecord, envelope: bytes) -> None:
         entry = record.entry
         message = f"a newer assignment took its place: {entry.model}:{entry.version}"
-        superseded = Failure(code="update.superseded", message=message)
+        hint = "nothing is to be done: the newer one decides what runs"
+        superseded = Failure(code="update.superseded", message=message, hint=hint)
         self.updates.feed(UpdateEvent.SUPERSEDED, failure=superseded)
         if not self.updates.takes_another:
             # The switch began while the child was at work, or the outcome could not be stored yet.
             self.intake.put_back(envelope)
             return
-        self.updates.accept(record)
+        refused = None
         if not record.target.runtime:
             contract = parse_manifest(record.manifest).contract
-            self.updates.feed(UpdateEvent.FAILED, failure=explain_no_runtime(contract, self.facts.runtimes))
+            refused = explain_no_runtime(contract, self.facts.runtimes)
+        self.updates.accept(record, refused)
 
     # -- worker
 

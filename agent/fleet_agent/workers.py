@@ -235,6 +235,18 @@ class Workers:
             leash.worker.drain(FINISH_LINGER_S)
         return bool(serving)
 
+    def make_room(self) -> None:
+        """Memory holds one worker only: the serving one leaves, and none takes its place until somebody
+        says so (`try_out`, `keep`)."""
+        if self.active is not None:
+            self._let_go(self.active)
+        self.active, self._running, self._restart_in_s = None, None, None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether every worker that had to leave has ended."""
+        return all(leash.worker in (self.active, self.candidate) for leash in self._leashes)
+
     def close(self) -> None:
         """Stop all of them; at most twice `STOP_WITHIN_S`, however many hang."""
         for leash in self._leashes:

@@ -25,6 +25,7 @@ from fleet_shared.messages.reported import Order, Running
 from fleet_shared.messages.update import UpdateState
 from fleet_shared.names import AssignmentId, Digest, ModelName, VariantName, digest_of
 from tests.cloud.domain.test_rules import variant
+from tests.kit.device_edges import FakeClock
 
 MODEL, GOLDEN = b"model " * 1000, b"golden"
 PACKED = encode_blob(Encoding.ZSTD, MODEL)
@@ -171,7 +172,7 @@ def test_what_is_installed_and_whole_is_neither_fetched_nor_written_again(tmp_pa
     slot = one.slots.path(digest_of(manifest()))
     before = slot.stat().st_ino, (slot / "model.tflite").stat().st_ino
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    jobs = DeviceJobs(one, inbox, BlobUrls("http://nowhere", send=inbox.put))
+    jobs = DeviceJobs(one, inbox, BlobUrls("http://nowhere", send=inbox.put), tmp_path / "spent", FakeClock())
     assert jobs.download(record(), threading.Event()) == {"bytes_fetched": 0, "bytes_resumed": 0}
     assert jobs.verify(record(), threading.Event()) == {}
     assert inbox.empty(), "the network was asked"

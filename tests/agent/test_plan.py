@@ -100,7 +100,20 @@ def test_what_is_not_newer_is_ignored(order: tuple[int, int, int]) -> None:
 def test_the_same_assignment_signed_again_moves_the_order_only(order: tuple[int, int, int]) -> None:
     epoch, generation, serial = order
     newer = Order(key_epoch=epoch, generation=generation, serial=serial)
-    assert plan(started(), key_epoch=epoch, generation=generation, serial=serial) == Accept(newer)
+    assert plan(started(), key_epoch=epoch, generation=generation, serial=serial) == Accept(
+        newer, DESIRED.policy
+    )
+
+
+def test_the_same_assignment_signed_again_may_bring_another_policy() -> None:
+    larger = Policy(soak_s=2.5, deadline_s=500.0, bytes_max=10)
+    accept = plan(started(), serial=4, policy=larger)
+    assert isinstance(accept, Accept)
+    record = started().ordered(accept.order, accept.policy)
+    assert (record.policy, record.accepted.serial) == (larger, 4)
+    assert record.deadline_ms - record.started_ms == 500_000
+    same = started().ordered(accept.order, DESIRED.policy)
+    assert same.deadline_ms == started().deadline_ms
 
 
 def test_another_assignment_with_a_newer_order_starts_also_while_one_runs() -> None:

@@ -392,6 +392,15 @@ def test_the_running_manifest_is_pushed_again_without_a_byte_and_without_a_gap(d
     assert device.outcomes[1:] == [("succeeded", "a-2")]
 
 
+def test_the_same_model_again_is_no_way_back(device: Device) -> None:
+    device.install("2.0.0", "a-2", 2)
+    device.install("2.0.0", "a-3", 3)
+    pointers = device.slots.load_pointers()
+    assert pointers.previous is not None
+    assert pointers.previous.version == "1.0.0"
+    assert device.slots.holds(pointers.previous.manifest)
+
+
 def test_a_damaged_slot_is_repaired_in_place(device: Device) -> None:
     slot = device.slots.path(digest_of(make_manifest("1.0.0")))
     folder, golden = slot.stat().st_ino, (slot / "golden.npz")
@@ -486,7 +495,10 @@ def test_a_device_without_processes_keeps_its_agent_and_starts_the_worker_later(
     device.run(20)
     assert device.served is None
     device.push("2.0.0", "a-2", 2)
-    device.run_until(lambda: device.failure_code() == "worker.start")
+    device.reach(S.SELF_TESTING)
+    device.run(20)
+    assert device.failure_code() == "worker.start"
+    assert device.saved.evidence["tries"] == 3
     device.faults.processes = False
     device.run(120)
     assert device.served == "1.0.0"

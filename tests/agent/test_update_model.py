@@ -338,7 +338,7 @@ class Life(RuleBasedStateMachine):
                 continue
             worker.live()
             if kind is Model.FAILS_SOAK and self.device.state() is S.SOAKING:
-                worker.say(make_stats(requests=3, errors=3))
+                worker.say(make_stats(requests=20, errors=20))
 
     def _settle_jobs(self) -> None:
         """Handle all that comes from the slow effects, unless a download stands still."""

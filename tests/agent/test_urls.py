@@ -66,3 +66,22 @@ def test_a_late_answer_is_as_good_and_the_same_question_is_asked_more_rarely() -
     urls = BlobUrls("http://controller:1", send, ask_again_s=0.01)
     assert urls.ask(AssignmentId("a"), SHA, aborted=threading.Event()) == "http://store/late"
     assert len({fetch.request for fetch in asked}) == 1
+
+
+def test_an_abort_does_not_wait_for_the_next_question() -> None:
+    aborted, asked = threading.Event(), threading.Event()
+    codes: list[str] = []
+
+    def run() -> None:
+        try:
+            urls.ask(AssignmentId("a"), SHA, aborted=aborted)
+        except TransferError as exc:
+            codes.append(exc.code)
+
+    urls = BlobUrls("http://controller:1", lambda _fetch: asked.set(), ask_again_s=600.0)
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert asked.wait(10)
+    aborted.set()
+    thread.join(20)
+    assert codes == ["transfer.aborted"]

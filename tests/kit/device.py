@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from fleet_agent.bootstrap import wire
 from fleet_agent.identity import Identity
@@ -67,6 +68,7 @@ class Device:
         self.downloads = threading.Event()
         self.downloads.set()
         self.facts = FACTS
+        self.tight = False
         self.starts = 0
         self.url_of: Callable[[Digest], str] | None = None
         self._open: list[Supervisor] = []
@@ -97,6 +99,7 @@ class Device:
             trust=self.trust,
             jobs=self.jobs,
             urls=BlobUrls("http://controller", send=inbox.put),
+            is_tight=lambda _record: self.tight,
             workers=Workers(self._make_spec, inbox.put, Backoff(1.0, 60.0, lambda: 1.0), self._start_worker),
         )  # fmt: skip
         self.agent.updates.file = record_file
@@ -140,8 +143,10 @@ class Device:
             self.agent.step(0.01)
         self.run()
 
-    def push(self, version: str, assignment: str, generation: int, soak_s: float = SOAK_S) -> None:
-        self.receive(encode(make_desired(version, assignment, generation, soak_s)))
+    def push(
+        self, version: str, assignment: str, generation: int, soak_s: float = SOAK_S, **policy: Any
+    ) -> None:
+        self.receive(encode(make_desired(version, assignment, generation, soak_s, **policy)))
 
     def receive(self, envelope: bytes) -> None:
         self.agent.inbox.put(MessageReceived(Channel.DESIRED, envelope))

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -51,7 +52,9 @@ def make_manifest(version: str) -> bytes:
     return encode_manifest(msgspec.structs.replace(variant("int8", 1).manifest, version=version, blobs=blobs))
 
 
-def make_desired(version: str, assignment: str, generation: int, soak_s: float = SOAK_S) -> Desired:
+def make_desired(
+    version: str, assignment: str, generation: int, soak_s: float = SOAK_S, **policy: Any
+) -> Desired:
     entry = RunEntry(
         model=ModelName("m"),
         version=version,
@@ -60,7 +63,7 @@ def make_desired(version: str, assignment: str, generation: int, soak_s: float =
     )
     return Desired(
         device=DeviceId("pi-1"), key_epoch=1, generation=generation, serial=0, issued_ms=0, expires_ms=1,
-        policy=Policy(soak_s=soak_s, deadline_s=DEADLINE_S), run=(entry,),
+        policy=Policy(**{"soak_s": soak_s, "deadline_s": DEADLINE_S, **policy}), run=(entry,),
     )  # fmt: skip
 
 
@@ -75,12 +78,13 @@ def make_stats(requests: int = 10, errors: int = 0, p50_us: float = 1.0) -> Stat
 class FakeClock:
     boot_id: str = "boot-1"
     seconds: float = 1000.0
+    wall_ms: int | None = None
 
     def boot_s(self) -> float:
         return self.seconds
 
     def now(self) -> Stamp:
-        return Stamp(self.boot_id, int(self.seconds * 1000), None, Clock.UNSYNCED)
+        return Stamp(self.boot_id, int(self.seconds * 1000), self.wall_ms, Clock.UNSYNCED)
 
 
 @dataclass
@@ -109,6 +113,7 @@ class FakeTrust:
 
     hold: bool = False
     unreachable: bool = False
+    expired: bool = False
     asked: list[bytes] = field(default_factory=list)
     _open: list[tuple[bytes, Callable[[TrustAnswer], None]]] = field(default_factory=list)
 
@@ -134,7 +139,7 @@ class FakeTrust:
         except msgspec.MsgspecError:
             return Refused(code="trust.desired.signature", message="not signed")
         manifests = {entry.manifest: make_manifest(entry.version) for entry in desired.run}
-        return DesiredVerified(desired=envelope, manifests=manifests, expired=False, now_ms=0)
+        return DesiredVerified(desired=envelope, manifests=manifests, expired=self.expired, now_ms=0)
 
 
 @dataclass(eq=False)
@@ -213,6 +218,8 @@ class FakeJobs:
     running: int = 0
     most: int = 0
     measured: Evidence = field(default_factory=dict)
+    refuse_download: list[Exception] = field(default_factory=list)
+    refuse_verify: list[Exception] = field(default_factory=list)
 
     def download(self, record: UpdateRecord, aborted: threading.Event) -> Evidence:
         self.running += 1
@@ -223,6 +230,8 @@ class FakeJobs:
                     raise TransferError("the process was killed")
             if self.url_of is not None:
                 return self._fetch(record, self.url_of, aborted)
+            if self.refuse_download:
+                raise self.refuse_download.pop()
             if not aborted.is_set() and not self.installer.is_installed(record.entry, record.manifest):
                 self.fetched.append(record.entry.version)
                 self.installer.downloads.mkdir(exist_ok=True)
@@ -242,6 +251,8 @@ class FakeJobs:
         return self.installer.download(record.entry, record.manifest, downloader)
 
     def verify(self, record: UpdateRecord, aborted: threading.Event) -> Evidence:
+        if self.refuse_verify:
+            raise self.refuse_verify.pop()
         return {**self.installer.verify(record.entry, record.manifest, aborted), **self.measured}
 
 

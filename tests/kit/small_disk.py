@@ -20,6 +20,10 @@ class SmallDisk:
         found = os.statvfs(self.folder)
         return found.f_bavail * found.f_frsize
 
+    def remount(self, mode: str) -> None:
+        """``ro`` or ``rw``. The kernel allows it only while nobody has a file open for writing."""
+        subprocess.run(["mount", "-o", f"remount,{mode}", str(self.folder)], check=True)
+
     @property
     def _filler(self) -> Path:
         return self.folder / "filler"

@@ -8,6 +8,8 @@ import pytest
 
 from fleet_cloud.client import AssignmentView, Client
 from fleet_shared.messages.desired import Policy
+from fleet_shared.messages.reported import Reported
+from tests.kit.asking import answering
 from tests.kit.inference import infer
 from tests.kit.packages import make_package, register
 from tests.kit.slow_proxy import slow_proxy
@@ -55,6 +57,12 @@ def expect_old_model(agent: Agent) -> None:
     assert infer(agent.http_port, "tiny", [("x", INPUT)])["model_version"] == "1.0.0"
 
 
+def reported(client: Client) -> Reported:
+    found = client.device("pi-1").reported
+    assert found is not None
+    return found
+
+
 def answers(agent: Agent) -> bool:
     try:
         expect_old_model(agent)
@@ -67,8 +75,11 @@ def test_too_little_room_is_said_before_the_download(disk: SmallDisk, world: Wor
     agent = add_agent(world, disk, world.controller.url)
     disk.fill(leave_bytes=BIG + 500_000)
     with world.client() as client:
-        rollout = client.create_rollout("tiny", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=60))
-        assignment = expect_refused(client, rollout.id)
+        with answering(agent, "1.0.0"):
+            rollout = client.create_rollout(
+                "tiny", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=60)
+            )
+            assignment = expect_refused(client, rollout.id)
         assert assignment.bytes_done == 0
         assert not list((agent.state / "downloads").glob("*"))
         expect_old_model(agent)
@@ -87,9 +98,11 @@ def test_a_disk_that_fills_up_during_the_download(disk: SmallDisk, world: World)
         downloads = agent.state / "downloads"
         rollout = client.create_rollout("tiny", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=60))
         wait_for("the download to begin", lambda: any(f.stat().st_size for f in downloads.glob("*.part")))
-        disk.fill()
-        expect_refused(client, rollout.id)
-        expect_old_model(agent)
+        with answering(agent, "1.0.0"):
+            disk.fill()
+            expect_refused(client, rollout.id)
+            troubles = wait_for("the device to say what is wrong", lambda: reported(client).trouble or None)
+            assert {one.code for one in troubles} <= {"disk.full", "outbox.full"}
         assert agent.end() == 0
         disk.fill()
         agent.start()

@@ -14,10 +14,12 @@ class Backoff:
     random: Callable[[], float]
     _tries: int = 0
 
-    def next_delay_s(self) -> float:
+    def next_delay_s(self, at_least_s: float = 0.0) -> float:
+        """``at_least_s``: what the other side asks for; a share is added to that as well."""
         delay = min(self.ceiling_s, self.base_s * 2.0 ** min(self._tries, 30))
         self._tries += 1
-        return delay * (0.5 + 0.5 * self.random())
+        share = self.random()
+        return max(delay * (0.5 + 0.5 * share), at_least_s * (1.0 + 0.2 * share))
 
     def reset(self) -> None:
         self._tries = 0

@@ -73,7 +73,10 @@ class Connection:
         self._answered = self._hears = self._reached = self._waited = False
         self._rounds = 0
         client = self._client = self._build_client()
-        threading.Thread(target=self._run, args=[client], name="mqtt", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=[client], name="mqtt", daemon=True).start()
+        except RuntimeError as exc:
+            self._notify(Disconnected(f"no thread can be started: {exc}"))
 
     def publish(self, channel: Channel, payload: bytes, *, retain: bool = False) -> bool:
         """Hand ``payload`` to the broker at QoS 1; tell whether it could be handed over."""
@@ -122,7 +125,11 @@ class Connection:
             return
         if client is not self._client:
             client.disconnect()
-        client.loop_start()
+        try:
+            client.loop_start()
+        except RuntimeError as exc:
+            if client is self._client:
+                self._notify(Disconnected(f"no thread can be started: {exc}"))
 
     def _try_other_protocol(self) -> None:
         older, newer = MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5

@@ -8,17 +8,19 @@ Bounded: beyond the limits the oldest samples are thinned out, then the oldest e
 tombstone takes the place of each run of them. Outcomes of updates are kept.
 
 The file has a name, that of its first stream: when a device comes back with another file, the cloud
-knows that what the old one held is gone.
+knows that what the old one held is gone. A damaged file, found at a start or while the agent runs, is set
+aside, and a new one takes its place at once.
 """
 
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
+from uuid import uuid4
 
 import msgspec
 
@@ -48,6 +50,8 @@ _ENVELOPE_BYTES: Final = 512
 """What a batch needs around its rows."""
 
 _ONCE_KEPT: Final = 1000
+_CACHE_KIB: Final = 512
+"""An outbox writes at its end and reads at its start: a larger cache only fills an idle device's memory."""
 
 
 class Kind(str, Enum):
@@ -66,21 +70,44 @@ with the events beside them do their tombstones grow together."""
 
 @dataclass(frozen=True)
 class OutboxLimits:
-    """When to thin. ``thin_rows``: how many rows are thinned out at once."""
+    """When to thin. ``thin_rows``: how many rows are thinned out at once. ``age_s``: what is older is
+    thinned out, as far as the device knows its age."""
 
     rows: int = 200_000
     bytes: int = 64 * 1024 * 1024
     thin_rows: int = 1000
+    age_s: float = 30 * 24 * 3600.0
+
+
+class Moment(Protocol):
+    """Now, on both clocks of the device; `telemetry.clock.Stamp`."""
+
+    @property
+    def boot_id(self) -> str: ...
+
+    @property
+    def boot_ms(self) -> int: ...
+
+    @property
+    def wall_ms(self) -> int | None: ...
 
 
 class Outbox:
     """All methods belong to one thread. Raises `OutboxError`: ``outbox.full`` or ``outbox.failed``
     when the disk does not take a row, ``outbox.row`` for a row that cannot be sent; nothing is
     half-written then. A file that cannot be opened (a full disk at the start of the device) is tried
-    again with each use: the agent does not depend on it."""
+    again with each use: the agent does not depend on it. ``damaged``: where a damaged file was put, until
+    somebody has taken note; the rows that follow belong to a new stream, for their numbers start anew."""
 
-    def __init__(self, path: Path, stream: str, limits: OutboxLimits | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        stream: str,
+        limits: OutboxLimits | None = None,
+        new_stream: Callable[[], str] = lambda: uuid4().hex,
+    ) -> None:
         self._limits = limits or OutboxLimits()
+        self._new_stream = new_stream
         self.stream = stream
         self.damaged: Path | None = None
         self.name = ""
@@ -93,8 +120,12 @@ class Outbox:
             log.error("the outbox cannot be opened, and is tried again: %s", exc.message)
 
     def close(self) -> None:
-        if self._opened is not None:
-            self._opened.close()
+        db, self._opened = self._opened, None
+        if db is not None:
+            try:
+                db.close()
+            except sqlite3.Error as exc:
+                log.warning("the outbox does not close as it should: %s", exc)
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -144,7 +175,7 @@ class Outbox:
 
     def has_stored(self, key: str) -> bool:
         """Whether a row was stored under ``key``, sent since or not."""
-        with _mapped():
+        with self._guarded():
             return self._db.execute("SELECT 1 FROM once WHERE key = ?", (key,)).fetchone() is not None
 
     def streams(self) -> list[str]:
@@ -153,13 +184,13 @@ class Outbox:
             "SELECT name FROM stream WHERE EXISTS (SELECT 1 FROM row WHERE row.stream = stream.name)"
             " ORDER BY start"
         )
-        with _mapped():
+        with self._guarded():
             return [stream for (stream,) in self._db.execute(query)]
 
     def load_batch(self, stream: str, after: int = 0) -> TelemetryBatch | None:
         """Return the next rows of ``stream`` with a seq above ``after``, as many as one message
         holds; none when there are none."""
-        with _mapped():
+        with self._guarded():
             return self._load_batch(stream, after)
 
     def apply_ack(self, ack: Ack) -> int:
@@ -241,8 +272,29 @@ class Outbox:
 
     def _thin(self, kind: Kind) -> None:
         """Replace the oldest rows of one kind by tombstones, one for each unbroken run within a stream."""
+        self._bury_all(self._find_oldest(kind))
+
+    def thin_old(self, now: Moment) -> int:
+        """Thin out what is older than the limit, some rows at a time; return how many went. A row of
+        another boot without a wall time has no age, and waits for the other limits."""
+        with self._guarded():
+            old = [
+                (seq, stream)
+                for kind in THINNED
+                for seq, stream, payload in self._find_payloads(kind)
+                if _is_older(_parse_stamp(payload), now, self._limits.age_s)
+            ]
+        if old:
+            self._bury_all(sorted(old))
+        return len(old)
+
+    def _find_payloads(self, kind: Kind) -> list[tuple[int, str, bytes]]:
+        query = "SELECT seq, stream, payload FROM row WHERE kind = ? ORDER BY seq LIMIT ?"
+        return self._db.execute(query, (kind.value, self._limits.thin_rows)).fetchall()
+
+    def _bury_all(self, rows: Sequence[tuple[int, str]]) -> None:
         with self._transaction():
-            change = [self._bury(run) for run in _split_runs(self._find_oldest(kind))]
+            change = [self._bury(run) for run in _split_runs(rows)]
         self._rows += sum(rows for rows, _ in change)
         self._bytes += sum(size for _, size in change)
 
@@ -263,7 +315,7 @@ class Outbox:
         newest = f"SELECT payload {where} ORDER BY seq DESC LIMIT 1"
         (payload,) = self._db.execute(newest, (first, last)).fetchone()
         self._db.execute(f"DELETE {where}", (first, last))
-        stamp = msgspec.json.decode(payload, type=_Stamp)
+        stamp = _parse_stamp(payload)
         tombstone = encode_row(
             Tombstone(
                 seq=first, last=last, boot_id=stamp.boot_id, boot_ms=stamp.boot_ms, wall_ms=stamp.wall_ms
@@ -278,9 +330,35 @@ class Outbox:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """Commit at the end of the block, or undo everything and raise `OutboxError`."""
-        with _mapped(), disk_operation(DiskOperation.COMMIT, self._path), self._db:
+        with self._guarded(), disk_operation(DiskOperation.COMMIT, self._path), self._db:
             self._db.execute("BEGIN IMMEDIATE")
             yield
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Raise `OutboxError` for whatever goes wrong; a damaged file gives way to a new one, and a
+        connection that the disk failed to one that has not."""
+        try:
+            with _mapped():
+                yield
+        except OutboxError as exc:
+            cause = exc.__cause__
+            if _is_damage(cause):
+                self._replace(cause)
+            elif isinstance(cause, sqlite3.OperationalError) and "I/O" in str(cause):
+                self.close()
+            raise
+
+    def _replace(self, cause: BaseException | None) -> None:
+        log.error("the outbox is damaged, and begins anew: %s", cause)
+        self.close()
+        try:
+            self.damaged = _move_aside(self._path)
+        except OSError as exc:
+            log.error("the damaged outbox could not be set aside: %s", exc)
+            return
+        self.stream = self._new_stream()
+        self._rows = self._bytes = 0
 
 
 def _measure(db: sqlite3.Connection, what: str, key: tuple[object, ...]) -> tuple[int, int]:
@@ -306,14 +384,35 @@ def _split_runs(rows: Sequence[tuple[int, str]]) -> list[tuple[int, int, str]]:
 
 
 class _Stamp(msgspec.Struct):
-    boot_id: str
-    boot_ms: int
+    boot_id: str = "unknown"
+    boot_ms: int = 0
     wall_ms: int | None = None
 
 
+def _parse_stamp(payload: bytes) -> _Stamp:
+    """Return when a row was made; nothing of it for a row that does not parse any more."""
+    try:
+        return msgspec.json.decode(payload, type=_Stamp)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _Stamp()
+
+
+def _is_older(stamp: _Stamp, now: Moment, age_s: float) -> bool:
+    if stamp.boot_id == now.boot_id:
+        return now.boot_ms - stamp.boot_ms > age_s * 1000
+    if stamp.wall_ms is None or now.wall_ms is None:
+        return False
+    return now.wall_ms - stamp.wall_ms > age_s * 1000
+
+
 def _stamp(payload: bytes, seq: int) -> bytes:
-    """Return the row with its seq: it was encoded before the database assigned one."""
-    document = msgspec.json.decode(payload)
+    """Return the row with its seq: it was encoded before the database assigned one. One that does not
+    parse any more is sent as such, for the dead letters: it must not hold up the others."""
+    try:
+        document = dict(msgspec.json.decode(payload))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError, ValueError):
+        log.error("telemetry row %d is damaged", seq)
+        document = {"kind": "damaged"}
     document["seq"] = seq
     return msgspec.json.encode(document)
 
@@ -323,6 +422,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
+        db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         db.executescript(_SCHEMA)
         _check(db)
     except BaseException:
@@ -338,9 +438,19 @@ def _check(db: sqlite3.Connection) -> None:
 
 
 def _set_aside(path: Path, cause: sqlite3.DatabaseError) -> Path:
-    """Move a damaged database out of the way; one of them is kept. A full disk is no damage."""
-    if isinstance(cause, sqlite3.OperationalError):
+    """Move a damaged database out of the way; a full disk is no damage."""
+    if not _is_damage(cause):
         raise _map(cause) from cause
+    return _move_aside(path)
+
+
+def _is_damage(cause: BaseException | None) -> bool:
+    """SQLite's words for a file that is malformed, or no database at all, have no class of their own."""
+    return type(cause) is sqlite3.DatabaseError
+
+
+def _move_aside(path: Path) -> Path:
+    """One damaged file is kept, the newest. Its log goes with it: it would be played into the new one."""
     aside = path.with_suffix(".damaged")
     path.replace(aside)
     for suffix in ("-wal", "-shm"):
@@ -363,5 +473,15 @@ def _map(exc: sqlite3.Error) -> OutboxError:
     if "full" in str(exc):
         return OutboxError(
             "the disk is full: a telemetry row could not be stored", hint="free space", code="outbox.full"
+        )
+    if "readonly" in str(exc):
+        return OutboxError(
+            "the disk is read-only: a telemetry row could not be stored",
+            hint="look at the device's kernel log",
+            code="outbox.readonly",
+        )
+    if _is_damage(exc):
+        return OutboxError(
+            f"the outbox is damaged: {exc}", hint="it is set aside and begun anew", code="outbox.damaged"
         )
     return OutboxError(f"the outbox cannot be written: {exc}", hint="check the disk of the state folder")

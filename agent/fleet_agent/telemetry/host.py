@@ -31,6 +31,11 @@ def read_temperature_c() -> float | None:
     return read_or(None, _read_hottest)
 
 
+def read_available_bytes() -> int | None:
+    """Return the memory that could be used without swapping, or none where that cannot be read."""
+    return read_or(None, lambda: int(psutil.virtual_memory().available))
+
+
 def _read_hottest() -> float | None:
     # Not there on every platform. A sensor that is switched off has no current reading.
     entries = [entry.current for sensor in psutil.sensors_temperatures().values() for entry in sensor]

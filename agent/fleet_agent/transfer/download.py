@@ -1,28 +1,19 @@
-"""One blob over HTTP(S): resumed where it stood, never longer than promised, digest verified.
-
-urllib3 is imported with the first download: an idle agent does not carry it.
-"""
+"""One blob over HTTP(S): resumed where it stood, never longer than promised, digest verified."""
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 from fleet_agent.errors import TransferError
 from fleet_agent.link.backoff import Backoff
+from fleet_agent.transfer.allowance import Allowance
 from fleet_agent.transfer.part import Part
 from fleet_agent.transfer.policy import RETRIES_MAX, Budget, Step, decide_step, parse_retry_after_s
 from fleet_agent.transfer.urls import NotYetError
+from fleet_agent.transfer.wire import Answer, Head, Pace, WireError
 from fleet_shared.durable import append, make_folder, sync_folder
 from fleet_shared.names import Digest
-
-if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse
-
-CONNECT_TIMEOUT_S: Final = 10.0
-READ_TIMEOUT_S: Final = 30.0
-PART_BYTES: Final = 64 * 1024
 
 
 @dataclass
@@ -38,13 +29,17 @@ class Counted:
 class Downloader:
     """``url_of`` asks for a URL of a blob (it may block, and raise `NotYetError`); ``progress`` is
     told each part's bytes, and a negative number when bytes are thrown away. ``aborted`` ends a
-    download between two parts."""
+    download at once, whatever it waits for. ``allowance``: none for as many bytes as it takes.
+    ``wall_s`` gives the time, or none while it is not known."""
 
     folder: Path
     url_of: Callable[[Digest], str]
     progress: Callable[[int], None]
     aborted: threading.Event
     backoff: Backoff
+    allowance: Allowance | None = None
+    pace: Pace = field(default_factory=Pace)
+    wall_s: Callable[[], float | None] = lambda: None
 
     def fetch(self, sha256: Digest, size_bytes: int) -> tuple[Path, Counted]:
         """Return the file with this digest; raise `TransferError` (``transfer.*``)."""
@@ -63,7 +58,7 @@ class Downloader:
 class _Download:
     """``best``: the largest size so far; an attempt that does not exceed it was no progress.
     ``pieced``: the file is of more than one answer, so its digest may be wrong without any damage
-    at the store."""
+    at the store. ``dripping``: the last answer came so slowly that what it gave is no progress."""
 
     owner: Downloader
     part: Part
@@ -71,6 +66,7 @@ class _Download:
     budget: Budget = field(default_factory=Budget)
     best: int = 0
     pieced: bool = False
+    dripping: bool = False
     url: str | None = None
     trouble: str = ""
 
@@ -82,8 +78,9 @@ class _Download:
             step, wait_s = self._try()
             if (size := self.part.size) > self.best:
                 self.best = size
-                self.budget.renew()
-                self.owner.backoff.reset()
+                if not self.dripping:
+                    self.budget.renew()
+                    self.owner.backoff.reset()
             if size < self.part.size_bytes:
                 self._go_on(Step.RETRY if step in (Step.APPEND, Step.WHOLE) else step, wait_s)
         return self.part.finish()
@@ -115,9 +112,7 @@ class _Download:
             self._discard()
             return
         self.url = None
-        if step is Step.RETRY and self.owner.aborted.wait(
-            self.owner.backoff.next_delay_s() if wait_s is None else wait_s
-        ):
+        if step is Step.RETRY and self.owner.aborted.wait(self.owner.backoff.next_delay_s(wait_s or 0.0)):
             raise _aborted()
 
     def _discard(self) -> None:
@@ -130,27 +125,33 @@ class _Download:
     def _try(self) -> tuple[Step, float | None]:
         """Ask once and take what comes; return what to do next and how long the server asks to
         wait."""
-        import urllib3
-
+        self.dripping = False
+        have = self.part.size
+        self._require(self.part.size_bytes - have)
         try:
             if self.url is None:
                 self.url = self.owner.url_of(self.part.sha256)
-            have = self.part.size
-            response = urllib3.request(
-                "GET",
-                self.url,
-                headers=self._range(have),
-                preload_content=False,
-                retries=False,
-                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
-            )
-            with response:
-                return self._take(response, have)
+            answer = Answer(self.url, self._range(have), self.owner.aborted, self.owner.pace)
+            before = self.counted.fetched
+            try:
+                return self._take(answer, have)
+            finally:
+                answer.close()
+                # What came and was not taken was paid for as well.
+                self._pay(answer.received - (self.counted.fetched - before))
         except NotYetError as exc:
             self.trouble = f"{exc.message} ({exc.code})"
-        except urllib3.exceptions.HTTPError as exc:
-            self.trouble = f"{type(exc).__name__}: {exc}"
+        except WireError as exc:
+            self.trouble, self.dripping = str(exc), exc.slow
         return Step.RETRY, None
+
+    def _require(self, count: int) -> None:
+        if self.owner.allowance is not None:
+            self.owner.allowance.require(count)
+
+    def _pay(self, count: int) -> None:
+        if self.owner.allowance is not None:
+            self.owner.allowance.spend(count)
 
     def _range(self, have: int) -> dict[str, str]:
         if not have:
@@ -158,21 +159,24 @@ class _Download:
         etag = self.part.load_etag()
         return {"Range": f"bytes={have}-", **({"If-Range": etag} if etag else {})}
 
-    def _take(self, response: "BaseHTTPResponse", have: int) -> tuple[Step, float | None]:
-        step = decide_step(response.status, response.headers.get("Content-Range"), have)
-        self.trouble = f"the server answers {response.status}"
+    def _take(self, answer: Answer, have: int) -> tuple[Step, float | None]:
+        head = answer.head()
+        step = decide_step(head.status, head.headers.get("content-range"), have)
+        self.trouble = f"the server answers {head.status}"
         if step is Step.FAIL:
-            raise _refused(response.status, self.part.sha256)
-        if step is Step.APPEND and self._is_of_another(response):
+            raise _refused(head.status, self.part.sha256)
+        if step is Step.APPEND and self._is_of_another(head):
             step = Step.RESTART
-        if step is Step.WHOLE and self._is_short(response):
+        if step is Step.WHOLE and self._is_short(head):
             step = Step.RETRY
         if step in (Step.APPEND, Step.WHOLE):
-            self._begin(response, step, have)
-            self._append(response)
-        return step, parse_retry_after_s(response.headers.get("Retry-After"))
+            self._require(self.part.size_bytes - (have if step is Step.APPEND else 0))
+            self._begin(head, step, have)
+            self._append(answer)
+        headers = head.headers
+        return step, parse_retry_after_s(headers.get("retry-after"), headers.get("date"), self.owner.wall_s())
 
-    def _begin(self, response: "BaseHTTPResponse", step: Step, have: int) -> None:
+    def _begin(self, head: Head, step: Step, have: int) -> None:
         if step is Step.APPEND and have:
             self.pieced = True
             return
@@ -180,25 +184,25 @@ class _Download:
         if have:
             self._discard()
             self.best = best  # the same bytes once more are no progress
-        self.part.begin(response.headers.get("ETag"))
+        self.part.begin(head.headers.get("etag"))
 
-    def _is_of_another(self, response: "BaseHTTPResponse") -> bool:
+    def _is_of_another(self, head: Head) -> bool:
         """Some servers do not look at If-Range."""
-        ours, theirs = self.part.load_etag(), response.headers.get("ETag")
+        ours, theirs = self.part.load_etag(), head.headers.get("etag")
         return ours is not None and theirs is not None and ours != theirs
 
-    def _is_short(self, response: "BaseHTTPResponse") -> bool:
+    def _is_short(self, head: Head) -> bool:
         """Tell whether a whole file is announced that cannot be the one: ours is worth more."""
-        length = response.headers.get("Content-Length", "")
+        length = head.headers.get("content-length", "")
         if not (length.isascii() and length.isdigit()) or int(length[:18]) >= self.part.size_bytes:
             return False
         self.trouble = f"the server has {length} of {self.part.size_bytes} bytes"
         return True
 
-    def _append(self, response: "BaseHTTPResponse") -> None:
+    def _append(self, answer: Answer) -> None:
         with self.part.file.open("ab", buffering=0) as file:
             size = file.tell()
-            while content := response.read1(PART_BYTES, decode_content=False):
+            for content in answer.parts():
                 if self.owner.aborted.is_set():
                     raise _aborted()
                 size += len(content)
@@ -207,6 +211,7 @@ class _Download:
                     raise _too_long(self.part)
                 append(file, self.part.file, content)
                 self.counted.fetched += len(content)
+                self._pay(len(content))
                 self.owner.progress(len(content))
 
     def _final(self, step: Step) -> TransferError:

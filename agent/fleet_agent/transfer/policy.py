@@ -6,6 +6,7 @@
 
 import re
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Final
 
@@ -50,15 +51,30 @@ def _starts_at(content_range: str | None, have: int) -> bool:
     return match is not None and int(match[1]) == have
 
 
-def parse_retry_after_s(header: str | None) -> float | None:
-    """Return the seconds that a server asks for, at most `RETRY_AFTER_MAX_S`; none without.
+def parse_retry_after_s(
+    header: str | None, date: str | None = None, wall_s: float | None = None
+) -> float | None:
+    """Return the seconds that a server asks for, 0 to `RETRY_AFTER_MAX_S`; none without.
 
-    The form with a date needs a clock, which a device may not have: it counts as none.
+    The form with a time of day is read by the server's own clock (``date``: the header of the same
+    answer), else by ours (``wall_s``, seconds since 1970), which a device may not have: then it counts
+    as none.
     """
-    digits = (header or "").strip()
-    if not (digits.isascii() and digits.isdigit()):
+    text = (header or "").strip()
+    if text.isascii() and text.isdigit():
+        return RETRY_AFTER_MAX_S if len(text) > 9 else min(float(text), RETRY_AFTER_MAX_S)
+    until_s, now_s = _parse_date_s(text), _parse_date_s(date or "")
+    now_s = wall_s if now_s is None else now_s
+    if until_s is None or now_s is None:
         return None
-    return RETRY_AFTER_MAX_S if len(digits) > 9 else min(float(digits), RETRY_AFTER_MAX_S)
+    return min(max(0.0, until_s - now_s), RETRY_AFTER_MAX_S)
+
+
+def _parse_date_s(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 @dataclass

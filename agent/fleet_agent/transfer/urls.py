@@ -1,6 +1,7 @@
 """Ask the controller, at the broker, for the URL of a blob: a question, an answer, a deadline."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -14,6 +15,8 @@ from fleet_shared.names import AssignmentId, Digest
 
 ASK_AGAIN_S: Final = 5.0
 ASK_AGAIN_MAX_S: Final = 40.0
+LOOK_EVERY_S: Final = 0.1
+"""How soon an abort is seen."""
 
 
 class NotYetError(TransferError):
@@ -47,9 +50,10 @@ class BlobUrls:
         try:
             while not aborted.is_set():
                 self._send(question)
-                try:
-                    return self._read(future.result(wait_s))
-                except FutureTimeout:
+                chunk = _wait(future, wait_s, aborted)
+                if chunk is not None:
+                    return self._read(chunk)
+                if not aborted.is_set():
                     # The same question: a late answer is as good. Rarer, for the controller may be busy.
                     wait_s = min(2 * wait_s, ASK_AGAIN_MAX_S)
         finally:
@@ -72,3 +76,14 @@ class BlobUrls:
             hint=failure.hint if failure else "",
             code=failure.code if failure else "transfer.refused",
         )
+
+
+def _wait(future: "Future[Chunk]", wait_s: float, aborted: threading.Event) -> Chunk | None:
+    """Return the answer, or none when it did not come in time or is not wanted any more."""
+    deadline_s = time.monotonic() + wait_s
+    while not aborted.is_set() and (left_s := deadline_s - time.monotonic()) > 0:
+        try:
+            return future.result(min(LOOK_EVERY_S, left_s))
+        except FutureTimeout:
+            continue
+    return None

@@ -4,25 +4,23 @@ They run in a thread of their own, one at a time, touch nothing that runs, and a
 what is whole on disk is neither fetched nor written again, and a slot appears whole or not at all.
 """
 
-import errno
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from fleet_agent.errors import TransferError
 from fleet_agent.slots import FILES, MANIFEST_FILE, Slots, write_verified
-from fleet_agent.transfer.download import PART_BYTES, Counted, Downloader
+from fleet_agent.transfer.download import Counted, Downloader
 from fleet_agent.transfer.part import Part
+from fleet_agent.transfer.wire import PART_BYTES
+from fleet_agent.update.failures import FULL_ERRORS
 from fleet_agent.update.record import Evidence
 from fleet_shared.codec import SUPPORTED, Encoding, decode_blob
 from fleet_shared.durable import remove, remove_folder, write_synced
 from fleet_shared.manifest import BlobRef, Role, parse_manifest
 from fleet_shared.messages.desired import EncodedBlob, RunEntry
-
-FULL_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True)
@@ -77,12 +75,23 @@ class Installer:
         self._forget_others(plan)
         self._check_room(plan)
         total = Counted()
-        with _full_disk_mapped():
+        with _full_disk_mapped(), _settled(downloader):
+            if downloader.allowance is not None:
+                downloader.allowance.require(self._missing_bytes(plan))
             for carried in plan:
                 _, counted = downloader.fetch(carried.encoded.sha256, carried.encoded.encoded_bytes)
                 total.fetched += counted.fetched
                 total.resumed += counted.resumed
         return {"bytes_fetched": total.fetched, "bytes_resumed": total.resumed}
+
+    def _missing_bytes(self, plan: list[Carried]) -> int:
+        """What must still come, if nothing goes wrong."""
+        missing = 0
+        for carried in plan:
+            part = Part(self.downloads, carried.encoded.sha256, carried.encoded.encoded_bytes)
+            if not part.whole.exists():
+                missing += max(0, carried.encoded.encoded_bytes - part.size)
+        return missing
 
     def verify(self, entry: RunEntry, manifest: bytes, aborted: threading.Event) -> Evidence:
         """Decode, verify and install; raise `SlotError` (``transfer.digest``), or `TransferError`
@@ -135,6 +144,15 @@ def _full_disk_mapped() -> Iterator[None]:
         if exc.errno in FULL_ERRORS:
             raise _no_room(str(exc)) from exc
         raise
+
+
+@contextmanager
+def _settled(downloader: Downloader) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if downloader.allowance is not None:
+            downloader.allowance.settle()
 
 
 def _no_room(why: str) -> TransferError:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from fleet_agent.update.failures import disk_failure
 from fleet_agent.update.machine import UpdateEvent
 from fleet_agent.update.record import Evidence, UpdateRecord
 from fleet_shared.errors import FleetError
@@ -98,6 +99,10 @@ def _run(job: _Job) -> JobDone:
         return JobDone(job.number, job.event, job.effect(job.aborted))
     except FleetError as exc:
         return JobDone(job.number, UpdateEvent.FAILED, failure=Failure.of(exc))
+    except OSError as exc:
+        log.error("the update was refused by the disk: %s", exc)
+        failure = disk_failure("the disk failed within the update", exc)
+        return JobDone(job.number, UpdateEvent.FAILED, failure=failure)
     except Exception as exc:  # the guard of the thread: an update must end, whatever happens
         log.exception("the update failed")
         return _failed(job, exc)

@@ -1,4 +1,5 @@
-"""The update machine: which state follows which event, and where a saved state resumes.
+"""The update machine: which state follows which event, where a saved state resumes, how long and how
+often each state may try.
 
 Pure. The running model is not touched before `SWITCHING`; from there on the only ways out are
 `SUCCEEDED` and `ROLLED_BACK`. A pair that the table does not name changes nothing: late and
@@ -6,6 +7,7 @@ repeated events are harmless.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
@@ -126,3 +128,51 @@ def is_looping(saved: S, resumes: int) -> bool:
     if saved is S.ROLLING_BACK:
         return False
     return resumes > (DOWNLOAD_RESUMES_MAX if saved is S.DOWNLOADING else RESUMES_MAX)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """``within_s``: how long a state may last, beside the deadline of the whole update; none where only
+    that one counts. ``tries``: how often its effect may be run; none for as often as it takes. ``code``
+    names a state that did not end in time."""
+
+    within_s: float | None
+    tries: int | None
+    code: str
+
+
+LIMITS: Final[Mapping[S, Limit]] = MappingProxyType(
+    {
+        # Slow links are honest: each blob has its own budget of tries without progress
+        # (`transfer.policy`), and the whole update its deadline.
+        S.DOWNLOADING: Limit(within_s=None, tries=2, code="update.downloading"),
+        # With a benchmark every runtime compiles, loads and runs the model within it.
+        S.VERIFYING: Limit(within_s=1800.0, tries=2, code="update.verifying"),
+        # The worker's own leash (`worker_ready_s`, half an hour at most) comes first: this one is for what
+        # no leash sees.
+        S.SELF_TESTING: Limit(within_s=2100.0, tries=3, code="update.self_testing"),
+        # One write: what cannot be written at once is taken back at once.
+        S.SWITCHING: Limit(within_s=60.0, tries=1, code="update.switching"),
+        # Until the new worker serves; from there on the trial has its own end.
+        S.SOAKING: Limit(within_s=300.0, tries=1, code="update.soaking"),
+        # There is nowhere else to go: it is tried for ever, and said to be stuck.
+        S.ROLLING_BACK: Limit(within_s=60.0, tries=None, code="update.stuck"),
+    }
+)
+"""One for each state that does something. Seconds count while the agent's loop runs: a machine that
+slept is no update's fault."""
+
+PASSING: Final = frozenset({"worker.start", "disk.failed"})
+"""Codes of troubles that may be over a moment later: no process or memory just now, a read error."""
+
+
+def is_retried(state: S, code: str, tries: int) -> bool:
+    """Whether a failure in a state whose effect was run ``tries`` times is tried again."""
+    limit = LIMITS.get(state)
+    return limit is not None and code in PASSING and (limit.tries is None or tries < limit.tries)
+
+
+def is_late(state: S, seconds: float) -> bool:
+    """Whether a state lasts more than it may."""
+    limit = LIMITS.get(state)
+    return limit is not None and limit.within_s is not None and seconds > limit.within_s

@@ -7,7 +7,7 @@ from fleet_agent.trust.protocol import DesiredVerified
 from fleet_agent.update.record import UpdateRecord
 from fleet_shared.compatibility import find_incompatibilities
 from fleet_shared.manifest import Contract, parse_manifest
-from fleet_shared.messages.desired import Desired
+from fleet_shared.messages.desired import Desired, Policy
 from fleet_shared.messages.reported import Failure, Order, Running, RuntimeFact
 from fleet_shared.messages.update import UpdateState
 from fleet_shared.wire import decode
@@ -29,9 +29,10 @@ class Start:
 
 @dataclass(frozen=True)
 class Accept:
-    """The same assignment, signed again: only the order is newer."""
+    """The same assignment, signed again: the order is newer, and the policy may be another."""
 
     order: Order
+    policy: Policy
 
 
 def plan_update(
@@ -51,7 +52,7 @@ def plan_update(
         return Nothing("nothing new is desired")
     entry = desired.run[0]
     if current is not None and current.entry.assignment == entry.assignment:
-        return Accept(desired.order)
+        return Accept(desired.order, desired.policy)
     manifest = verified.manifests[entry.manifest]
     parsed = parse_manifest(manifest)
     target = Running(

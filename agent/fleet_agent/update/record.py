@@ -27,6 +27,7 @@ class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True):
     of the agent within this update, ``late_resumes`` those of them that found its download done;
     ``accepted`` is the newest order that was taken up. ``before_latency`` is what ``before`` was
     measured to do, ``before_memory_bytes_max`` what its own policy allows its worker.
+    ``waiting``: why a download stands still.
     """
 
     schema: int = SCHEMA
@@ -49,11 +50,20 @@ class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True):
     evidence: Evidence = {}
     before_latency: Latency | None = None
     before_memory_bytes_max: int | None = None
+    waiting: Failure | None = None
 
     @property
     def is_settled(self) -> bool:
         """Whether it ended and its outcome is stored: nothing of it is outstanding."""
         return self.state.is_final and self.outcome_reported
+
+    @property
+    def fallback(self) -> Running | None:
+        """What is the previous model once the target is active. The same model under another assignment
+        is no way back."""
+        before = self.before
+        same = before is not None and before.manifest == self.target.manifest
+        return self.before_previous if same else before
 
     def saved_at(self, now_ms: int) -> "UpdateRecord":
         return msgspec.structs.replace(self, saved_ms=now_ms)
@@ -65,9 +75,18 @@ class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(
             self,
             state=state,
+            waiting=None,
             failure=self.failure or failure,
             evidence={**self.evidence, **(evidence or {})},
         )
+
+    def ordered(self, order: Order, policy: Policy) -> "UpdateRecord":
+        """Return the record under a newer order of the same assignment, and its policy."""
+        record = msgspec.structs.replace(self, accepted=order)
+        if policy == self.policy:
+            return record
+        deadline_ms = self.started_ms + int(policy.deadline_s * 1000)
+        return msgspec.structs.replace(record, policy=policy, deadline_ms=deadline_ms)
 
     def rebased(self, boot_id: str, now_ms: int) -> "UpdateRecord":
         """Return the record in the boot clock of now.

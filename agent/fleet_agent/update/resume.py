@@ -21,7 +21,7 @@ def rebuild_pointers(record: UpdateRecord | None, holds: Callable[[Digest], bool
         return Pointers()
     named: tuple[Running | None, ...] = (record.before, record.before_previous)
     if record.state in (S.SUCCEEDED, S.SOAKING):
-        named = (record.target, record.before)
+        named = (record.target, record.fallback)
     installed = [running for running in named if running is not None and holds(running.manifest)]
     active, previous = [*installed, None, None][:2]
     return Pointers(active=active, previous=previous)

@@ -2,30 +2,35 @@
 
 All methods belong to the supervisor's thread. The slow effects run in `jobs` and come back as
 `JobDone` through the supervisor's queue. What the disk refuses is tried again in `tick`: the record,
-the pointers of a return, the outcome.
+the pointers of a return, the outcome; and so is an effect whose trouble may pass.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
-from fleet_agent.errors import AgentError, SlotError
+from fleet_agent.errors import AgentError
 from fleet_agent.leash import Terms
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.ports import Clock
 from fleet_agent.slots import Pointers, Slots
+from fleet_agent.transfer.allowance import BUDGET_CODE
+from fleet_agent.update.failures import disk_failure, soak_silent, state_late, update_late
+from fleet_agent.update.inspection import Inspection, SlotInspected
 from fleet_agent.update.jobs import JobDone, Jobs, SlowJobs
+from fleet_agent.update.keeping import Witness, load_pointers, load_record, prune, set_slot_aside
 from fleet_agent.update.latency import Measured
-from fleet_agent.update.machine import TOUCHED, UNTOUCHED, UpdateEvent, next_state
+from fleet_agent.update.machine import TOUCHED, UNTOUCHED, UpdateEvent, is_late, is_retried, next_state
 from fleet_agent.update.measured import take_fastest
 from fleet_agent.update.record import Evidence, RecordFile, UpdateRecord
-from fleet_agent.update.resume import rebuild_pointers, resume_record
+from fleet_agent.update.resume import resume_record
 from fleet_agent.update.soak import Soak
+from fleet_agent.update.stage import Stage
 from fleet_agent.worker.protocol import Stats
 from fleet_agent.workers import Workers
+from fleet_shared.messages.desired import OverBudget, Policy, WhenTight
 from fleet_shared.messages.reported import Failure, Order, Progress, Running
 from fleet_shared.messages.update import UpdateState as S
 from fleet_shared.names import AssignmentId
@@ -33,22 +38,10 @@ from fleet_shared.names import AssignmentId
 log = logging.getLogger(__name__)
 
 
-class Witness(Protocol):
-    """Who writes down what happens: `journal`."""
-
-    def store_outcome(self, record: UpdateRecord) -> None:
-        """Store the one outcome of an assignment durably; safe to call twice. Raises `OutboxError`."""
-
-    def has_outcome(self, assignment: AssignmentId) -> bool:
-        """Whether the outcome was stored, now or by an earlier start of the agent."""
-
-    def damaged(self, name: str, kept_as: Path | None) -> None:
-        """A file did not parse and was set aside."""
-
-
 @dataclass
 class UpdateRunner:
-    """``changed`` counts up whenever there is something new to report."""
+    """``changed`` counts up whenever there is something new to report. ``is_tight``: whether memory
+    holds no second worker for a model now. ``spare_bytes``: what older models may take on the disk."""
 
     file: RecordFile
     slots: Slots
@@ -58,15 +51,21 @@ class UpdateRunner:
     clock: Clock
     witness: Witness
     retry: Backoff
+    inspection: Inspection
+    is_tight: Callable[[UpdateRecord], bool] = lambda _record: False
+    spare_bytes: int = 0
     record: UpdateRecord | None = None
     pointers: Pointers = field(default_factory=Pointers)
     bytes_done: int = 0
     bytes_total: int = 0
     changed: int = 0
+    _stage: Stage = field(default_factory=Stage)
     _soak: Soak | None = None
     _measured: Measured = field(default_factory=Measured)
-    _unsaved: bool = False
+    _unsaved: Failure | None = None
     _retry_at_s: float | None = None
+    _gap_since_s: float | None = None
+    _awaits_room: bool = False
 
     # -- what the supervisor asks
 
@@ -86,15 +85,21 @@ class UpdateRunner:
             state=self.record.state,
             bytes_done=self.bytes_done,
             bytes_total=self.bytes_total,
-            failure=self.record.failure,
+            failure=self.record.failure or self.record.waiting,
         )
+
+    @property
+    def trouble(self) -> Failure | None:
+        """What the disk says against the record of this update, if it does."""
+        return self._unsaved
 
     # -- what the supervisor tells
 
     def resume(self) -> None:
         """Go on where a crash or power cut left the record, with the worker that belongs to it."""
-        record = self._load_record()
-        self.pointers = self._load_pointers(record)
+        record = load_record(self.file, self.witness)
+        self.pointers = load_pointers(self.slots, record, self.witness)
+        self.inspection.ask(self.pointers.active, self.pointers.previous)
         if record is None or record.state.is_final:
             self.record = record
             self.workers.keep(self.pointers.active, _terms(record, self.pointers.active))
@@ -113,18 +118,25 @@ class UpdateRunner:
             self.workers.keep(self.pointers.active, _terms(record, self.pointers.active))
         self._enter(record)
 
-    def accept(self, record: UpdateRecord) -> None:
-        """Start an update; `takes_another` must hold, and nothing be under way."""
+    def accept(self, record: UpdateRecord, refused: Failure | None = None) -> None:
+        """Start an update, or let it end at once for the reason that it is ``refused`` for;
+        `takes_another` must hold, and nothing be under way."""
         self.bytes_done = self.bytes_total = 0
         bound = _terms(self.record, record.before).memory_bytes_max
-        self._enter(msgspec.structs.replace(record, before_memory_bytes_max=bound))
+        record = msgspec.structs.replace(record, before_memory_bytes_max=bound)
+        self._enter(record if refused is None else record.at(S.FAILED, failure=refused))
 
-    def accept_order(self, order: Order) -> None:
-        """Take up a newer order of the same assignment."""
-        if self.record is not None:
-            self.record = msgspec.structs.replace(self.record, accepted=order)
-            self._save(self.record)
-            self.changed += 1
+    def accept_order(self, order: Order, policy: Policy) -> None:
+        """Take up a newer order of the same assignment; a download that waits is tried under its
+        policy."""
+        if self.record is None:
+            return
+        waits = self.record.waiting is not None
+        self.record = msgspec.structs.replace(self.record.ordered(order, policy), waiting=None)
+        self._save(self.record)
+        self.changed += 1
+        if waits:
+            self._act(self.record)
 
     def feed(
         self, event: UpdateEvent, *, evidence: Evidence | None = None, failure: Failure | None = None
@@ -133,17 +145,64 @@ class UpdateRunner:
         record = self.record
         if record is None or record.state.is_final:
             return
+        if event is UpdateEvent.FAILED and failure is not None and self._bears(record, failure):
+            return
         state = next_state(record.state, event)
         if state is record.state:
             return
         log.info("update to %s:%s is %s", record.entry.model, record.entry.version, state.value)
-        self._enter(take_fastest(record.at(state, failure=failure, evidence=evidence)))
+        how = {} if failure is None else self._stage.describe(record.state)
+        moved = record.at(state, failure=failure, evidence={**how, **(evidence or {})})
+        self._enter(take_fastest(moved))
+
+    def _bears(self, record: UpdateRecord, failure: Failure) -> bool:
+        """Whether a failure ends nothing yet: its trouble may pass, or it waits for a larger budget."""
+        if is_retried(record.state, failure.code, self._stage.tries):
+            log.warning("%s is tried again: %s", record.state.value, failure.message)
+            self._stage.again_in(self.retry.next_delay_s())
+            return True
+        over = failure.code == BUDGET_CODE and record.state is S.DOWNLOADING
+        if over and record.policy.over_bytes is OverBudget.WAIT:
+            log.warning("the download waits: %s", failure.message)
+            self.record = msgspec.structs.replace(record, waiting=failure)
+            self._save(self.record)
+            self.changed += 1
+            return True
+        return False
 
     def on_job(self, done: JobDone) -> None:
         if self.slow.end(done):
             self.feed(done.event, evidence=done.evidence, failure=done.failure)
         elif self.record is not None and self.record.state.is_final:
             self._prune()  # one that was given up may have left a slot behind
+
+    def on_inspected(self, found: SlotInspected) -> None:
+        """An installed model was read through. A damaged one is set aside, and the last good one runs."""
+        self.inspection.take()
+        running = found.running
+        if found.whole or running not in (self.pointers.active, self.pointers.previous):
+            return
+        log.error("%s:%s is damaged on the disk", running.model, running.version)
+        if self.record is not None and self.record.target == running and self.record.state in TOUCHED:
+            self.feed(UpdateEvent.FAILED, failure=_damaged(running))
+        set_slot_aside(self.slots, running, self.witness)
+        self._fall_back(running)
+
+    def _fall_back(self, damaged: Running) -> None:
+        """Point to what is left. What the disk refuses now is found damaged again at the next start."""
+        if self.pointers.active == damaged:
+            pointers = Pointers(active=self.pointers.previous)
+        elif self.pointers.previous == damaged:
+            pointers = Pointers(active=self.pointers.active)
+        else:
+            return  # the return from it has done so already
+        self.pointers = pointers
+        try:
+            self.slots.save_pointers(pointers)
+        except OSError as exc:
+            log.error("the pointers cannot be written: %s", exc)
+        self.workers.keep(pointers.active, _terms(self.record, pointers.active))
+        self.changed += 1
 
     def on_progress(self, count: int, total: int | None) -> None:
         """``count`` bytes came in; a ``total`` starts the count anew."""
@@ -154,8 +213,10 @@ class UpdateRunner:
 
     def on_serving(self, assignment: AssignmentId) -> None:
         """The worker of ``assignment`` accepts requests: its trial time counts from here."""
+        self._end_gap(assignment)
         if self._soak is not None and self._is_soaking(assignment):
             self._soak.begin(self.clock.boot_s())
+            self._stage.is_waited_for = False
 
     def on_stats(self, assignment: AssignmentId, stats: Stats) -> None:
         """What the serving worker, that of ``assignment``, measured."""
@@ -170,6 +231,9 @@ class UpdateRunner:
     ) -> None:
         """The worker of ``assignment`` ended or cannot run its model. In its trial it may be restarted as
         often as the policy allows."""
+        active = self.pointers.active
+        if active is not None and active.assignment == assignment:
+            self.inspection.ask(active)
         if self.record is None or self.record.entry.assignment != assignment:
             return
         against, observed = failure, dict(evidence or {})
@@ -181,34 +245,57 @@ class UpdateRunner:
         self.feed(UpdateEvent.FAILED, failure=against, evidence=observed)
 
     def tick(self) -> None:
-        """Look at the deadline, the end of the soak, and at what the disk refused."""
+        """Look at the deadlines, the end of the soak, and at what is to be tried again."""
         now_s = self.clock.boot_s()
         if self._retry_at_s is not None and now_s >= self._retry_at_s:
             self._retry_at_s = None
             self._try_again()
+        again = self._stage.tick(now_s)
         record = self.record
         if record is None or record.state.is_final:
             return
-        late = now_s * 1000 > record.deadline_ms
-        if record.state is S.SOAKING and self._soak is not None:
-            self._judge_soak(self._soak, record, now_s, late=late)
-        elif late:
-            self.feed(UpdateEvent.DEADLINE_PASSED, failure=_late(record))
+        late = now_s * 1000 > record.deadline_ms and record.state is not S.ROLLING_BACK
+        if self._soak is not None and self._judge_soak(self._soak, record, now_s, late=late):
+            return
+        if late:
+            self.feed(UpdateEvent.DEADLINE_PASSED, failure=update_late(record))
+        elif self._stage.is_waited_for and is_late(record.state, self._stage.seconds):
+            self._end_late(record)
+        elif again or (self._awaits_room and self.workers.has_room):
+            self._act(record)
+
+    def _end_late(self, record: UpdateRecord) -> None:
+        """A state lasts too long. A return is not given up: it is said to be stuck, once."""
+        failure = state_late(record.state, self._stage.seconds, self._stage.tries)
+        if record.state is S.ROLLING_BACK:
+            self._stage.is_waited_for = False
+            self.witness.event(
+                "update.stuck",
+                failure=failure,
+                assignment=record.entry.assignment,
+                detail=self._stage.describe(record.state),
+            )
+        else:
+            self.feed(UpdateEvent.DEADLINE_PASSED, failure=failure)
 
     def close(self) -> None:
         """End the slow effect; the record stays as it is and resumes at the next start."""
         self.slow.abort()
 
-    def _judge_soak(self, soak: Soak, record: UpdateRecord, now_s: float, *, late: bool) -> None:
+    def _judge_soak(self, soak: Soak, record: UpdateRecord, now_s: float, *, late: bool) -> bool:
+        """Tell whether the trial ended, one way or the other."""
         if soak.is_over(now_s):
             failure = soak.conclude()
             event = UpdateEvent.SOAKED if failure is None else UpdateEvent.FAILED
             self.feed(event, failure=failure, evidence=soak.evidence)
         elif soak.is_silent(now_s):
-            self.feed(UpdateEvent.FAILED, failure=_silent(), evidence=soak.evidence)
+            self.feed(UpdateEvent.FAILED, failure=soak_silent(), evidence=soak.evidence)
         elif late:
-            failure = soak.explain_late() or _late(record)
+            failure = soak.explain_late() or update_late(record)
             self.feed(UpdateEvent.DEADLINE_PASSED, failure=failure, evidence=soak.evidence)
+        else:
+            return False
+        return True
 
     # -- effects
 
@@ -221,11 +308,14 @@ class UpdateRunner:
         if refused is not None and record.state in UNTOUCHED | {S.SWITCHING}:
             # The update ends before it touches anything. From there on it goes through: the pointer
             # on disk tells a later start what is true.
-            record = self.record = record.at(S.FAILED, failure=_no_room(refused))
+            record = self.record = record.at(S.FAILED, failure=refused)
         self.changed += 1
+        self._stage = Stage()
         self._act(record)
 
     def _act(self, record: UpdateRecord) -> None:
+        """Run the effect of a state, for the first time or once more."""
+        self._stage.tries += not self._awaits_room
         match record.state:
             case S.DOWNLOADING:
                 self.slow.start(lambda aborted: self.jobs.download(record, aborted), UpdateEvent.DOWNLOADED)
@@ -246,6 +336,13 @@ class UpdateRunner:
                 raise ValueError(f"no update is {record.state.value}")
 
     def _try_out(self, record: UpdateRecord) -> None:
+        if self._gap_since_s is None and record.before is not None and self._needs_gap(record):
+            log.warning("memory holds no second worker: the old one ends first")
+            self._gap_since_s, self._awaits_room = self.clock.boot_s(), True
+            self.workers.make_room()
+        if self._awaits_room and not self.workers.has_room:
+            return  # `tick` comes back
+        self._awaits_room = False
         try:
             self.workers.try_out(record.target, _trial(record))
         except AgentError as exc:
@@ -262,12 +359,24 @@ class UpdateRunner:
             return record
         return msgspec.structs.replace(record, before_latency=measured)
 
+    def _needs_gap(self, record: UpdateRecord) -> bool:
+        return record.policy.when_tight is WhenTight.GAP and self.is_tight(record)
+
+    def _end_gap(self, assignment: AssignmentId) -> None:
+        """A worker serves again after the old one had to end: say for how long nothing answered."""
+        if self._gap_since_s is None:
+            return
+        gap_ms = int((self.clock.boot_s() - self._gap_since_s) * 1000)
+        self._gap_since_s = None
+        if self._is_soaking(assignment) and self.record is not None:
+            self.record = self.record.at(S.SOAKING, evidence={"gap_ms": gap_ms})
+        self.witness.event("swap.gap", assignment=assignment, detail={"gap_ms": gap_ms})
+
     def _switch(self, record: UpdateRecord) -> None:
         try:
-            self._point_to(Pointers(active=record.target, previous=record.before))
+            self._point_to(Pointers(active=record.target, previous=record.fallback))
         except OSError as exc:
-            failure = Failure(code="disk.failed", message=f"the switch could not be written: {exc}")
-            self.feed(UpdateEvent.FAILED, failure=failure)
+            self.feed(UpdateEvent.FAILED, failure=disk_failure("the switch could not be written", exc))
             return
         self.workers.promote(record.target, _trial(record))
         self.feed(UpdateEvent.SWITCHED)
@@ -289,60 +398,34 @@ class UpdateRunner:
         self.slow.abort()
         self.workers.dismiss_candidate()
         self.workers.settle()
+        if self._gap_since_s is not None:
+            self._awaits_room = False
+            self.workers.keep(self.pointers.active, _terms(self.record, self.pointers.active))
         self._prune()
         self._report_outcome()
 
     # -- the disk
 
-    def _load_record(self) -> UpdateRecord | None:
-        try:
-            return self.file.load()
-        except ValueError as exc:
-            log.error("the update record is damaged: %s", exc)
-            self.witness.damaged("record.damaged", _set_aside(self.file))
-            return None
-
-    def _load_pointers(self, record: UpdateRecord | None) -> Pointers:
-        try:
-            pointers = self.slots.load_pointers()
-        except SlotError as exc:
-            log.error("%s", exc.message)
-            self.witness.damaged("pointers.damaged", _set_aside(self.slots))
-        else:
-            if record is None or self.slots.has_pointers:
-                return pointers
-        pointers = rebuild_pointers(record, self.slots.holds)
-        try:
-            self.slots.save_pointers(pointers)
-        except OSError as exc:
-            log.error("the rebuilt pointers cannot be written: %s", exc)
-        return pointers
-
     def _point_to(self, pointers: Pointers) -> None:
         self.slots.save_pointers(pointers)
         self.pointers = pointers
 
-    def _save(self, record: UpdateRecord) -> OSError | None:
+    def _save(self, record: UpdateRecord) -> Failure | None:
         """Save the record; return what the disk says against it."""
         try:
             self.file.save(record)
         except OSError as exc:
             log.error("the update record cannot be written: %s", exc)
-            self._unsaved = True
+            self._unsaved = disk_failure("the update record cannot be written", exc)
             self._try_again_soon()
-            return exc
-        self._unsaved = False
+            return self._unsaved
+        self._unsaved = None
         return None
 
     def _prune(self) -> None:
-        """Remove what nothing points to, once nobody installs; never on the word of no pointer."""
-        named = (self.pointers.active, self.pointers.previous)
-        if not self.slow.is_idle or self.pointers.active is None:
-            return
-        try:
-            self.slots.prune(running.manifest for running in named if running is not None)
-        except OSError as exc:
-            log.error("old models cannot be removed: %s", exc)
+        """Remove what nothing points to, once nobody installs."""
+        if self.slow.is_idle:
+            prune(self.slots, self.pointers, self.record, self.spare_bytes)
 
     def _report_outcome(self) -> None:
         record = self.record
@@ -366,7 +449,7 @@ class UpdateRunner:
         if self.record is not None and self.record.state is S.ROLLING_BACK:
             self._roll_back(self.record)
         self._report_outcome()
-        if self._unsaved and self.record is not None:
+        if self._unsaved is not None and self.record is not None:
             self._save(self.record)
         if self._retry_at_s is None:
             self.retry.reset()
@@ -393,34 +476,9 @@ def _terms(record: UpdateRecord | None, running: Running | None) -> Terms:
     return Terms(memory_bytes_max=record.before_memory_bytes_max if running == record.before else None)
 
 
-def _set_aside(file: RecordFile | Slots) -> Path | None:
-    """Keep a damaged file for a human; a disk that does not take that keeps it where it is."""
-    try:
-        return file.set_aside()
-    except OSError as exc:
-        log.error("a damaged file could not be set aside: %s", exc)
-        return None
-
-
-def _late(record: UpdateRecord) -> Failure:
+def _damaged(running: Running) -> Failure:
     return Failure(
-        code="update.deadline",
-        message=f"the update did not end within {record.policy.deadline_s:g} s; it was {record.state.value}",
-        hint="is the link too slow? push again with a longer --deadline",
-    )
-
-
-def _silent() -> Failure:
-    return Failure(
-        code="soak.silent",
-        message="the worker serves, and measured nothing within its trial time",
-        hint="it may hang: its log is in the agent's log",
-    )
-
-
-def _no_room(refused: OSError) -> Failure:
-    return Failure(
-        code="disk.full",
-        message=f"the update record cannot be written: {refused.strerror}",
-        hint="free space on the device and push again; the running model goes on",
+        code="slot.damaged",
+        message=f"{running.model}:{running.version} was damaged on the disk within its trial time",
+        hint="is the memory card of the device worn out? push again",
     )

@@ -114,8 +114,10 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reported(Document, frozen=True, kw_only=True):
-    """``accepted`` is the newest desired that the device verified and took up; ``worker`` is none where no
-    model is installed, or an older agent reports."""
+    """``accepted`` is the newest desired that the device verified and took up. ``trouble``: what keeps the
+    device from doing or saying what it should right now (a disk that is full or read-only, an envelope
+    that cannot be verified), where no event can be stored. ``worker`` is none where no model is installed,
+    or an older agent reports."""
 
     LIMIT_BYTES: ClassVar[int] = REPORTED_BYTES
 
@@ -126,3 +128,4 @@ class Reported(Document, frozen=True, kw_only=True):
     previous: Running | None = None
     update: Progress | None = None
     worker: WorkerReport | None = None
+    trouble: tuple[Failure, ...] = ()

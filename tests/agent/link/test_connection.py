@@ -2,6 +2,7 @@
 
 import queue
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -173,3 +174,22 @@ def _read_level(peer: socket.socket) -> int:
     packet = peer.recv(64)
     assert packet[4:8] == b"MQTT"
     return packet[8]
+
+
+def test_a_machine_without_threads_counts_as_a_broker_that_is_away(
+    mosquitto: Mosquitto,
+    connect: Connect,
+    events: "queue.Queue[LinkEvent]",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        connection = connect(mosquitto.port)
+    event = events.get(timeout=20)
+    assert isinstance(event, Disconnected)
+    assert "can't start new thread" in event.reason
+    connection.connect()
+    assert isinstance(events.get(timeout=20), Connected)

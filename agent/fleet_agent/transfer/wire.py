@@ -1,0 +1,145 @@
+"""One HTTP answer, taken in by a thread of its own: whoever waits for it is never held up by a socket.
+
+A name that does not resolve, a connection that stalls and a server that drips all block where nothing
+can reach them. So the thread that asks only puts what comes on a short queue; it touches no file, and
+when nobody wants its answer any more it is left to end with its socket. Redirects are not followed: a
+blob's address is one that the controller gave.
+
+urllib3 is imported with the first download: an idle agent does not carry it.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from fleet_agent.errors import TransferError
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse
+
+CONNECT_TIMEOUT_S: Final = 10.0
+READ_TIMEOUT_S: Final = 30.0
+HEAD_WITHIN_S: Final = 45.0
+"""Name, connection, encryption and headers together, however slowly each byte of them comes."""
+PART_BYTES: Final = 64 * 1024
+PARTS_AHEAD: Final = 2
+LOOK_EVERY_S: Final = 0.1
+"""How soon an abort is seen."""
+
+
+class WireError(Exception):
+    """The network's fault: the message is for the operator. ``slow``: it gave some, but too little."""
+
+    def __init__(self, message: str, *, slow: bool = False) -> None:
+        super().__init__(message)
+        self.slow = slow
+
+
+@dataclass(frozen=True)
+class Pace:
+    """A connection that gives fewer than ``bytes_min`` in ``window_s`` is given up: a slow link is
+    well above, a server that drips to hold its clients is not."""
+
+    window_s: float = 30.0
+    bytes_min: int = 3000
+
+
+@dataclass(frozen=True)
+class Head:
+    status: int
+    headers: Mapping[str, str]
+
+
+class Answer:
+    """`head`, then `parts`, then `close` in any case. Raises `WireError`, or `TransferError`
+    (``transfer.aborted``) soon after ``aborted`` is set. ``received``: bytes of the body that came over
+    the wire, taken or not."""
+
+    def __init__(self, url: str, headers: Mapping[str, str], aborted: threading.Event, pace: Pace) -> None:
+        self.received = 0
+        self._aborted, self._pace = aborted, pace
+        self._queue: queue.Queue[Head | bytes | WireError | None] = queue.Queue(PARTS_AHEAD)
+        self._left = threading.Event()
+        self._response: BaseHTTPResponse | None = None
+        try:
+            threading.Thread(target=self._ask, args=(url, headers), name="wire", daemon=True).start()
+        except RuntimeError as exc:
+            raise WireError(f"no thread can be started: {exc}") from exc
+
+    def head(self) -> Head:
+        deadline_s = time.monotonic() + HEAD_WITHIN_S
+        while (item := self._take()) is None:
+            if time.monotonic() >= deadline_s:
+                raise WireError(f"no answer within {HEAD_WITHIN_S:g} s")
+        if not isinstance(item, Head):
+            raise WireError("the answer has no head")
+        return item
+
+    def parts(self) -> Iterator[bytes]:
+        """Yield the body as it comes; it may end early."""
+        begin_s, count = time.monotonic(), 0
+        while True:
+            item = self._take()
+            if item == b"":
+                return
+            if isinstance(item, bytes):
+                count += len(item)
+                yield item
+            if (now_s := time.monotonic()) - begin_s >= self._pace.window_s:
+                if count < self._pace.bytes_min:
+                    raise WireError(f"only {count} bytes in {now_s - begin_s:.0f} s", slow=count > 0)
+                begin_s, count = now_s, 0
+
+    def close(self) -> None:
+        self._left.set()
+        if (response := self._response) is not None:
+            try:
+                response.shutdown()
+            except (OSError, ValueError, RuntimeError):
+                return  # it has ended, or ends with its time-out
+
+    def _take(self) -> Head | bytes | None:
+        """Return what came, an empty part at the end, or none when nothing came for a moment."""
+        if self._aborted.is_set():
+            raise TransferError("the download was ended", code="transfer.aborted")
+        try:
+            item = self._queue.get(timeout=LOOK_EVERY_S)
+        except queue.Empty:
+            return None
+        if isinstance(item, WireError):
+            raise item
+        return b"" if item is None else item
+
+    def _ask(self, url: str, headers: Mapping[str, str]) -> None:
+        import urllib3
+
+        try:
+            with urllib3.request(
+                "GET",
+                url,
+                headers=headers,
+                preload_content=False,
+                retries=False,
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
+            ) as response:
+                self._response = response
+                wanted = self._put(Head(response.status, {k.lower(): v for k, v in response.headers.items()}))
+                while wanted and (content := response.read1(PART_BYTES, decode_content=False)):
+                    self.received += len(content)
+                    wanted = self._put(content)
+            self._put(None)
+        except Exception as exc:  # noqa: BLE001 - the guard of the thread: whoever waits hears of it
+            self._put(WireError(f"{type(exc).__name__}: {exc}"))
+
+    def _put(self, item: Head | bytes | WireError | None) -> bool:
+        """Hand it over; tell whether anybody wants it."""
+        while not self._left.is_set():
+            try:
+                self._queue.put(item, timeout=LOOK_EVERY_S)
+            except queue.Full:
+                continue
+            return True
+        return False

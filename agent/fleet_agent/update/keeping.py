@@ -1,0 +1,112 @@
+"""The files of an update at a start and at an end: read, set aside when damaged, pruned.
+
+What does not read back is kept under another name for a human, the newest one of each kind.
+"""
+
+import logging
+from pathlib import Path
+from typing import Protocol
+
+from fleet_agent.errors import SlotError
+from fleet_agent.slots import Pointers, Slots
+from fleet_agent.update.record import Evidence, RecordFile, UpdateRecord
+from fleet_agent.update.resume import rebuild_pointers
+from fleet_shared.messages.reported import Failure, Running
+from fleet_shared.messages.update import UpdateState
+from fleet_shared.names import AssignmentId
+
+log = logging.getLogger(__name__)
+
+
+class Witness(Protocol):
+    """Who writes down what happens: `journal`."""
+
+    def store_outcome(self, record: UpdateRecord) -> None:
+        """Store the one outcome of an assignment durably; safe to call twice. Raises `OutboxError`."""
+
+    def has_outcome(self, assignment: AssignmentId) -> bool:
+        """Whether the outcome was stored, now or by an earlier start of the agent."""
+
+    def damaged(self, name: str, kept_as: Path | None) -> None:
+        """A file did not parse and was set aside."""
+
+    def event(
+        self,
+        name: str,
+        *,
+        failure: Failure | None = None,
+        assignment: AssignmentId | None = None,
+        detail: Evidence | None = None,
+    ) -> None: ...
+
+
+def load_record(file: RecordFile, witness: Witness) -> UpdateRecord | None:
+    try:
+        return file.load()
+    except ValueError as exc:
+        log.error("the update record is damaged: %s", exc)
+        witness.damaged("record.damaged", _set_aside(file))
+        return None
+
+
+def load_pointers(slots: Slots, record: UpdateRecord | None, witness: Witness) -> Pointers:
+    """Return the pointers; damaged or lost ones are rebuilt from the record."""
+    try:
+        pointers = slots.load_pointers()
+    except SlotError as exc:
+        log.error("%s", exc.message)
+        witness.damaged("pointers.damaged", _set_aside(slots))
+    else:
+        if record is None or slots.has_pointers:
+            return pointers
+    pointers = rebuild_pointers(record, slots.holds)
+    try:
+        slots.save_pointers(pointers)
+    except OSError as exc:
+        log.error("the rebuilt pointers cannot be written: %s", exc)
+    return pointers
+
+
+def prune(slots: Slots, pointers: Pointers, record: UpdateRecord | None, spare_bytes: int) -> None:
+    """Remove installed models beyond the budget. Never on the word of no pointer: a device that lost
+    its pointers keeps all but what the update that failed has just installed itself."""
+    named = [running.manifest for running in (pointers.active, pointers.previous) if running is not None]
+    try:
+        if pointers.active is not None:
+            slots.prune(named, spare_bytes)
+        elif record is not None and record.state is UpdateState.FAILED and record.before is None:
+            slots.remove(record.target.manifest)
+    except OSError as exc:
+        log.error("old models cannot be removed: %s", exc)
+
+
+def set_slot_aside(slots: Slots, running: Running, witness: Witness) -> None:
+    """Move a damaged model out of the way, and say so."""
+    kept_as: Path | None = None
+    try:
+        kept_as = slots.set_slot_aside(running.manifest)
+    except OSError as exc:
+        log.error("a damaged model could not be set aside: %s", exc)
+    witness.event(
+        "slot.damaged",
+        failure=Failure(
+            code="slot.damaged",
+            message=f"{running.model}:{running.version} is damaged on the disk of the device",
+            hint="the agent goes on with the last good model; is the memory card worn out? push again",
+        ),
+        assignment=running.assignment,
+        detail={
+            "manifest": running.manifest,
+            "version": running.version,
+            "kept_as": None if kept_as is None else str(kept_as),
+        },
+    )
+
+
+def _set_aside(file: RecordFile | Slots) -> Path | None:
+    """Keep a damaged file for a human; a disk that does not take that keeps it where it is."""
+    try:
+        return file.set_aside()
+    except OSError as exc:
+        log.error("a damaged file could not be set aside: %s", exc)
+        return None
