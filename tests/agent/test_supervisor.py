@@ -780,5 +780,7 @@ def test_the_agent_takes_the_last_window_along_when_it_ends(device: Device) -> N
 
     device.worker.on_drain = answer
     before = len(device.samples)
-    device.agent._hear_last_words()
+    device.agent.close()
+    device.crash()
+    device.boot()
     assert [row.values["requests"] for row in device.samples[before:]] == [7.0]
