@@ -41,11 +41,11 @@ class Settings:
     connections. ``disk_margin_bytes``: what must stay free after a download.
 
     The worker: ``worker_memory_bytes_max`` bounds its resident memory (0: three quarters of the
-    machine's), ``worker_growth_bytes_max`` its steady rise since it was warm; ``worker_hang_s``: how long
-    one inference may take, ``worker_ready_s``: loading, warming up and the self-test;
-    ``worker_restarts``: so many in a row come quickly, later ones each ``worker_slow_restart_s``.
-    ``worker_nice`` is added to its priority (more is less), ``worker_cpus``: how many processors it may
-    use (0: all)."""
+    machine's), ``worker_growth_bytes_max`` its steady rise since it was warm, seen over several windows
+    of ``worker_growth_window_s``; ``worker_hang_s``: how long one inference may take,
+    ``worker_ready_s``: loading, warming up and the self-test; ``worker_restarts``: so many in a row come
+    quickly, later ones each ``worker_slow_restart_s``. ``worker_nice`` is added to its priority (more is
+    less), ``worker_cpus``: how many processors it may use (0: all)."""
 
     state: Path
     http_port: int = 8080
@@ -59,6 +59,7 @@ class Settings:
     disk_margin_bytes: int = 16 * 1024 * 1024
     worker_memory_bytes_max: int = 0
     worker_growth_bytes_max: int = 128 * 1024 * 1024
+    worker_growth_window_s: float = 60.0
     worker_hang_s: float = 60.0
     worker_ready_s: float = 180.0
     worker_restarts: int = 10
@@ -78,6 +79,7 @@ RANGES: Final = MappingProxyType(
         "disk_margin_bytes": Range(0, 2**50, "bytes"),
         "worker_memory_bytes_max": Range(0, 2**50, "bytes"),
         "worker_growth_bytes_max": Range(1024 * 1024, 2**50, "bytes"),
+        "worker_growth_window_s": Range(0.5, 86_400, "seconds"),
         "worker_hang_s": Range(0.5, 86_400, "seconds"),
         "worker_ready_s": Range(1, 86_400, "seconds"),
         "worker_restarts": Range(0, 1_000, "restarts"),

@@ -32,10 +32,13 @@ pytestmark = pytest.mark.system
 HANG_S = 2.0
 MEMORY = 300 * 1024 * 1024
 """Several times what LiteRT and a tiny model need."""
+GROWTH = 32 * 1024 * 1024
 REQUEST = 3
 OWN_ERROR = "it does not work"
 ENVIRONMENT = {
     "FLEET_AGENT_WORKER_HANG_S": str(HANG_S),
+    "FLEET_AGENT_WORKER_GROWTH_BYTES_MAX": str(GROWTH),
+    "FLEET_AGENT_WORKER_GROWTH_WINDOW_S": "1",
     "FLEET_AGENT_WORKER_RESTARTS": "1",
     "FLEET_AGENT_WORKER_SLOW_RESTART_S": "600",
 }
@@ -234,6 +237,23 @@ def test_a_trial_whose_inferences_do_not_come(site: Site) -> None:
 
 
 # -- after the trial
+
+
+@pytest.mark.long
+def test_a_slow_leak_is_noticed_long_before_the_bound_and_the_worker_replaced(site: Site) -> None:
+    version, assignment = site.push(site.make("slow-leak"), soak_s=0.2)
+    assert assignment.state == "succeeded"
+    with Asker(site.agent.http_port, "tiny") as asker:
+        ended = site.event("worker.exited", assignment.id)
+        count = asker.count(version)
+        wait_for("the next worker to answer", lambda: asker.count(version) > count)
+    assert ended.failure is not None
+    assert ended.failure.code == "worker.memory"
+    assert "and goes on rising" in ended.failure.message
+    assert ended.detail["risen_bytes"] > GROWTH
+    assert ended.detail["rss_bytes"] < MEMORY
+    assert asker.count(None) <= 1, "others wait for the next worker"
+    assert asker.versions[-1] == version
 
 
 @pytest.mark.long
