@@ -297,4 +297,5 @@ def plan_bounds(settings: Settings, memory_bytes: int) -> Bounds:
         hang_s=settings.worker_hang_s,
         memory_bytes=bound,
         growth_bytes=settings.worker_growth_bytes_max,
+        growth_window_s=settings.worker_growth_window_s,
     )

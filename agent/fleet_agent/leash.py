@@ -13,11 +13,13 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Terms:
     """How a model runs. ``soak_s`` and ``soak_inferences``: how long its trial takes at least (none: it is
-    on no trial); ``memory_bytes_max``: what its worker may have beside the bound of the device."""
+    on no trial); ``memory_bytes_max``: what its worker may have beside the bound of the device;
+    ``restarts_max``: so many restarts in its trial come quickly, whatever the device's budget."""
 
     soak_s: float | None = None
     soak_inferences: int = 0
     memory_bytes_max: int | None = None
+    restarts_max: int = 0
 
 
 @dataclass

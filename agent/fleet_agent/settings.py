@@ -43,11 +43,11 @@ class Settings:
     separated by commas; empty: all that work.
 
     The worker: ``worker_memory_bytes_max`` bounds its resident memory (0: three quarters of the
-    machine's), ``worker_growth_bytes_max`` its steady rise since it was warm; ``worker_hang_s``: how long
-    one inference may take, ``worker_ready_s``: loading, warming up and the self-test;
-    ``worker_restarts``: so many in a row come quickly, later ones each ``worker_slow_restart_s``.
-    ``worker_nice`` is added to its priority (more is less), ``worker_cpus``: how many processors it may
-    use (0: all).
+    machine's), ``worker_growth_bytes_max`` its steady rise since it was warm, seen over several windows
+    of ``worker_growth_window_s``; ``worker_hang_s``: how long one inference may take,
+    ``worker_ready_s``: loading, warming up and the self-test; ``worker_restarts``: so many in a row come
+    quickly, later ones each ``worker_slow_restart_s``. ``worker_nice`` is added to its priority (more is
+    less), ``worker_cpus``: how many processors it may use (0: all).
 
     Bounds: ``memory_margin_bytes`` must stay free beside a second worker; ``spare_slots_bytes``: what
     older models may take beside the active and the previous one. ``retry_ceiling_s``: the longest wait
@@ -67,6 +67,7 @@ class Settings:
     disk_margin_bytes: int = 16 * 1024 * 1024
     worker_memory_bytes_max: int = 0
     worker_growth_bytes_max: int = 128 * 1024 * 1024
+    worker_growth_window_s: float = 60.0
     worker_hang_s: float = 60.0
     worker_ready_s: float = 180.0
     worker_restarts: int = 10
@@ -95,6 +96,7 @@ RANGES: Final = MappingProxyType(
         "disk_margin_bytes": Range(0, 2**50, "bytes"),
         "worker_memory_bytes_max": Range(0, 2**50, "bytes"),
         "worker_growth_bytes_max": Range(1024 * 1024, 2**50, "bytes"),
+        "worker_growth_window_s": Range(0.5, 86_400, "seconds"),
         "worker_hang_s": Range(0.5, 86_400, "seconds"),
         "worker_ready_s": Range(1, 1_800, "seconds"),
         "worker_restarts": Range(0, 1_000, "restarts"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fleet_agent.blackbox import Doing, Vital
-from fleet_agent.growth import Growth
+from fleet_agent.growth import WINDOW_S, Growth
 
 MIB: Final = 1024 * 1024
 Detail = dict[str, str | int | float | bool | None]
@@ -17,12 +17,13 @@ Detail = dict[str, str | int | float | bool | None]
 class Bounds:
     """``hang_s``: how long one inference may take; ``silent_s``: how long an idle worker may go without a
     beat. ``memory_bytes``: its resident memory at most; ``growth_bytes``: by how much the memory of a warm
-    worker may rise and go on rising (none: not judged)."""
+    worker may rise and go on rising (none: not judged), ``growth_window_s`` over which its floor is taken."""
 
     hang_s: float = 60.0
     silent_s: float = 30.0
     memory_bytes: int | None = None
     growth_bytes: int | None = None
+    growth_window_s: float = WINDOW_S
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,15 @@ class Watch:
     bounds: Bounds
     rss_start_bytes: int | None = None
     rss_max_bytes: int = 0
-    _growth: Growth = field(default_factory=Growth)
+    _growth: Growth = field(init=False)
     _started: int = -1
     _ended: int = -1
     _beats: int = -1
     _busy_s: float = 0.0
     _silent_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._growth = Growth(self.bounds.growth_window_s)
 
     def judge(self, vital: Vital, passed_s: float) -> Verdict | None:
         """Take up what the worker is doing, ``passed_s`` after the last look; return why it must end."""

@@ -226,7 +226,8 @@ class Workers:
 
     def settle(self) -> None:
         """The trial is over: whoever is started from now on is on none."""
-        self._terms = replace(self._terms, soak_s=None, soak_inferences=0)
+        self._terms = replace(self._terms, soak_s=None, soak_inferences=0, restarts_max=0)
+        self._restarts.budget = self.budget
 
     def finish(self) -> bool:
         """The agent ends: ask whoever serves to say its last word and leave; tell whether any does."""
@@ -263,6 +264,7 @@ class Workers:
         self.active, self._running, self._terms = worker, running, terms
         self._restart_in_s, self._serves, self._failure, self._served_s = None, False, None, 0.0
         self._restarts.reset()
+        self._restarts.budget = max(self.budget, terms.restarts_max)
         self.changed += 1
 
     def _count_served(self, passed_s: float) -> None:

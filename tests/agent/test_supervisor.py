@@ -598,6 +598,22 @@ def test_a_trial_goes_on_after_a_restart_that_the_policy_allows(device: Device) 
     assert outcome_of(device).detail["soak_requests"] == 20
 
 
+def test_the_restarts_of_a_trial_are_not_held_up_by_the_devices_own_budget(device: Device) -> None:
+    device.agent.workers.budget = 1
+    push_with(device, "2.0.0", "a-2", 2, Policy(soak_s=60.0, worker_restarts_max=3))
+    device.soak()
+    for _ in range(3):
+        device.worker.exit(-11)
+        device.run(10.0)
+        device.worker.ready()
+        device.run()
+        device.worker.serving()
+        device.run()
+    assert device.state() is S.SOAKING
+    assert device.served == "2.0.0"
+    assert not [event for event in device.events if event.name == "worker.given_up"]
+
+
 def test_one_restart_too_many_takes_it_back(device: Device) -> None:
     push_with(device, "2.0.0", "a-2", 2, Policy(soak_s=SOAK_S, worker_restarts_max=1))
     device.soak()
@@ -792,5 +808,7 @@ def test_the_agent_takes_the_last_window_along_when_it_ends(device: Device) -> N
 
     device.worker.on_drain = answer
     before = len(device.samples)
-    device.agent._hear_last_words()
+    device.agent.close()
+    device.crash()
+    device.boot()
     assert [row.values["requests"] for row in device.samples[before:]] == [7.0]

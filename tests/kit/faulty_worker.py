@@ -21,6 +21,7 @@ from fleet_agent.worker import __main__ as worker
 
 MARK: Final = b"\nFAULT "
 LEAK_BYTES: Final = 4 * 1024 * 1024
+SLOW_LEAK_BYTES: Final = 512 * 1024
 SLOW_S: Final = 0.03
 _KEPT: Final[list[bytearray]] = []
 
@@ -48,6 +49,10 @@ def leak() -> None:
     _KEPT.append(bytearray(os.urandom(1) * LEAK_BYTES))
 
 
+def leak_slowly() -> None:
+    _KEPT.append(bytearray(os.urandom(1) * SLOW_LEAK_BYTES))
+
+
 def fail() -> None:
     raise WorkerError("it does not work", code="worker.invoke")
 
@@ -60,6 +65,7 @@ FAULTS: Final[Mapping[str, Callable[[], None]]] = MappingProxyType(
         "hang": hang,
         "hang-with-the-interpreter": hang_with_the_interpreter,
         "leak": leak,
+        "slow-leak": leak_slowly,
         "fail": fail,
         "slow": lambda: time.sleep(SLOW_S),
     }

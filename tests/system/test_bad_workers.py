@@ -7,8 +7,10 @@ One device for all of them: each bad version comes on top of the good one, which
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from fleet_cloud.client import AssignmentView, Client
@@ -17,6 +19,7 @@ from fleet_cloud.factory.package import Package
 from fleet_shared.messages.desired import Policy
 from fleet_shared.messages.reported import Failure, WorkerState
 from tests.kit.asker import Asker
+from tests.kit.commands import run_fleet
 from tests.kit.engine import package_of
 from tests.kit.faulty_worker import spoil
 from tests.kit.packages import make_package, register
@@ -29,10 +32,13 @@ pytestmark = pytest.mark.system
 HANG_S = 2.0
 MEMORY = 300 * 1024 * 1024
 """Several times what LiteRT and a tiny model need."""
+GROWTH = 32 * 1024 * 1024
 REQUEST = 3
 OWN_ERROR = "it does not work"
 ENVIRONMENT = {
     "FLEET_AGENT_WORKER_HANG_S": str(HANG_S),
+    "FLEET_AGENT_WORKER_GROWTH_BYTES_MAX": str(GROWTH),
+    "FLEET_AGENT_WORKER_GROWTH_WINDOW_S": "1",
     "FLEET_AGENT_WORKER_RESTARTS": "1",
     "FLEET_AGENT_WORKER_SLOW_RESTART_S": "600",
 }
@@ -94,6 +100,15 @@ def expect_back(asker: Asker) -> None:
     wait_for(
         "the good version to answer again", lambda: "1.0.0" in {a.version for a in asker.answers[count:]}
     )
+
+
+def test_a_worker_yields_to_its_agent_and_to_the_kernel(site: Site) -> None:
+    agent = psutil.Process(site.agent.pid)
+    workers = [child for child in agent.children() if "tests.kit.faulty_worker" in child.cmdline()]
+    assert workers
+    for worker in workers:
+        assert worker.nice() == min(19, agent.nice() + 5)
+        assert Path(f"/proc/{worker.pid}/oom_score_adj").read_text().strip() == "500"
 
 
 # -- before the switch: nobody notices but the controller
@@ -224,6 +239,24 @@ def test_a_trial_whose_inferences_do_not_come(site: Site) -> None:
 # -- after the trial
 
 
+@pytest.mark.long
+def test_a_slow_leak_is_noticed_long_before_the_bound_and_the_worker_replaced(site: Site) -> None:
+    version, assignment = site.push(site.make("slow-leak"), soak_s=0.2)
+    assert assignment.state == "succeeded"
+    with Asker(site.agent.http_port, "tiny") as asker:
+        ended = site.event("worker.exited", assignment.id)
+        count = asker.count(version)
+        wait_for("the next worker to answer", lambda: asker.count(version) > count)
+    assert ended.failure is not None
+    assert ended.failure.code == "worker.memory"
+    assert "and goes on rising" in ended.failure.message
+    assert ended.detail["risen_bytes"] > GROWTH
+    assert ended.detail["rss_bytes"] < MEMORY
+    assert asker.count(None) <= 1, "others wait for the next worker"
+    assert asker.versions[-1] == version
+
+
+@pytest.mark.long
 def test_a_model_that_crashes_again_and_again_after_its_trial_is_given_up_aloud(site: Site) -> None:
     """It is tried again, slowly, and the controller sees it; the next version ends it."""
     _, assignment = site.push(site.make("segfault"), soak_s=0.2)
@@ -240,6 +273,9 @@ def test_a_model_that_crashes_again_and_again_after_its_trial_is_given_up_aloud(
         return worker is not None and worker.state is WorkerState.GIVEN_UP
 
     wait_for("the report to say so", look)
+    shown = run_fleet(site.world.controller.url, "device", "show", "pi-1").stdout
+    assert "given-up, restarted 2 times in a row" in shown
+    assert "worker.crashed: " in shown
     version, assignment = site.push(make_package(seed=100), soak_s=0.2)
     assert assignment.state == "succeeded"
     with Asker(site.agent.http_port, "tiny") as asker:

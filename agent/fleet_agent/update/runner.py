@@ -464,7 +464,7 @@ class UpdateRunner:
 
 def _trial(record: UpdateRecord) -> Terms:
     policy = record.policy
-    return Terms(policy.soak_s, policy.soak_inferences, policy.memory_bytes_max)
+    return Terms(policy.soak_s, policy.soak_inferences, policy.memory_bytes_max, policy.worker_restarts_max)
 
 
 def _terms(record: UpdateRecord | None, running: Running | None) -> Terms:

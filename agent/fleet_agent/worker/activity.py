@@ -1,8 +1,7 @@
 """What this worker does, written into its black box: every call of the runtime and of the model."""
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Final
 
 from fleet_agent.blackbox import BlackBox, Doing
@@ -21,15 +20,14 @@ class Activity:
     def do(self, doing: Doing) -> None:
         self._box.do(doing)
 
-    @contextmanager
-    def inference(self) -> Iterator[None]:
+    def begin(self) -> None:
+        """An inference starts; `end` follows, whatever happens."""
         with self._lock:
             self._box.count_started()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._box.count_ended()
+
+    def end(self) -> None:
+        with self._lock:
+            self._box.count_ended()
 
     def start_beating(self, stop: threading.Event) -> None:
         """Show from now on that threads of this process get to run."""
@@ -58,5 +56,8 @@ class WatchedModel:
         self.inputs, self.outputs = real.inputs, real.outputs
 
     def invoke(self, inputs: Sequence[Array]) -> list[Array]:
-        with self._activity.inference():
+        self._activity.begin()
+        try:
             return self._real.invoke(inputs)
+        finally:
+            self._activity.end()
