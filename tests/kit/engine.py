@@ -69,7 +69,7 @@ class HeldModel:
 
     real: Model
     go: threading.Event = field(default_factory=threading.Event)
-    failures: list[WorkerError | RuntimeError] = field(default_factory=list)
+    failures: list[WorkerError | RuntimeError | MemoryError] = field(default_factory=list)
     calls: int = 0
 
     def __post_init__(self) -> None:

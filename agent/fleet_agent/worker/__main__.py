@@ -2,11 +2,13 @@
 
 import argparse
 import logging
+import os
 import signal
 import socket
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -16,10 +18,10 @@ import psutil
 from fleet_agent.blackbox import BlackBox, Doing
 from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.loading import load_runtime
-from fleet_agent.runtimes.port import Runtime
 from fleet_agent.worker.activity import Activity, WatchedRuntime
 from fleet_agent.worker.control import Control
 from fleet_agent.worker.engine import Engine, SelfTestFailed
+from fleet_agent.worker.gently import may_load_gently, run_gently
 from fleet_agent.worker.interval import Interval
 from fleet_agent.worker.limits import apply_limits
 from fleet_agent.worker.oip import Protocol
@@ -58,10 +60,8 @@ def main() -> int:
     apply_limits(spec.limits)
     statistics = Statistics(Random())
     try:
-        runtime = WatchedRuntime(_load_runtime(spec), activity)
-        engine = Engine(load_slot(Path(spec.slot)), runtime, spec.threads, statistics)
-        activity.do(Doing.TESTING)
-        ready = _prove(engine)
+        load = partial(_load, spec, statistics, activity)
+        engine, ready = run_gently(load) if may_load_gently(spec) else load()
         activity.do(Doing.READY)
         control.say(ready)
     except WorkerError as exc:
@@ -72,8 +72,11 @@ def main() -> int:
     return _obey(control, spec, engine, activity)
 
 
-def _load_runtime(spec: WorkerSpec) -> Runtime:
-    return load_runtime(spec.runtime, Path(spec.compiled) if spec.compiled else None)
+def _load(spec: WorkerSpec, statistics: Statistics, activity: Activity) -> tuple[Engine, Ready]:
+    runtime = load_runtime(spec.runtime, Path(spec.compiled) if spec.compiled else None)
+    engine = Engine(load_slot(Path(spec.slot)), WatchedRuntime(runtime, activity), spec.threads, statistics)
+    activity.do(Doing.TESTING)
+    return engine, _prove(engine)
 
 
 def _prove(engine: Engine) -> Ready:
@@ -149,4 +152,8 @@ def _take(engine: Engine, interval: Interval) -> Stats:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stderr.flush()
+    # Taking an interpreter down, Python's and the model's, costs whoever serves now some 50 ms, and native
+    # code may crash or hang in it. There is nothing to save.
+    os._exit(code)

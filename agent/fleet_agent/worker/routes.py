@@ -71,6 +71,8 @@ class Routes:
             return refuse(500, str(exc))
         except Refused as exc:  # a compressed body: it was read, so the connection goes on
             return refuse(exc.status, str(exc))
+        except MemoryError:
+            raise
         except Exception as exc:  # the guard of the connection: a client gets an answer, whatever happens
             log.exception("a request failed")
             return refuse(500, f"this is a defect of the agent: {type(exc).__name__}")

@@ -10,6 +10,7 @@ between two requests. Where that is not possible, answer each connection's next 
 ``Connection: close``, and after the linger close what is idle. The sockets stay open for the next worker.
 """
 
+import logging
 import os
 import select
 import socket
@@ -25,6 +26,8 @@ from fleet_agent.worker.http1 import Answer, Head, Refused, write_head
 from fleet_agent.worker.oip import Protocol
 from fleet_agent.worker.routes import Routes, refuse
 from fleet_agent.worker.stream import Gone, Stream
+
+log = logging.getLogger(__name__)
 
 CONNECTIONS_MAX: Final = 64
 LARGE_BYTES: Final = 1024 * 1024
@@ -113,7 +116,14 @@ class Server:
             if connection is None:
                 self._room.release()
                 continue
+            self._start_serving(connection)
+
+    def _start_serving(self, connection: Connection) -> None:
+        try:
             threading.Thread(target=self._serve, args=(connection,), name="serve", daemon=True).start()
+        except RuntimeError:
+            log.error("a connection is closed: no thread can be started for it")
+            self._end(connection)
 
     def _take(self, source: socket.socket) -> Connection | None:
         try:
@@ -121,7 +131,11 @@ class Server:
                 taken = self._handover.take()
             else:
                 taken = source.accept()[0]
-        except OSError:
+        except BlockingIOError:
+            return None  # another worker was faster
+        except OSError as exc:
+            log.error("no connection can be accepted: %s", exc)
+            self.draining.wait(ACCEPT_POLL_S)  # it goes on waiting in the backlog
             return None
         if taken is None:
             return None
@@ -151,10 +165,13 @@ class Server:
         finally:
             if not stays_open:
                 _shut(connection.socket)
-            connection.socket.close()
-            with self._lock:
-                self._open.discard(connection)
-            self._room.release()
+            self._end(connection)
+
+    def _end(self, connection: Connection) -> None:
+        connection.socket.close()
+        with self._lock:
+            self._open.discard(connection)
+        self._room.release()
 
     def _answer_all(self, connection: Connection, stream: Stream) -> bool:
         """Answer request after request; return whether the connection lives on in another worker."""
@@ -187,6 +204,9 @@ class Server:
                 self._send(stream, head, answer, keeps=keeps)
         except Refused as exc:
             self._send(stream, head, refuse(exc.status, str(exc)), keeps=False)
+            return False
+        except MemoryError:
+            self._send(stream, head, refuse(503, "not enough memory for this request"), keeps=False)
             return False
         return keeps
 

@@ -3,12 +3,15 @@
 import gzip
 import http.client
 import json
+import os
+import resource
 import socket
 import struct
 import threading
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +270,58 @@ def test_a_full_server_waits_without_work_and_goes_on(tmp_path: Path) -> None:
         assert answer.status == 200
     second.close()
     served.close()
+
+
+def test_a_server_short_of_threads_or_memory_says_so_and_goes_on(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with socket.create_connection(("127.0.0.1", served.port), 20) as client:
+            assert client.recv(1) == b"", "closed at once, not left waiting"
+    connection = served.connect()
+    assert ask(connection, INFER, BODY)[0] == 200
+    served.model.failures = [MemoryError()]
+    status, document, closes = ask(connection, INFER, BODY)
+    assert (status, closes) == (503, True)
+    assert "memory" in str(document["error"])
+    connection.close()
+
+
+def test_a_server_without_descriptors_waits_without_work_until_there_are_some(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    late = socket.socket()
+    with no_descriptors():
+        late.connect(("127.0.0.1", served.port))
+        wait_for("the server to notice", lambda: "no connection can be accepted" in caplog.text)
+        begin = time.process_time()
+        threading.Event().wait(0.5)
+        assert time.process_time() - begin < 0.3, "it spins"
+    late.settimeout(20)
+    late.sendall(b"GET /v2/health/live HTTP/1.0\r\n\r\n")
+    assert late.recv(100).startswith(b"HTTP/1.1 200 OK")
+    late.close()
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Take all that this process may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 300), hard))
+        with suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def wait_for_calls(model: HeldModel, count: int) -> None:
