@@ -36,10 +36,9 @@ class Range:
 @dataclass(frozen=True)
 class Settings:
     """``http_port``: inference on loopback, 0 takes a free port. ``source``: samples that are
-    inferred at ``source_rate_hz``: a folder or archive of images, an ``.npz``, or ``camera:0``;
-    empty: none. ``sample_interval_s``: how often the machine is read, ``stats_interval_s``: the
-    model. ``linger_s``: how long an old worker waits for open connections. ``disk_margin_bytes``:
-    what must stay free after a download."""
+    replayed, at ``source_rate_hz``; empty: none. ``sample_interval_s``: how often the machine is
+    read, ``stats_interval_s``: the model. ``linger_s``: how long an old worker waits for open
+    connections. ``disk_margin_bytes``: what must stay free after a download."""
 
     state: Path
     http_port: int = 8080
