@@ -4,10 +4,11 @@ Open loop: each client asks at its own steady times, whatever the answers do, an
 from when it was due. The workers and the code that swaps them are the agent's own.
 """
 
+import multiprocessing
 import tempfile
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -38,24 +39,13 @@ Ask = Callable[[], str]
 
 
 @dataclass
-class Client:
-    """One application. ``ask`` returns the version that answered, or raises."""
+class Asked:
+    """What one application saw: when each request was due, how long its answer took from then, which
+    versions answered, and what failed."""
 
-    ask: Ask
-    offset_s: float
     failures: list[str] = field(default_factory=list)
     due_and_took: list[tuple[float, float]] = field(default_factory=list)
     versions: set[str] = field(default_factory=set)
-
-    def run(self, stop: threading.Event) -> None:
-        due_s = time.monotonic() + self.offset_s
-        while not stop.wait(max(0.0, due_s - time.monotonic())):
-            try:
-                self.versions.add(self.ask())
-            except Exception as exc:  # noqa: BLE001 - whatever it is, the application did not get its answer
-                self.failures.append(f"{type(exc).__name__}: {exc}")
-            self.due_and_took.append((due_s, time.monotonic() - due_s))
-            due_s += EVERY_S
 
 
 def measure_swap() -> list[dict[str, object]]:
@@ -69,45 +59,71 @@ def measure_swap() -> list[dict[str, object]]:
         tensor = package.contract.inputs[0]
         array = np.zeros([1, *tensor.shape[1:]], tensor.dtype)
         device.serve("0.0.0")
-        makers = [ask_with_fleet, ask_with_fleet, ask_with_triton, ask_with_triton]
-        clients = [
-            Client(make(device, array), number * EVERY_S / len(makers)) for number, make in enumerate(makers)
-        ]
-        begun_s, switched_s = _swap_under_load(device, clients)
-    kinds = {"all": clients, "Fleet's client": clients[:2], "tritonclient": clients[2:]}
+        asked, begun_s, switched_s = _swap_under_load(device, array)
+    kinds = {"all": asked, "Fleet's client": asked[:2], "tritonclient": asked[2:]}
     return [{"model": what, **_judge(kind, chosen, begun_s, switched_s)} for kind, chosen in kinds.items()]
 
 
-def ask_with_fleet(device: Device, array: Array) -> Ask:
-    client = InferenceClient(device.http, "bench")
-    (name,) = (one["name"] for one in client.metadata()["inputs"])
-    return lambda: client.infer({name: array}).version
+# -- applications, each in a process of its own
 
 
-def ask_with_triton(device: Device, array: Array) -> Ask:
-    """Triton's client sends a POST once, whatever becomes of its connection. It belongs to one thread."""
-    address = device.http.removeprefix("http://")
-    with tritonclient.http.InferenceServerClient(address) as one:
-        name = one.get_model_metadata("bench")["inputs"][0]["name"]
-    mine = threading.local()
+@contextmanager
+def fleet_application(address: str, name: str, array: Array) -> Iterator[Ask]:
+    with InferenceClient(address, "bench") as client:
+        yield lambda: client.infer({name: array}).version
+
+
+@contextmanager
+def triton_application(address: str, name: str, array: Array) -> Iterator[Ask]:
+    """Triton's client sends a POST once, whatever becomes of its connection."""
     datatype = {"int8": "INT8", "float32": "FP32"}[array.dtype.name]
+    with tritonclient.http.InferenceServerClient(address.removeprefix("http://")) as client:
 
-    def ask() -> str:
-        if not hasattr(mine, "client"):
-            mine.client = tritonclient.http.InferenceServerClient(address)
-        tensor = tritonclient.http.InferInput(name, list(array.shape), datatype)
-        tensor.set_data_from_numpy(array)
-        return str(mine.client.infer("bench", [tensor]).get_response()["model_version"])
+        def ask() -> str:
+            tensor = tritonclient.http.InferInput(name, list(array.shape), datatype)
+            tensor.set_data_from_numpy(array)
+            return str(client.infer("bench", [tensor]).get_response()["model_version"])
 
-    return ask
+        yield ask
 
 
-def _swap_under_load(device: Device, clients: list[Client]) -> tuple[list[float], list[float]]:
-    """Return when each swap began (the new worker starts) and when the new worker was told to serve."""
-    stop = threading.Event()
-    threads = [threading.Thread(target=client.run, args=(stop,)) for client in clients]
-    for thread in threads:
-        thread.start()
+APPLICATIONS: Final = (fleet_application, fleet_application, triton_application, triton_application)
+
+
+def run_application(number: int, address: str, array: Array, stop: Any, answer: Any) -> None:
+    """Ask until ``stop``, then send what was seen over ``answer``. Its first answer is sent at once."""
+    asked = Asked()
+    with InferenceClient(address, "bench") as client:
+        (name,) = (one["name"] for one in client.metadata()["inputs"])
+    with APPLICATIONS[number](address, name, array) as ask:
+        ask()
+        answer.send("ready")
+        due_s = time.monotonic() + number * EVERY_S / len(APPLICATIONS)
+        while not stop.wait(max(0.0, due_s - time.monotonic())):
+            try:
+                asked.versions.add(ask())
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the application did not get its answer
+                asked.failures.append(f"{type(exc).__name__}: {exc}")
+            asked.due_and_took.append((due_s, time.monotonic() - due_s))
+            due_s += EVERY_S
+    answer.send(asked)
+
+
+def _swap_under_load(device: Device, array: Array) -> tuple[list[Asked], list[float], list[float]]:
+    """Return what was seen, when each swap began (the new worker starts) and when the new worker was told
+    to serve."""
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    lines = [context.Pipe() for _ in APPLICATIONS]
+    processes = [
+        context.Process(target=run_application, args=(number, device.http, array, stop, theirs), daemon=True)
+        for number, (_, theirs) in enumerate(lines)
+    ]
+    for process, (_, theirs) in zip(processes, lines, strict=True):
+        process.start()
+        theirs.close()  # so that the end of the process ends the line
+    for ours, _ in lines:
+        assert ours.recv() == "ready"
     begun_s, switched_s = [], []
     for number in range(1, SWAPS + 1):
         time.sleep(STEADY_S)
@@ -115,13 +131,14 @@ def _swap_under_load(device: Device, clients: list[Client]) -> tuple[list[float]
         switched_s.append(device.serve(f"{number}.0.0"))
     time.sleep(STEADY_S)
     stop.set()
-    for thread in threads:
-        thread.join()
-    return begun_s, switched_s
+    asked = [ours.recv() for ours, _ in lines]
+    for process in processes:
+        process.join()
+    return asked, begun_s, switched_s
 
 
 def _judge(
-    kind: str, clients: list[Client], begun_s: list[float], switched_s: list[float]
+    kind: str, clients: list[Asked], begun_s: list[float], switched_s: list[float]
 ) -> dict[str, object]:
     asked = [one for client in clients for one in client.due_and_took]
     around = [(at - AROUND_S, at + AROUND_S) for at in switched_s]

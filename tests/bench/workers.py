@@ -10,7 +10,7 @@ from random import Random
 
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.serving import Listeners
-from fleet_agent.worker.protocol import Failed, Ready, Serving, WorkerSpec
+from fleet_agent.worker.protocol import Failed, Ready, Serving, Trial, WorkerSpec
 from fleet_agent.worker_process import WorkerExited, WorkerSaid
 from fleet_agent.workers import Workers
 from fleet_shared.messages.reported import Running
@@ -66,7 +66,7 @@ class Device:
         return WorkerSpec(
             slot=str(self.slots[running.version]), manifest=running.manifest, assignment=running.assignment,
             runtime=running.runtime, threads=1, listen_fds=self.listeners.fds, stats_interval_s=60.0,
-            linger_s=LINGER_S,
+            linger_s=LINGER_S, trial=Trial(interval_s=60.0, lasts_s=60.0),
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -17,6 +18,7 @@ from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.loading import load_runtime
 from fleet_agent.worker.control import Control
 from fleet_agent.worker.engine import Engine, SelfTestFailed
+from fleet_agent.worker.gently import may_load_gently, run_gently
 from fleet_agent.worker.interval import Interval
 from fleet_agent.worker.oip import Protocol
 from fleet_agent.worker.protocol import (
@@ -50,14 +52,20 @@ def main() -> int:
     spec = msgspec.json.decode(control.read(), type=WorkerSpec)
     statistics = Statistics(Random())
     try:
-        engine = Engine(load_slot(Path(spec.slot)), load_runtime(spec.runtime), spec.threads, statistics)
-        control.say(_prove(engine))
+        load = partial(_load, spec, statistics)
+        engine, ready = run_gently(load) if may_load_gently(spec) else load()
+        control.say(ready)
     except WorkerError as exc:
         test = exc.test if isinstance(exc, SelfTestFailed) else None
         failure = Failure.of(exc)
         control.say(Failed(failure=failure, self_test=test))
         return 1
     return _obey(control, spec, engine)
+
+
+def _load(spec: WorkerSpec, statistics: Statistics) -> tuple[Engine, Ready]:
+    engine = Engine(load_slot(Path(spec.slot)), load_runtime(spec.runtime), spec.threads, statistics)
+    return engine, _prove(engine)
 
 
 def _prove(engine: Engine) -> Ready:

@@ -1,0 +1,76 @@
+"""A new model loads at low priority, and nothing of that stays once it serves."""
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fleet_agent.errors import WorkerError
+from fleet_agent.worker.gently import NICE, may_load_gently, run_gently
+from fleet_agent.worker.protocol import Trial, WorkerSpec
+from fleet_shared.names import AssignmentId, Digest
+from tests.kit.engine import load_engine, write_slot
+
+
+def get_nice() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+def count_threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def test_only_the_work_itself_is_nice() -> None:
+    before = get_nice()
+    assert run_gently(get_nice) == max(before, NICE)
+    assert get_nice() == before
+
+
+def test_what_the_work_raises_is_raised() -> None:
+    def fail() -> None:
+        raise WorkerError("no")
+
+    with pytest.raises(WorkerError, match="no"):
+        run_gently(fail)
+
+
+def test_an_interpreter_with_one_thread_starts_none(tmp_path: Path) -> None:
+    """Or that one would stay slow for ever."""
+    slot = write_slot(tmp_path)
+    before = count_threads()
+    engine = run_gently(lambda: load_engine(slot))
+    engine.prove()
+    engine.infer([np.zeros((1, 8), np.float32)])
+    assert count_threads() == before
+
+
+@dataclass(frozen=True)
+class Case:
+    trial: Trial | None
+    threads: int
+    runtime: str
+    gently: bool
+
+
+TRIAL = Trial(interval_s=1, lasts_s=1)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(TRIAL, 1, "litert", gently=True),
+        Case(TRIAL, 1, "tflite_runtime", gently=True),
+        Case(None, 1, "litert", gently=False),  # nobody serves meanwhile
+        Case(TRIAL, 2, "litert", gently=False),
+        Case(TRIAL, 1, "openvino", gently=False),  # has a pool of its own
+    ],
+)
+def test_who_is_considerate(case: Case) -> None:
+    spec = WorkerSpec(
+        slot="s", manifest=Digest("a" * 64), assignment=AssignmentId("a"), runtime=case.runtime,
+        threads=case.threads, listen_fds=(), stats_interval_s=1, linger_s=1, trial=case.trial,
+    )  # fmt: skip
+    assert may_load_gently(spec) is case.gently
