@@ -20,6 +20,7 @@ class FakeBroker:
     def __init__(self, inbox: "queue.SimpleQueue[Event]") -> None:
         self.attempt = 0
         self.deaf = False
+        self.refusal = ""
         self.published: list[tuple[str, dict[str, Any]]] = []
         self.acknowledged: list[int] = []
         self.statuses: list[dict[str, Any]] = []
@@ -42,7 +43,7 @@ class FakeBroker:
     def publish(self, publication: Publication) -> int | None:
         self.published.append((publication.topic, json.loads(publication.payload)))
         if not self.deaf:
-            self._inbox.put(Confirmed(self.attempt, len(self.published)))
+            self._inbox.put(Confirmed(self.attempt, len(self.published), self.refusal))
         return len(self.published)
 
     def publish_status(self, payload: bytes) -> None:

@@ -1,5 +1,6 @@
 """From decoded samples to real inputs, against Pillow itself, formulas by hand, and what was before."""
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from fleet_shared.pixels import find_crop, find_letterbox, fit_image, to_real
 NOISE = np.random.default_rng(7).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 PICTURE = Image.fromarray(NOISE)
 SHAPE = (1, 6, 8, 3)
+RECORDED = "39ca90e5b0df125cad26c008c9105ce5bcfa914bb1cc0fba70938b5b50ed7a62"
 
 
 def rule(colour: str | None = "rgb", scale: float = 1.0, offset: float = 0.0, **rules: Any) -> Preprocessing:
@@ -135,3 +137,14 @@ def test_plain_arithmetic_is_bit_for_bit_what_it_was() -> None:
     untouched = np.ones(4, np.float32)
     to_real(untouched, Preprocessing(scale=3.0))
     assert (untouched == 1).all()
+
+
+def test_pixels_are_those_of_the_release_that_wrote_this() -> None:
+    """A newer Pillow that computes others would run old models on other inputs than they were made for."""
+    picture = Image.fromarray(np.random.default_rng(7).integers(0, 256, (120, 200, 3), dtype=np.uint8))
+    seen = hashlib.sha256()
+    for method in (Resize.NEAREST, Resize.BILINEAR, Resize.BICUBIC, Resize.AREA):
+        for fit in (Fit.STRETCH, Fit.CROP, Fit.LETTERBOX):
+            seen.update(fit_image(picture, rule("bgr", resize=method, fit=fit), (1, 48, 64, 3)).tobytes())
+            seen.update(fit_image(picture, rule("grey", resize=method, fit=fit), (1, 48, 64, 1)).tobytes())
+    assert seen.hexdigest() == RECORDED

@@ -43,6 +43,9 @@ format = "{format}"
 """
 
 
+FORBIDDEN = ROUTE.format(format="json").replace("+/json", "forbidden").replace("out/json", "forbidden")
+
+
 class BridgeProcess:
     def __init__(
         self, folder: Path, broker: LocalBroker, socket: Path, queue_messages: int, protocol: str
@@ -54,7 +57,7 @@ class BridgeProcess:
             names = {"ca_file": "ca.pem", "certificate_file": "bridge.pem", "key_file": "bridge.key"}
             proof = "".join(f'{key} = "{own / name}"\n' for key, name in names.items())
         self._config = folder / "bridge.toml"
-        routes = "".join(ROUTE.format(format=name) for name in ("json", "tensor", "image"))
+        routes = FORBIDDEN + "".join(ROUTE.format(format=name) for name in ("json", "tensor", "image"))
         self._config.write_text(
             f'worker = "{socket}"\nworker_timeout_s = 2.0\nqueue_messages = {queue_messages}\n'
             f'status_topic = "site/status"\nstatus_interval_s = 0.2\n'
@@ -136,6 +139,9 @@ def test_samples_go_in_and_classes_come_out_in_every_format(tmp_path: Path) -> N
             assert sorted(codes) == ["bridge.payload", "bridge.refused", "bridge.refused"]
             status = wait_for_status(app, answered=3, failed=3)
             assert (status["received"], status["dropped"], status["held"]) == (6, 0, 0)
+            app.publish("site/in/forbidden", json.dumps(real.ravel().tolist()))
+            wait_for_status(app, answered=4, refused=1)
+            assert app.find("site/forbidden") == []
 
 
 def test_with_a_certificate_over_tls_and_mqtt_3(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class BridgeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Retained; offline by the will. Counts since the start of the bridge. ``worker``: whether the
-    last try reached it."""
+    last try reached it. ``refused``: answers that the broker did not take, for want of a right."""
 
     online: bool
     received: int = 0
@@ -62,6 +62,7 @@ class BridgeStatus(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int = 0
     held: int = 0
     worker: bool = False
+    refused: int = 0
 
 
 def tell_result(
@@ -97,6 +98,7 @@ def tell_status(counts: Counts, held: int, *, worker: bool) -> bytes:
             dropped=counts.dropped,
             held=held,
             worker=worker,
+            refused=counts.refused,
         )
     )
 

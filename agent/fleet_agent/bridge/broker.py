@@ -55,10 +55,11 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Confirmed:
-    """The broker has what was published under ``number``."""
+    """The broker has what was published under ``number``, or says why it does not want it."""
 
     attempt: int
     number: int
+    refusal: str = ""
 
 
 BrokerEvent = Connected | Disconnected | Arrived | Confirmed
@@ -245,9 +246,9 @@ class Broker:
             )
 
         def on_publish(
-            _client: mqtt.Client, _data: Any, number: int, _reason: ReasonCode, _properties: Properties | None
+            _client: mqtt.Client, _data: Any, number: int, reason: ReasonCode, _properties: Properties | None
         ) -> None:
-            self._notify(Confirmed(attempt, number))
+            self._notify(Confirmed(attempt, number, str(reason) if reason.is_failure else ""))
 
         client.on_connect = on_connect
         client.on_subscribe = on_subscribe

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 
 class Stage(str, Enum):
@@ -53,12 +54,17 @@ class Entry:
 
 @dataclass
 class Counts:
-    """Since the bridge started. ``received`` = answered + failed + dropped + what is held."""
+    """Since the bridge started. ``received`` = answered + failed + dropped + what is held. ``refused``
+    answers were not wanted by the broker."""
 
     received: int = 0
     answered: int = 0
     failed: int = 0
     dropped: int = 0
+    refused: int = 0
+
+
+RECENT_MAX: Final = 256
 
 
 @dataclass
@@ -69,9 +75,18 @@ class Desk:
     waiting_max: int
     counts: Counts = field(default_factory=Counts)
     _entries: deque[Entry] = field(default_factory=deque)
+    _recent: dict[int, tuple[str, int]] = field(default_factory=dict)
+    """What was acknowledged last: the connection may break before the broker hears of it."""
 
-    def arrive(self, message: Message, number: int, *, again: bool) -> None:
-        """Take a message in. ``again``: the broker says that it may have sent it before."""
+    def arrive(self, message: Message, number: int, *, again: bool) -> bool:
+        """Take a message in. ``again``: the broker says that it may have sent it before. Tell whether it
+        is done with already, and only to be acknowledged once more."""
+        if again and self._recent.get(number) == _describe(message):
+            return True
+        self._take_in(message, number, again=again)
+        return False
+
+    def _take_in(self, message: Message, number: int, *, again: bool) -> None:
         if again and any(entry.number == number and entry.message.topic == message.topic
                          for entry in self._entries):  # fmt: skip
             return
@@ -107,22 +122,28 @@ class Desk:
         else:
             self.counts.answered += 1
 
-    def confirm(self, entry: Entry) -> None:
-        """The broker has the answer."""
+    def confirm(self, entry: Entry, *, refused: bool = False) -> None:
+        """The broker has the answer, or will not take it: publishing it again would change nothing."""
         if entry.stage is Stage.ANSWERED:
             entry.stage = Stage.FINISHED
+            self.counts.refused += refused
 
     def take_acknowledged(self) -> Iterator[int]:
         """Remove what is finished, oldest first, and yield the numbers to acknowledge."""
         while self._entries and self._entries[0].stage is Stage.FINISHED:
             entry = self._entries.popleft()
             if entry.number is not None:
+                self._recent.pop(entry.number, None)
+                self._recent[entry.number] = _describe(entry.message)
+                if len(self._recent) > RECENT_MAX:
+                    del self._recent[next(iter(self._recent))]
                 yield entry.number
 
     def reconnect(self, *, session_kept: bool) -> list[Entry]:
         """Return the entries whose answers must be published again. A broker that kept the session
         sends again what was not acknowledged; another has forgotten its numbers."""
         if not session_kept:
+            self._recent.clear()
             for entry in self._entries:
                 entry.number = None
         return [entry for entry in self._entries if entry.stage is Stage.ANSWERED]
@@ -131,3 +152,7 @@ class Desk:
     def held(self) -> int:
         """How many have no answer yet."""
         return sum(entry.stage in {Stage.WAITING, Stage.WORKING} for entry in self._entries)
+
+
+def _describe(message: Message) -> tuple[str, int]:
+    return message.topic, hash(message.payload)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from fleet_agent.bridge.answers import Answer, tell_result, tell_status, tell_trouble
-from fleet_agent.bridge.broker import Arrived, BrokerEvent, Connected, Disconnected
+from fleet_agent.bridge.broker import Arrived, BrokerEvent, Confirmed, Connected, Disconnected
 from fleet_agent.bridge.desk import Desk, Entry, Message, Publication
 from fleet_agent.bridge.payloads import Id, ModelInfo, PayloadError, read_payload
 from fleet_agent.bridge.settings import BridgeSettings, Route, matches
@@ -22,6 +22,11 @@ log = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT_S: Final = 30.0
 """For a broker to take the connection and say so."""
+STABLE_S: Final = 5.0
+"""A connection that lasts so long is a good one; after others the next try comes ever later."""
+REFUSED_S: Final = 60.0
+"""What is refused is left alone for so long: Mosquitto 2.0.11 closes the connection with a refusal."""
+REFUSED_TOPICS_MAX: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -150,6 +155,8 @@ class Bridge:
         self._connected = self._worker_there = False
         self._connect_at_s: float | None = time.monotonic()
         self._give_up_at_s: float | None = None
+        self._connected_at_s = 0.0
+        self._refused_until_s: dict[str, float] = {}
         self._work_at_s = self._status_at_s = 0.0
 
     def stop(self) -> None:
@@ -170,8 +177,8 @@ class Bridge:
 
     def _next_wait_s(self, now_s: float) -> float:
         times = [self._connect_at_s, self._give_up_at_s]
-        if self._connected:
-            times += [self._status_at_s, self._work_at_s if self._work_at_s > now_s else None]
+        times += [self._status_at_s if self._connected else None]
+        times += [self._work_at_s if self._work_at_s > now_s else None]
         return min((max(0.0, at_s - now_s) for at_s in times if at_s is not None), default=60.0)
 
     def _tick(self, now_s: float) -> None:
@@ -197,20 +204,22 @@ class Bridge:
         elif isinstance(event, Arrived):
             self._arrive(event)
         else:
-            self._confirm(event.number)
+            self._confirm(event)
         self._acknowledge()
 
     def _begin(self, event: Connected) -> None:
         log.info("connected to the local broker%s", ", which kept the session" if event.session_kept else "")
         self._connected, self._give_up_at_s = True, None
-        self._reconnect.reset()
+        self._connected_at_s = time.monotonic()
         self._published.clear()
         for entry in self._desk.reconnect(session_kept=event.session_kept):
             self._publish(entry)
-        self._status_at_s = 0.0
+        self._status_at_s = self._refused_until_s.get(self._settings.status_topic, 0.0)
 
     def _lose(self, reason: str) -> None:
         if self._connect_at_s is None:
+            if self._connected and time.monotonic() - self._connected_at_s >= STABLE_S:
+                self._reconnect.reset()
             delay_s = self._reconnect.next_delay_s()
             log.warning("no local broker (%s); next try in %.1f s", reason, delay_s)
             self._connected, self._give_up_at_s = False, None
@@ -225,7 +234,8 @@ class Bridge:
             self._broker.acknowledge(event.number)
             return
         message = Message(event.topic, event.payload, route, time.monotonic(), event.correlation)
-        self._desk.arrive(message, event.number, again=event.again)
+        if self._desk.arrive(message, event.number, again=event.again):
+            self._broker.acknowledge(event.number)
 
     def _take_answer(self, event: Answered | Failed) -> None:
         if isinstance(event, Failed) and self._try_again(event):
@@ -269,19 +279,34 @@ class Bridge:
         """What cannot be handed over now is published at the next connection."""
         if entry.publication is None or not self._connected:
             return
+        topic = entry.publication.topic
+        if time.monotonic() < self._refused_until_s.get(topic, 0.0):
+            self._desk.confirm(entry, refused=True)
+            return
         try:
             number = self._broker.publish(entry.publication)
         except ValueError as exc:
-            log.error("an answer cannot be published to %s: %s", entry.publication.topic, exc)
-            self._desk.confirm(entry)
+            self._refuse(topic, str(exc))
+            self._desk.confirm(entry, refused=True)
             return
         if number is not None:
             self._published[number] = entry
 
-    def _confirm(self, number: int) -> None:
-        entry = self._published.pop(number, None)
+    def _confirm(self, event: Confirmed) -> None:
+        entry = self._published.pop(event.number, None)
+        publication = entry.publication if entry is not None else None
+        if event.refusal:
+            self._refuse(publication.topic if publication else self._settings.status_topic, event.refusal)
         if entry is not None:
-            self._desk.confirm(entry)
+            self._desk.confirm(entry, refused=bool(event.refusal))
+
+    def _refuse(self, topic: str, why: str) -> None:
+        log.error("what is published to %s is refused: %s", topic, why)
+        if len(self._refused_until_s) >= REFUSED_TOPICS_MAX:
+            self._refused_until_s.clear()
+        until_s = self._refused_until_s[topic] = time.monotonic() + REFUSED_S
+        if topic == self._settings.status_topic:
+            self._status_at_s = until_s
 
     def _acknowledge(self) -> None:
         if self._connected:

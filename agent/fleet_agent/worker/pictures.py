@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,20 +17,34 @@ from fleet_shared.pixels import fit_image
 IMAGE_DIMENSIONS: Final = 4
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What strangers may send: a few bytes can claim an image that fills the memory, and Pillow reads
+    formats that start other programs."""
+
+    formats: tuple[str, ...] = ("PNG", "JPEG", "BMP")
+    pixels_max: int = 50_000_000  # 150 MB decoded
+
+
+REQUEST_LIMITS: Final = Limits()
+
+
 def takes_images(info: TensorInfo) -> bool:
     return len(info.shape) == IMAGE_DIMENSIONS
 
 
 def read_picture(
-    content: bytes, preprocessing: Preprocessing, info: TensorInfo, name: str = "the image"
+    content: bytes, preprocessing: Preprocessing, info: TensorInfo, name: str, limits: Limits | None = None
 ) -> Array:
-    """Return an encoded image (whatever Pillow reads) as one sample, before scaling.
+    """Return an encoded image (whatever Pillow reads, within ``limits``) as one sample, before scaling.
 
     Raises `WorkerError` (``worker.image.damaged``). Where the input is no image, the pixels come as
     they are, for `prepare` to judge.
     """
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=limits.formats if limits else None) as image:
+            if limits and image.width * image.height > limits.pixels_max:
+                raise _damaged(f"{name} has {image.width} x {image.height} pixels, which are too many")
             if takes_images(info):
                 return fit_image(image, preprocessing, info.shape)
             return np.asarray(image.convert("L" if preprocessing.colour == "grey" else "RGB"))
@@ -54,7 +69,7 @@ def prepare_pictures(contents: Sequence[bytes], preprocessing: Preprocessing, in
             code="worker.image.unfit",
         )
     pixels = [
-        read_picture(content, preprocessing, info, f"image {number}")
+        read_picture(content, preprocessing, info, f"image {number}", REQUEST_LIMITS)
         for number, content in enumerate(contents)
     ]
     return prepare(np.stack(pixels), preprocessing, info)

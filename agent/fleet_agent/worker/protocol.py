@@ -3,8 +3,8 @@
 The worker is ``python -m fleet_agent.worker --control FD --vitals FD``. What it is doing it writes into
 the shared memory behind ``--vitals`` (`blackbox`). The first line it reads is its `WorkerSpec`. It loads
 the model, warms up, runs the golden vectors, then says `Ready` or `Failed` and waits. After `Serve` it
-accepts connections on the listening sockets it was handed; after `Drain` it accepts no more, answers each
-connection's next request with ``Connection: close``, and says `Drained` and exits once all are closed or
+accepts connections on the listening sockets it was handed; after `Drain` it accepts no more, answers what
+has begun, hands its connections over to the next worker, and says `Drained` and exits once all are gone or
 the linger is over. When the control socket closes it exits: a worker never outlives its supervisor.
 This module is all that the supervisor side may import of this package.
 """

@@ -102,11 +102,33 @@ def test_after_a_reconnect_answers_are_published_again_and_numbers_hold_only_in_
     assert list(desk.take_acknowledged()) == []
 
 
+def test_what_was_acknowledged_in_vain_is_acknowledged_again_and_not_answered_again() -> None:
+    desk = Desk(4)
+    arrive(desk, 5)
+    finish(desk)
+    assert list(desk.take_acknowledged()) == [5]
+    desk.reconnect(session_kept=True)
+    assert desk.arrive(message(), 5, again=True)
+    assert not desk.arrive(message(), 5, again=False), "the number is used for another message"
+    assert not desk.arrive(message("other"), 5, again=True)
+    assert desk.counts.received == 3
+    desk = Desk(4)
+    for number in range(1, 400):
+        arrive(desk, number)
+        finish(desk)
+        assert list(desk.take_acknowledged()) == [number]
+    assert not desk.arrive(message(), 1, again=True), "it remembers a while only"
+    desk.reconnect(session_kept=False)
+    assert not desk.arrive(message(), 399, again=True)
+
+
 @dataclass
 class Sent:
-    """The broker's side: what it has sent and not seen acknowledged."""
+    """The broker's side: what it has sent and not seen acknowledged; of ``unheard`` the bridge has sent
+    the acknowledgement, and the connection broke."""
 
     unacknowledged: list[int] = field(default_factory=list)
+    unheard: list[int] = field(default_factory=list)
     next_number: int = 1
 
 
@@ -151,19 +173,24 @@ class DeskMachine(RuleBasedStateMachine):
         place = data.draw(st.integers(0, len(self.answered) - 1))
         self.desk.confirm(self.answered.pop(place))
 
-    @rule()
-    def acknowledge(self) -> None:
+    @rule(heard=st.booleans())
+    def acknowledge(self, heard: bool) -> None:
         taken = list(self.desk.take_acknowledged())
         assert taken == self.sent.unacknowledged[: len(taken)]
         del self.sent.unacknowledged[: len(taken)]
+        if not heard:
+            self.sent.unheard += taken
 
     @rule()
     def reconnect(self) -> None:
         assert self.desk.reconnect(session_kept=True) == sorted(
             self.answered, key=lambda entry: entry.number or 0
         )
+        for number in self.sent.unheard:
+            assert self.desk.arrive(message(), number, again=True), "it was answered, and is not again"
+        self.sent.unheard.clear()
         for number in self.sent.unacknowledged:
-            self.desk.arrive(message(), number, again=True)
+            assert not self.desk.arrive(message(), number, again=True)
 
     @invariant()
     def everything_is_accounted_for(self) -> None:
@@ -183,7 +210,7 @@ class DeskMachine(RuleBasedStateMachine):
             if self.working is None:
                 break
             self.work(away=False, failed=False)
-        self.acknowledge()
+        self.acknowledge(heard=True)
         assert self.sent.unacknowledged == []
 
 

@@ -63,6 +63,7 @@ def test_a_message_is_answered_confirmed_and_acknowledged(running: Running) -> N
         "dropped": 0,
         "held": 0,
         "worker": True,
+        "refused": 0,
     }
     wait_for("the status", lambda: running.broker.statuses[-1] == expected)
 
@@ -161,3 +162,17 @@ def test_a_lost_broker_is_connected_again_and_old_events_are_ignored(running: Ru
     running.broker.deliver(1, b"[1, 2]", attempt=1)
     running.broker.deliver(2, b"[1, 2]")
     wait_for("the acknowledgement", lambda: running.broker.acknowledged == [2])
+
+
+def test_an_answer_that_the_broker_does_not_want_is_counted_and_not_tried_for_ever(running: Running) -> None:
+    running.broker.refusal = "Not authorized"
+    running.broker.deliver(1, b"[1, 2]")
+    wait_for("the acknowledgement", lambda: running.broker.acknowledged == [1])
+    wait_for("the status", lambda: running.broker.statuses[-1]["refused"] == 1)
+    assert len(running.broker.published) == 1
+    running.broker.deliver(2, b"[1, 2]")
+    wait_for("the acknowledgement", lambda: running.broker.acknowledged == [1, 2])
+    assert len(running.broker.published) == 1, "a refused topic is left alone for a while"
+    running.broker.deliver(2, b"[1, 2]", again=True)
+    wait_for("another acknowledgement", lambda: running.broker.acknowledged == [1, 2, 2])
+    assert len(running.inference.asked) == 2

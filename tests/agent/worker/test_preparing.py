@@ -1,6 +1,8 @@
 """Preparing a batch for a model: quantized, whole, and alike for one sample and for many."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -86,6 +88,19 @@ def test_what_is_no_image_is_said_to_be_none(content: bytes) -> None:
     with pytest.raises(WorkerError) as caught:
         prepare_pictures([content], SCALED, RGB)
     assert caught.value.code == "worker.image.damaged"
+
+
+def test_strangers_send_no_bombs_and_no_exotic_formats() -> None:
+    bomb = bytearray(encoded(NOISE[0]))
+    bomb[16:24] = struct.pack(">II", 10_000, 6_000)  # IHDR: width, height
+    bomb[29:33] = struct.pack(">I", zlib.crc32(bomb[12:29]))
+    with pytest.raises(WorkerError, match="too many") as caught:
+        prepare_pictures([bytes(bomb)], SCALED, RGB)
+    assert caught.value.code == "worker.image.damaged"
+    exotic = io.BytesIO()
+    Image.fromarray(NOISE[0]).save(exotic, "TIFF")
+    with pytest.raises(WorkerError, match="is no image"):
+        prepare_pictures([exotic.getvalue()], SCALED, RGB)
 
 
 def test_a_model_of_numbers_takes_no_image() -> None:

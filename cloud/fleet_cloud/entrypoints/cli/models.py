@@ -25,6 +25,7 @@ from fleet_cloud.entrypoints.cli.output import (
 
 if TYPE_CHECKING:
     from fleet_cloud.client import VariantView, VersionView
+    from fleet_shared.manifest import Preprocessing
 
 
 class Colour(StrEnum):
@@ -109,8 +110,24 @@ def _print_contract(variant: "VariantView") -> None:
         for tensor in tensors:
             print(f"  {direction} {tensor.name} {tensor.dtype} {list(tensor.shape)}")
     print(f"  ops {', '.join(f'{op.name}:{op.version} x{op.count}' for op in contract.ops)}")
+    print(f"  preprocessing {describe_preprocessing(contract.preprocessing)}")
     golden = contract.golden
     print(f"  golden {golden.samples} samples, tolerance {golden.tolerance:.3g}\n")
+
+
+def describe_preprocessing(preprocessing: "Preprocessing") -> str:
+    """Return what is said of it, in the words of ``fleet model import``."""
+    rules = preprocessing.rules
+    said = {
+        "colour": preprocessing.colour or "",
+        "scale": f"{preprocessing.scale:.6g}",
+        "offset": f"{preprocessing.offset:.6g}",
+        "mean": ",".join(f"{value:.6g}" for value in rules.mean),
+        "std": ",".join(f"{value:.6g}" for value in rules.std),
+    }
+    if preprocessing.colour:
+        said |= {"resize": rules.resize.value, "fit": rules.fit.value, "layout": rules.layout.value}
+    return " ".join(f"{name}={value}" for name, value in said.items() if value)
 
 
 @app.command("import")
