@@ -20,7 +20,16 @@ from fleet_shared.messages.desired import Desired, EncodedBlob, Policy, RunEntry
 from fleet_shared.messages.enrolment import BrokerAddress, EnrolReply, EnrolRequest
 from fleet_shared.messages.fetch import Chunk, Fetch
 from fleet_shared.messages.presence import Presence
-from fleet_shared.messages.reported import Facts, Failure, Order, Progress, Reported, Running, RuntimeFact
+from fleet_shared.messages.reported import (
+    Facts,
+    Failure,
+    Order,
+    Progress,
+    Reported,
+    Running,
+    RuntimeFact,
+    UnavailableRuntime,
+)
 from fleet_shared.messages.telemetry import (
     Ack,
     Clock,
@@ -87,6 +96,18 @@ MANIFEST = Manifest(
 SAMPLES: dict[str, Document] = {
     "manifest": MANIFEST,
     "presence": Presence(session="s", online=True),
+    "reported-runtimes": Reported(
+        session="s",
+        facts=Facts(
+            agent_version="0.2.0", hostname="pi", machine="aarch64", os="Debian", python="3.13.1",
+            cpu_count=4, memory_bytes=1 << 30, disk_bytes=1 << 34,
+            runtimes=(RuntimeFact(name="openvino", version="2026.4.1"),),
+            runtimes_unavailable=(
+                UnavailableRuntime(name="tflite_runtime", reason="no wheel for Python 3.13"),
+            ),
+        ),
+        active=msgspec.structs.replace(RUNNING, runtime="openvino", threads=2),
+    ),
     "reported": Reported(
         session="s",
         facts=Facts(
