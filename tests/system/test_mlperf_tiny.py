@@ -5,6 +5,7 @@ They are not in this repository: FLEET_BENCH_DATA names the folder that has ``ml
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from tests.kit.commands import run_fleet
 from tests.kit.inference import infer, load
 from tests.kit.tflite_agent import find_tflite_agent
-from tests.kit.world import Agent, World
+from tests.kit.world import Agent, World, wait_for_outcomes
 
 pytestmark = [pytest.mark.system, pytest.mark.bench, pytest.mark.timeout(600)]
 
@@ -94,3 +95,32 @@ def test_the_same_answers_on_every_runtime(
         assert worst <= variant.contract.golden.tolerance, lines[-1]
     with capsys.disabled():
         print("", *lines, sep="\n")
+
+
+def test_an_update_measures_every_runtime_and_the_fastest_that_passes_serves(
+    world: World, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent = world.add_agent("pi-1", environment={"FLEET_AGENT_RUNTIMES": "tvm,openvino,litert"})
+    fleet(world, "model", "import", str(files / "vww_96_int8.tflite"), "--name", "vww", "--colour", "rgb")
+    fleet(world, "push", "vww", "--to", "all", "--soak", "0.5", "--policy", "benchmark=true")
+    with world.client() as client:
+        (outcome,) = wait_for_outcomes(client, agent.name, 1)
+        rows = [event.detail for event in client.events(agent.name) if event.name == "benchmark.row"]
+        reported = client.device(agent.name).reported
+    assert {row["runtime"] for row in rows} == {"tvm", "openvino", "litert"}
+    passed = [row for row in rows if row["passed"]]
+    best = min(passed, key=lambda row: row["latency_p50_us"])
+    assert outcome.name == "update.succeeded"
+    assert (outcome.detail["benchmark_runtime"], outcome.detail["runtime"]) == (best["runtime"],) * 2
+    assert reported is not None
+    assert reported.active is not None
+    assert (reported.active.runtime, reported.active.threads) == (best["runtime"], best["threads"])
+    shown = subprocess.run(
+        [str(agent.binary), "benchmark", "--state", str(agent.state), "--threads", "1"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    with capsys.disabled():
+        print(
+            "", *(f"{row['runtime']} x{row['threads']}: {row['latency_p50_us']} us" for row in rows), sep="\n"
+        )
+        print(shown.stdout)

@@ -74,7 +74,13 @@ REQUIRED = {
     },
     "fleet_shared": {"msgspec", "typing-extensions", "zstandard"},
 }  # fmt: skip
-EXTRAS = {"litert": {"ai-edge-litert", "numpy", "pillow"}, "tflite": {"numpy", "pillow", "tflite-runtime"}}
+EXTRAS = {
+    "litert": {"ai-edge-litert", "numpy", "pillow"},
+    "tflite": {"numpy", "pillow", "tflite-runtime"},
+    "openvino": {"numpy", "openvino", "pillow"},
+    "tvm": {"ai-edge-litert", "apache-tvm", "numpy", "pillow"},
+    "camera": {"opencv-python-headless"},
+}
 CLEAN = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "TMPDIR")}
 """No PYTHONPATH: nothing of this checkout may help the wheel."""
 

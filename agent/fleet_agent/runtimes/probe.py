@@ -45,5 +45,6 @@ if __name__ == "__main__":
     try:
         probe(sys.argv[1])
     except FleetError as exc:
-        print(" ".join(exc.message.split()))
+        # What the package itself said is the reason; that it cannot be loaded is known already.
+        print(" ".join(str(exc.__cause__ or exc.message).split()) or type(exc.__cause__).__name__)
         sys.exit(1)

@@ -45,7 +45,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """``listen_fds``: inherited listening sockets (TCP on loopback, Unix) and the pair over which
     connections go to the next worker, owned by the supervisor. ``runtime``: name of the runtime
-    module, e.g. ``litert``."""
+    module, e.g. ``litert``. ``compiled``: folder for what it compiles; empty: nothing is kept."""
 
     slot: str
     manifest: Digest

@@ -33,6 +33,7 @@ from fleet_shared.messages.reported import (
     Reported,
     Running,
     RuntimeFact,
+    UnavailableRuntime,
     WorkerReport,
     WorkerState,
 )
@@ -120,6 +121,18 @@ SAMPLES: dict[str, Document] = {
     "manifest": MANIFEST,
     "manifest-2": MANIFEST_2,
     "presence": Presence(session="s", online=True),
+    "reported-runtimes": Reported(
+        session="s",
+        facts=Facts(
+            agent_version="0.2.0", hostname="pi", machine="aarch64", os="Debian", python="3.13.1",
+            cpu_count=4, memory_bytes=1 << 30, disk_bytes=1 << 34,
+            runtimes=(RuntimeFact(name="openvino", version="2026.4.1"),),
+            runtimes_unavailable=(
+                UnavailableRuntime(name="tflite_runtime", reason="no wheel for Python 3.13"),
+            ),
+        ),
+        active=msgspec.structs.replace(RUNNING, runtime="openvino", threads=2),
+    ),
     "reported": Reported(
         session="s",
         facts=Facts(

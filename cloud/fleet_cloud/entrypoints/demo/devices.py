@@ -65,5 +65,7 @@ def start_device(device: DemoDevice, api: str, source: Path, client: Client, pro
             "FLEET_AGENT_SAMPLE_INTERVAL_S": "1",
             "FLEET_AGENT_STATS_INTERVAL_S": "1",
             "FLEET_AGENT_LINGER_S": "1",
+            # Others may be installed, and take seconds to be tried at the first start.
+            "FLEET_AGENT_RUNTIMES": "litert,tflite_runtime",
         },
     )
