@@ -37,6 +37,11 @@ def device(tmp_path: Path) -> Iterator[Device]:
     one.close()
 
 
+def is_planned(device: Device) -> bool:
+    """Whether the effect of the state is to be run once more, in the device's time."""
+    return device.agent.updates._stage._again_in_s is not None
+
+
 def test_the_limits_are_these_and_every_state_that_works_has_one() -> None:
     assert {state: (one.within_s, one.tries, one.code) for state, one in LIMITS.items()} == TABLE
     assert set(LIMITS) == UNTOUCHED | TOUCHED
@@ -124,7 +129,7 @@ def test_a_read_error_is_tried_once_more(device: Device) -> None:
     device.push("2.0.0", "a-2", 2)
     device.jobs.refuse_verify = [READ_ERROR]
     device.downloads.set()
-    device.run_until(lambda: not device.jobs.refuse_verify and device.agent.updates.slow.is_idle)
+    device.run_until(lambda: not device.jobs.refuse_verify and is_planned(device))
     device.run(5)
     device.soak()
     device.worker.say(make_stats())
@@ -137,7 +142,7 @@ def test_a_disk_that_fails_again_ends_the_update(device: Device) -> None:
     device.push("2.0.0", "a-2", 2)
     device.jobs.refuse_download = [READ_ERROR, READ_ERROR]
     device.downloads.set()
-    device.run_until(lambda: len(device.jobs.refuse_download) == 1 and device.agent.updates.slow.is_idle)
+    device.run_until(lambda: is_planned(device))
     device.run(5)
     device.reach(S.FAILED)
     assert device.failure_code() == "disk.failed"
@@ -173,7 +178,7 @@ def test_a_download_that_waits_goes_on_with_a_larger_budget(device: Device, rest
         device.boot()
         device.jobs.refuse_download = [over_budget()]
         device.downloads.set()
-        device.run_until(lambda: not device.jobs.refuse_download)
+        device.run_until(lambda: device.saved.waiting is not None)
     device.live(30)
     assert device.state() is S.DOWNLOADING
     progress = device.link.reports[-1].update
