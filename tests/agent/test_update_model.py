@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -20,8 +21,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-
-import msgspec
 
 from fleet_agent.link.events import Connected, Disconnected
 from fleet_agent.slots import FILES
@@ -397,7 +396,7 @@ class Life(RuleBasedStateMachine):
 
 def run(store: BlobStore, examples: int, steps: int) -> None:
     Life.store = store
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Life,
         settings=settings(
             max_examples=examples,

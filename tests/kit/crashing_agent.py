@@ -252,4 +252,3 @@ def check_folder(state: Path) -> str | None:
     left = [name for name in names if name.endswith((".tmp", ".damaged")) or "staging" in name]
     left += [name for name in names if name.startswith("downloads/")]
     return f"left over: {left}" if left else None
-

@@ -14,8 +14,8 @@ from fleet_agent.link.backoff import Backoff
 from fleet_agent.link.outbox import Outbox
 from fleet_agent.slots import Pointers, Slots
 from fleet_agent.telemetry.clock import Stamp
-from fleet_agent.trust.protocol import DesiredVerified, Refused, TrustAnswer, TrustRequest, VerifyDesired
 from fleet_agent.transfer.download import Downloader
+from fleet_agent.trust.protocol import DesiredVerified, Refused, TrustAnswer, TrustRequest, VerifyDesired
 from fleet_agent.update.install import Installer
 from fleet_agent.update.record import Evidence, RecordFile, UpdateRecord
 from fleet_agent.worker.protocol import FromWorker, Ready, SelfTest, Serving, Stats, WorkerSpec

@@ -192,9 +192,7 @@ class Disk:
             node = now.get(id(node), node.entries)[name]
         return node
 
-    def _find_parent(
-        self, path: str, now: dict[int, dict[str, _File | _Folder]]
-    ) -> tuple[_Folder, str]:
+    def _find_parent(self, path: str, now: dict[int, dict[str, _File | _Folder]]) -> tuple[_Folder, str]:
         *parents, name = PurePosixPath(path).parts
         folder = self._root
         for parent in parents:
