@@ -382,6 +382,8 @@ class Life(RuleBasedStateMachine):
             if self.spoiled.get(pointers.active.manifest, 0) < len(self.desired):
                 self.spoiled.pop(pointers.active.manifest, None)  # it was installed anew since
         assert self.device.served == pointers.active.version
+        if outcome != "failed":  # a download that ended early waits for whoever comes next
+            assert not list(self.folder.glob("downloads/*"))
         self._look_at_folder()
 
     def _look_at_folder(self) -> None:

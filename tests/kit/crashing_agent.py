@@ -26,7 +26,7 @@ from fleet_shared.names import Digest
 from tests.kit.inference import infer
 from tests.kit.packages import make_package, register, spoil
 from tests.kit.waiting import wait_for
-from tests.kit.world import ROOT, Agent, World
+from tests.kit.world import ROOT, Agent, World, wait_for_all_until_now
 
 SITE = Path(__file__).parent / "crash_site"
 INPUT = np.full((1, 8), 0.5, dtype=np.float32)
@@ -65,10 +65,12 @@ class Row:
 
 @dataclass
 class Lane:
-    """One device with a model of its own, crashed again and again."""
+    """One device with a model of its own, crashed again and again. ``good``: the version that it should
+    run; ``expected``: the outcome of each assignment; ``observed``: it can be crashed at a point."""
 
     world: World
     name: str
+    observed: bool = True
     good: str = ""
     agent: Agent = field(init=False)
     expected: dict[str, str] = field(default_factory=dict)
@@ -82,7 +84,7 @@ class Lane:
             "FLEET_CRASH_FOLDER": str(self.folder),
             "FLEET_CRASH_STATE": str(state),
         }
-        self.agent = self.world.add_agent(self.name, environment=environment)
+        self.agent = self.world.add_agent(self.name, environment=environment if self.observed else {})
         for _ in range(2):
             self.run(Scenario.GOOD, "")
 
@@ -101,9 +103,11 @@ class Lane:
         """Push, die at ``point`` (empty: not at all), start again, come to rest, and look."""
         (self.folder / "died").unlink(missing_ok=True)
         self._order(point)
+        # The floor of time is written when it rises, which depends on how long the last message travelled.
+        (self.agent.state / "trust" / "floor.json").unlink(missing_ok=True)
         before = self.good
         with self.world.client() as client:
-            assignment, version = self._push(client, scenario)
+            assignment, version = self.push(client, scenario)
             live = before
             if point:
                 wait_for(f"{self.name} to die at {point}", lambda: self._is_dead(scenario), REST_S)
@@ -112,31 +116,27 @@ class Lane:
                 live = check_live(self.agent.state, {before, version})
                 self._order("")
                 self.agent.start()
-            record = self._rest(scenario, assignment)
-            outcome = str(record["state"])
-            assert outcome == scenario.outcome, f"{record}"
-            self.good = version if outcome == "succeeded" else before
-            self.expected[assignment] = f"update.{outcome}"
-            self._check_rest(client, assignment)
+            outcome = self.rest(client, scenario, assignment, version)
         return Row(scenario.value, point, live, outcome, self.good)
 
     def check_outcomes(self) -> None:
-        """At the very end: each assignment has the one outcome that it had."""
+        """At the very end: each assignment has the one outcome that it had, and nothing was lost."""
         with self.world.client() as client:
+            totals = wait_for_all_until_now(client, self.name)
+            assert (totals.lost, totals.rejected) == (0, 0), f"{totals}"
             found = [
                 (event.assignment, event.name)
                 for event in client.events(self.name, limit=10_000)
                 if event.name.startswith("update.")
             ]
             assert sorted(found, key=str) == sorted(self.expected.items(), key=str)
-            assert client.totals(self.name).lost == 0
 
     def _order(self, point: str) -> None:
         new = self.folder / "order.new"
         new.write_text(json.dumps([str(next(_tokens)), point]))
         new.rename(self.folder / "order")
 
-    def _push(self, client: Client, scenario: Scenario) -> tuple[str, str]:
+    def push(self, client: Client, scenario: Scenario) -> tuple[str, str]:
         package: Package = make_package(seed=next(_seeds))
         if scenario is Scenario.FAILS_SELF_TEST:
             package = spoil(package)
@@ -147,27 +147,35 @@ class Lane:
         return assignment.id, version
 
     def _is_dead(self, scenario: Scenario) -> bool:
-        self._trouble(scenario)
+        self.trouble(scenario)
         return not psutil.pid_exists(self.agent.pid) or _is_zombie(self.agent.pid)
 
-    def _trouble(self, scenario: Scenario) -> None:
+    def trouble(self, scenario: Scenario) -> None:
         """What makes a trial fail: the worker is killed."""
         if scenario is Scenario.FAILS_SOAK and self.agent.read_record().get("state") == "soaking":
             kill_workers(self.agent)
 
-    def _rest(self, scenario: Scenario, assignment: str) -> dict[str, object]:
-        finals = {state.value for state in FINAL_STATES}
+    def rest(self, client: Client, scenario: Scenario, assignment: str, version: str) -> str:
+        """Wait until the update has ended, and look at everything; return how it ended."""
+        record = wait_for(f"{self.name} to come to rest", lambda: self._settled(scenario, assignment), REST_S)
+        outcome = str(record["state"])
+        assert outcome == scenario.outcome, f"{record}"
+        self.good = version if outcome == "succeeded" else self.good
+        self.expected[assignment] = f"update.{outcome}"
+        self.check_rest(client, assignment)
+        return outcome
 
-        def look() -> dict[str, object] | None:
-            self._trouble(scenario)
-            record = self.agent.read_record()
-            entry = record.get("entry")
-            is_it = isinstance(entry, dict) and entry["assignment"] == assignment
-            return record if is_it and record["state"] in finals and record["outcome_reported"] else None
+    def _settled(self, scenario: Scenario, assignment: str) -> dict[str, object] | None:
+        self.trouble(scenario)
+        record = self.agent.read_record() if self.knows(assignment) else {}
+        return record if record.get("outcome_reported") else None
 
-        return wait_for(f"{self.name} to come to rest", look, REST_S)
+    def knows(self, assignment: str) -> bool:
+        """Whether the agent has taken up this assignment."""
+        entry = self.agent.read_record().get("entry")
+        return isinstance(entry, dict) and bool(entry["assignment"] == assignment)
 
-    def _check_rest(self, client: Client, assignment: str) -> None:
+    def check_rest(self, client: Client, assignment: str) -> None:
         def look() -> list[str] | None:
             events = client.events(self.name, limit=10_000)
             return [e.name for e in events if e.assignment == assignment and e.name[:7] == "update."] or None

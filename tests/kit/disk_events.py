@@ -25,7 +25,7 @@ _installed: list[bool] = []
 
 def _hook(event: str, args: tuple[object, ...]) -> None:
     if event == DISK_EVENT:
-        for listener in _listeners:
+        for listener in _listeners.copy():
             listener(DiskEvent(*(str(arg) for arg in args)))
 
 
