@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 from uuid import uuid4
 
+from fleet_agent.floor import load_floor_ms
 from fleet_agent.identity import Identity, load_identity
 from fleet_agent.intake import Intake
 from fleet_agent.journal import Journal
@@ -99,7 +100,7 @@ def _wire_device(
         settings,
         identity,
         facts=load_facts(paths.root, find_runtimes()),
-        clock=DeviceClock(),
+        clock=DeviceClock(partial(load_floor_ms, paths.floor)),
         inbox=inbox,
         outbox=Outbox(paths.outbox, uuid4().hex),
         slots=slots,

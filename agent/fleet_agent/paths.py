@@ -28,6 +28,10 @@ class StatePaths:
         return self.root / "trust"
 
     @property
+    def floor(self) -> Path:
+        return self.trust / "floor.json"
+
+    @property
     def slots(self) -> Path:
         return self.root / "slots"
 

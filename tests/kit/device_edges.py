@@ -70,12 +70,14 @@ def make_stats(requests: int = 10, errors: int = 0) -> Stats:
 class FakeClock:
     boot_id: str = "boot-1"
     seconds: float = 1000.0
+    wall_ms: int | None = None
 
     def boot_s(self) -> float:
         return self.seconds
 
     def now(self) -> Stamp:
-        return Stamp(self.boot_id, int(self.seconds * 1000), None, Clock.UNSYNCED)
+        state = Clock.UNSYNCED if self.wall_ms is None else Clock.SYNCED
+        return Stamp(self.boot_id, int(self.seconds * 1000), self.wall_ms, state)
 
 
 @dataclass
