@@ -1,27 +1,15 @@
 """``fleet-agent``: enrol this device, run the agent, look at its state."""
 
-import fcntl
-import logging
-import os
-import signal
 import socket
-import sys
-import tempfile
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from fleet_agent import __version__
 from fleet_agent.errors import SettingsError
-from fleet_agent.settings import default_state, load_settings
-from fleet_shared.errors import FleetError
-
-FAILED: Final = 1
-INTERRUPTED: Final = 130
+from fleet_agent.guard import guarded
+from fleet_agent.settings import default_state
 
 app = typer.Typer(
     help="Fleet's device agent: pulls, verifies and serves models, and reports back.",
@@ -53,12 +41,13 @@ def enrol(
     from fleet_agent.enrol import enrol as enrol_device
     from fleet_agent.enrol import suggest_device_id
     from fleet_agent.paths import StatePaths
+    from fleet_agent.running import state_mapped
     from fleet_shared.names import parse_device_id
     from fleet_shared.token import EnrolmentToken
 
     paths = StatePaths(state)
     name = parse_device_id(device) if device else suggest_device_id(socket.gethostname())
-    with _state_mapped(state):
+    with state_mapped(state):
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (paths.identity / "device.json").exists():
             raise SettingsError(
@@ -80,22 +69,15 @@ def run(
     source_rate_hz: Annotated[float | None, typer.Option(help="Samples per second.")] = None,
 ) -> None:
     """Run the agent until it is told to stop."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with _state_mapped(state):
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
     flags = {
         "http_port": http_port,
         "threads": threads,
         "source": source,
         "source_rate_hz": source_rate_hz,
     }
-    settings = load_settings(state, os.environ, flags)
-    from fleet_agent.bootstrap import build_supervisor
+    from fleet_agent.running import run_agent
 
-    with _only_one(state), build_supervisor(settings) as supervisor:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: supervisor.stop())
-        supervisor.run()
+    run_agent(state, flags)
 
 
 @app.command()
@@ -123,63 +105,4 @@ def version() -> None:
 
 def main() -> NoReturn:
     """Exit codes: 0 done, 1 it did not work, 2 wrong usage, 130 interrupted."""
-    try:
-        app()
-    except FleetError as error:
-        _print_error(error)
-        sys.exit(FAILED)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except Exception:  # noqa: BLE001 - the outermost guard: a person gets no traceback
-        _print_error(_unexpected(traceback.format_exc()))
-        sys.exit(FAILED)
-    sys.exit(0)
-
-
-def _print_error(error: FleetError) -> None:
-    print(f"error[{error.code}]: {error.message}", file=sys.stderr)
-    if error.hint:
-        print(f"  hint: {error.hint}", file=sys.stderr)
-
-
-def _unexpected(report: str) -> FleetError:
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="fleet-agent-error-", suffix=".txt", delete=False
-        ) as file:
-            file.write(report)
-        hint = f"please report it with the file {file.name}"
-    except OSError as exc:
-        hint = f"please report it; no file could be written: {exc}"
-    return FleetError(
-        f"this is a defect of Fleet: {report.strip().splitlines()[-1]}", hint=hint, code="internal"
-    )
-
-
-@contextmanager
-def _state_mapped(state: Path) -> Iterator[None]:
-    """Whatever keeps the state folder from being used is one error."""
-    try:
-        yield
-    except OSError as exc:
-        raise SettingsError(
-            f"the state folder {state} cannot be used: {exc}",
-            hint="choose another: --state DIR, or FLEET_AGENT_STATE; is its disk full?",
-            code="agent.state",
-        ) from exc
-
-
-@contextmanager
-def _only_one(state: Path) -> Iterator[None]:
-    with _state_mapped(state):
-        lock = (state / "lock").open("w")
-    with lock as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            raise SettingsError(
-                f"another agent runs on {state}",
-                hint="stop that one first, or choose another --state",
-                code="agent.running",
-            ) from exc
-        yield
+    guarded(app)

@@ -4,7 +4,7 @@ its queue.
 
 import logging
 import queue
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from fleet_agent.identity import Identity
@@ -14,6 +14,7 @@ from fleet_agent.link.events import Connected, Disconnected, MessageReceived
 from fleet_agent.paths import StatePaths
 from fleet_agent.ports import Clock, Trust, Worker
 from fleet_agent.reporter import Reporter
+from fleet_agent.service import Service
 from fleet_agent.settings import Settings
 from fleet_agent.telemetry.host import read_host
 from fleet_agent.transfer.urls import BlobUrls
@@ -92,6 +93,7 @@ class Supervisor:
     updates: UpdateRunner
     urls: BlobUrls
     trust: Trust
+    service: Service = field(default_factory=Service)
     _sample_at_s: float = 0.0
     _changes_seen: int = 0
     _state_seen: UpdateState | None = None
@@ -101,10 +103,13 @@ class Supervisor:
 
     def run(self) -> None:
         self.start()
+        self.service.started()
         try:
             while not self._stopping:
                 self.step(TICK_S)
+                self.service.turned(self.clock.boot_s(), self._describe())
         finally:
+            self.service.stopping()
             self.close()
 
     def stop(self) -> None:
@@ -173,6 +178,13 @@ class Supervisor:
             self.journal.host(read_host(self.paths.root))
         except OSError as exc:
             log.error("the machine cannot be read: %s", exc)
+
+    def _describe(self) -> str:
+        """One line of what this agent does."""
+        running, record = self.updates.pointers.active, self.updates.record
+        serves = "no model yet" if running is None else f"{running.model}:{running.version}"
+        update = "" if record is None or record.state.is_final else f", update {record.state.value}"
+        return f"{serves}{update}, {'online' if self.uplink.online else 'offline'}"
 
     # -- link
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from fleet_agent.cli import main
+from fleet_agent.entry import main
 from fleet_agent.link.outbox import Outbox
 from fleet_agent.slots import Slots
 from fleet_agent.update.record import RecordFile, UpdateRecord
