@@ -30,9 +30,8 @@ class Service:
 
     def turned(self, now_s: float, status: str) -> None:
         """The loop made a whole turn."""
-        if status != self._status:
+        if status != self._status and self._send(f"STATUS={status}"):
             self._status = status
-            self._send(f"STATUS={status}")
         if self.feed_every_s is None:
             return
         if self._feed_at_s is None or now_s >= self._feed_at_s:
@@ -45,9 +44,9 @@ class Service:
             self._socket.close()
         self._socket = self.address = None
 
-    def _send(self, text: str) -> None:
+    def _send(self, text: str) -> bool:
         if self.address is None:
-            return
+            return False
         try:
             if self._socket is None:
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -56,7 +55,8 @@ class Service:
             name = f"\0{self.address[1:]}" if self.address.startswith("@") else self.address
             self._socket.sendto(text.replace("\n", " ").encode(), name)
         except OSError:
-            return  # systemd is away or busy; the next one may come through
+            return False  # systemd is away or busy; the next one may come through
+        return True
 
 
 def take_service(environment: MutableMapping[str, str]) -> Service:
