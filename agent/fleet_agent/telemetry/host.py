@@ -1,4 +1,4 @@
-"""Readings of the machine, through psutil. Each value has its unit in its name."""
+"""Readings of the machine, through psutil, and what its board adds. Each value has its unit in its name."""
 
 import math
 import os
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from fleet_agent.telemetry.board import read_board
 from fleet_agent.telemetry.reading import read_or
 
 
@@ -23,7 +24,8 @@ def read_host(state_folder: Path) -> dict[str, float]:
         "temperature_c": read_temperature_c(),
     }
     known = {name: value for name, value in single.items() if value is not None and math.isfinite(value)}
-    return {**known, **read_or({}, _read_memory), **read_or({}, lambda: _read_disk(state_folder))}
+    disk = read_or({}, lambda: _read_disk(state_folder))
+    return {**known, **read_or({}, _read_memory), **disk, **read_or({}, read_board)}
 
 
 def read_temperature_c() -> float | None:
