@@ -40,8 +40,8 @@ def enrol(
     """Give this device an identity at a controller."""
     from fleet_agent.enrol import enrol as enrol_device
     from fleet_agent.enrol import suggest_device_id
+    from fleet_agent.lock import state_mapped
     from fleet_agent.paths import StatePaths
-    from fleet_agent.running import state_mapped
     from fleet_shared.names import parse_device_id
     from fleet_shared.token import EnrolmentToken
 
@@ -95,6 +95,28 @@ def status(
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:
         print(describe_status(found))
+
+
+@app.command()
+def doctor(
+    state: State = default_state(),  # noqa: B008
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check this device, in plain words, with what to do; exit code 1 when a check failed."""
+    import os
+
+    from fleet_agent.doctor import describe_findings, examine, has_failed
+    from fleet_agent.settings import load_settings
+
+    findings = examine(load_settings(state, os.environ, {}))
+    if as_json:
+        import msgspec
+
+        print(msgspec.json.format(msgspec.json.encode(findings), indent=2).decode())
+    else:
+        print(describe_findings(findings))
+    if has_failed(findings):
+        raise typer.Exit(1)
 
 
 @app.command()

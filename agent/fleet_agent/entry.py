@@ -1,5 +1,6 @@
-"""The command ``fleet-agent``. ``run`` is started without the command line's libraries: they would stay in the memory
-of a process that lives for months. All else, and every wrong or unusual word, goes to `cli`, which knows it all.
+"""The command ``fleet-agent``. ``run`` is started without the command line's libraries: they would stay in
+the memory of a process that lives for months. All else, and every wrong or unusual word, goes to `cli`,
+which knows it all.
 """
 
 import os
@@ -37,7 +38,7 @@ def parse_run(words: Sequence[str]) -> dict[str, str | int | float] | None:
     return values
 
 
-def choose_state(given: str | int | float | None, environment: Mapping[str, str]) -> Path:
+def choose_state(given: str | float | None, environment: Mapping[str, str]) -> Path:
     named = given or environment.get("FLEET_AGENT_STATE")
     return Path(str(named)) if named else default_state()
 

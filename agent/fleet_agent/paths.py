@@ -15,6 +15,7 @@ class StatePaths:
     update.json the record of the newest update
     downloads/  encoded blobs on their way, named by their digest
     outbox.db   telemetry that no ack covers yet
+    link.json   when the broker was last there, for people who ask
     """
 
     root: Path
@@ -46,6 +47,10 @@ class StatePaths:
     @property
     def downloads(self) -> Path:
         return self.root / "downloads"
+
+    @property
+    def link(self) -> Path:
+        return self.root / "link.json"
 
     @property
     def outbox(self) -> Path:

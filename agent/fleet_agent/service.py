@@ -1,7 +1,7 @@
 """What systemd hears of the agent (sd_notify(3)): a few datagrams to the socket that it names.
 
-``WATCHDOG=1`` is sent by the supervisor's loop after a turn, and by nobody else: a loop that is held up feeds no
-watchdog, however alive the process and its other threads are. Without systemd nothing is sent.
+``WATCHDOG=1`` is sent by the supervisor's loop after a turn, and by nobody else: a loop that is held up
+feeds no watchdog, however alive the process and its other threads are. Without systemd nothing is sent.
 """
 
 import os
@@ -16,8 +16,8 @@ FEEDS: Final = 4
 
 @dataclass
 class Service:
-    """``address``: where systemd listens, none without it. ``feed_every_s``: none without a watchdog. Time is on
-    the boot clock."""
+    """``address``: where systemd listens, none without it. ``feed_every_s``: none without a watchdog. Time
+    is on the boot clock."""
 
     address: str | None = None
     feed_every_s: float | None = None

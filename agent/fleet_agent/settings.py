@@ -66,10 +66,14 @@ RANGES: Final = MappingProxyType(
 """One for each setting that is a number: below, telemetry floods the device or nothing runs."""
 
 
+SYSTEM_STATE: Final = Path("/var/lib/fleet-agent")
+"""The state of the service; the home of its user."""
+
+
 def default_state() -> Path:
-    """Return where the state lives: /var/lib for root, else below the home folder."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/fleet-agent")
+    """Return where the state lives: /var/lib for root and the service's user, else below the home folder."""
+    if os.geteuid() == 0 or os.environ.get("HOME") == str(SYSTEM_STATE):
+        return SYSTEM_STATE
     return Path.home() / ".local" / "state" / "fleet-agent"
 
 

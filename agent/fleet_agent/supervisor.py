@@ -11,6 +11,7 @@ from fleet_agent.identity import Identity
 from fleet_agent.intake import Intake
 from fleet_agent.journal import Journal
 from fleet_agent.link.events import Connected, Disconnected, MessageReceived
+from fleet_agent.link.note import LinkNote, save_note
 from fleet_agent.paths import StatePaths
 from fleet_agent.ports import Clock, Trust, Worker
 from fleet_agent.reporter import Reporter
@@ -94,6 +95,7 @@ class Supervisor:
     urls: BlobUrls
     trust: Trust
     service: Service = field(default_factory=Service)
+    _link_noted: tuple[bool, str] | None = None
     _sample_at_s: float = 0.0
     _changes_seen: int = 0
     _state_seen: UpdateState | None = None
@@ -192,11 +194,23 @@ class Supervisor:
         match event:
             case Connected():
                 self.uplink.on_connected()
+                self._note_link("")
                 self._report()
             case Disconnected(reason):
                 self.uplink.on_disconnected(reason, self.clock.boot_s())
+                self._note_link(reason)
             case MessageReceived(channel, payload):
                 self._on_message(channel, payload)
+
+    def _note_link(self, reason: str) -> None:
+        """For `status` and `doctor`; a change only, since it wears the disk."""
+        if (self.uplink.online, reason) != self._link_noted:
+            self._link_noted = (self.uplink.online, reason)
+            stamp = self.clock.now()
+            save_note(self.paths.link, LinkNote(
+                online=self.uplink.online, reason=reason, boot_id=stamp.boot_id, boot_ms=stamp.boot_ms,
+                wall_ms=stamp.wall_ms,
+            ))  # fmt: skip
 
     def _on_message(self, channel: Channel, payload: bytes) -> None:
         try:

@@ -16,7 +16,14 @@ def test_the_watchdog_is_fed_by_turns_and_not_more_often_than_it_needs(tmp_path:
     for now_s in (0.0, 1.0, 1.9, 2.0, 3.0, 9.0):
         service.turned(now_s, "well")
     service.stopping()
-    assert systemd.read() == ["READY=1", "STATUS=well", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]
+    assert systemd.read() == [
+        "READY=1",
+        "STATUS=well",
+        "WATCHDOG=1",
+        "WATCHDOG=1",
+        "WATCHDOG=1",
+        "STOPPING=1",
+    ]
     systemd.close()
 
 

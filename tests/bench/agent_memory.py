@@ -1,8 +1,8 @@
 """What the supervisor holds when it is idle, beside a bare Python and beside the bare imports, and whether it
 stays there over updates and telemetry rows.
 
-Memory is PSS (Linux, smaps_rollup): what is shared with other processes counts by its share. The agent is the real
-one, enrolled at a real controller and online.
+Memory is PSS (Linux, smaps_rollup): what is shared with other processes counts by its share. The agent is
+the real one, enrolled at a real controller and online.
 """
 
 import os
@@ -13,10 +13,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from fleet_cloud.client import Client
 from fleet_shared.messages.desired import Policy
 from tests.kit.packages import make_package, register
-from tests.kit.waiting import wait_for
 from tests.kit.world import Agent, World, running_world, wait_for_rollout
 
 COMMAND = (sys.executable, "-m", "fleet_agent")
@@ -69,7 +67,11 @@ def measure_idle(agent: Agent) -> int:
 
 def measure_agent_memory() -> list[dict[str, object]]:
     with tempfile.TemporaryDirectory() as folder, running_world(Path(folder)) as world:
-        environment = {**compiled(folder), "FLEET_AGENT_SAMPLE_INTERVAL_S": "10", "FLEET_AGENT_STATS_INTERVAL_S": "10"}
+        environment = {
+            **compiled(folder),
+            "FLEET_AGENT_SAMPLE_INTERVAL_S": "10",
+            "FLEET_AGENT_STATS_INTERVAL_S": "10",
+        }
         agent = world.add_agent("pi-1", environment=environment, wrapper=COMMAND)
         agent.end()  # from now on its modules lie there as byte code, as they do on a device
         agent.start()
@@ -78,7 +80,11 @@ def measure_agent_memory() -> list[dict[str, object]]:
         push(world, 1)
         found["supervisor, idle after a push"] = measure_idle(agent)
     return [
-        {"process": name, "pss_mib": round(size / MIB, 1), "at_most_mib": IDLE_LIMIT_MIB if "idle" in name else None}
+        {
+            "process": name,
+            "pss_mib": round(size / MIB, 1),
+            "at_most_mib": IDLE_LIMIT_MIB if "idle" in name else None,
+        }
         for name, size in found.items()
     ]
 
@@ -86,6 +92,8 @@ def measure_agent_memory() -> list[dict[str, object]]:
 def push(world: World, number: int) -> None:
     with world.client() as client:
         register(client, "tiny", make_package(seed=number))
-        rollout = client.create_rollout("tiny", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=120))
+        rollout = client.create_rollout(
+            "tiny", "all", variant=None, policy=Policy(soak_s=0.2, deadline_s=120)
+        )
         ended = wait_for_rollout(client, rollout.id)
         assert ended.state == "succeeded", ended

@@ -1,5 +1,6 @@
-"""A wall clock that a test sets, for all processes of an agent: ``environment`` makes each Python load it at its
-start. The boot clock goes on as it does. (libfaketime would reach native code too, but keeps threads from waking.)
+"""A wall clock that a test sets, for all processes of an agent: ``environment`` makes each Python load it
+at its start. The boot clock goes on as it does. (libfaketime would reach native code too, but keeps
+threads from waking.)
 """
 
 import os

@@ -1,6 +1,6 @@
-"""What ``make test-arm64`` shows: ``python -m tests.system.arm64 ROOT FOLDER``, called by scripts/test-arm64 as
-root, in namespaces of its own. ROOT is an unpacked arm64 Debian with the agent's bundle in /bundle. Each step
-prints what it saw; anything else than what it should see ends with an error.
+"""What ``make test-arm64`` shows: ``python -m tests.system.arm64 ROOT FOLDER``, called by
+scripts/test-arm64 as root, in namespaces of its own. ROOT is an unpacked arm64 Debian with the agent's
+bundle in /bundle. Each step prints what it saw; anything else than what it should see ends with an error.
 """
 
 import os
@@ -84,9 +84,8 @@ def show_install(root: Path, client: Client, url: str) -> None:
 
 
 def show_push(client: Client, port: int) -> None:
-    view = wait_for("the device to report itself", lambda: client.device(DEVICE).reported, 300)
-    facts = view["facts"] if isinstance(view, dict) else view
-    say(f"the controller knows it: {facts}")
+    reported = wait_for("the device to report itself", lambda: client.device(DEVICE).reported, 300)
+    say(f"the controller knows it: {reported.facts}")
     version = register(client, "tiny", make_package())
     rollout = client.create_rollout("tiny", "all", variant=None, policy=EMULATED)
     ended = wait_for_rollout(client, rollout.id, timeout_s=600)
@@ -120,7 +119,7 @@ def main(words: Sequence[str]) -> None:
         port = free_port()
         with running_agent(root, folder / "agent.log", port):
             show_push(client, port)
-            # print(run_inside(root, *AS_AGENT, COMMAND, "doctor", "--state", STATE), end="")
+            print(run_inside(root, *AS_AGENT, COMMAND, "doctor", "--state", STATE), end="")
         say("the agent ended as it was asked to")
         show_uninstall(root)
     say("arm64: passed")

@@ -14,6 +14,7 @@ from tests.kit.world import World, load_outcomes, wait_for_rollout
 
 pytestmark = pytest.mark.system
 
+
 def load_wall_times(client: Client, device: str) -> dict[str, int | None]:
     """The wall time of the newest event of each name."""
     return {event.name: event.wall_ms for event in client.events(device)}

@@ -63,7 +63,11 @@ def name_flags(bits: int) -> dict[str, float]:
 def _ask(command: str) -> str | None:
     try:
         done = subprocess.run(
-            [command, "get_throttled"], capture_output=True, text=True, timeout=VCGENCMD_TIMEOUT_S, check=False
+            [command, "get_throttled"],
+            capture_output=True,
+            text=True,
+            timeout=VCGENCMD_TIMEOUT_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
         return None

@@ -1,5 +1,6 @@
-"""What time it is, and whether that can be believed. A Pi without a clock boots in 1970, or where it was switched
-off: a plausible time that is past. So a plausible year alone proves nothing (docs/adr/0013-when-a-clock-is-believed.md).
+"""What time it is, and whether that can be believed. A Pi without a clock boots in 1970, or where it was
+switched off: a plausible time that is past. So a plausible year alone proves nothing
+(docs/adr/0013-when-a-clock-is-believed.md).
 """
 
 import ctypes
@@ -33,8 +34,9 @@ class Stamp:
 
 @dataclass(frozen=True)
 class ClockEvidence:
-    """What speaks for the wall clock. ``in_step``: something keeps the kernel's clock in step now, or did since
-    boot. ``kept``: it was set at boot from a clock that runs without power, the machine's own or a host's."""
+    """What speaks for the wall clock. ``in_step``: something keeps the kernel's clock in step now, or did
+    since boot. ``kept``: it was set at boot from a clock that runs without power, the machine's own or a
+    host's."""
 
     in_step: bool
     kept: bool
@@ -109,8 +111,8 @@ def load_evidence(root: Path = Path("/")) -> ClockEvidence:
 
 
 def _ask_kernel() -> bool:
-    """Whether something keeps the kernel's clock in step (adjtimex(2), STA_UNSYNC): ntpd, chrony, timesyncd, also
-    those of a container's host. No where it cannot be asked."""
+    """Whether something keeps the kernel's clock in step (adjtimex(2), STA_UNSYNC): ntpd, chrony,
+    timesyncd, also those of a container's host. No where it cannot be asked."""
     timex = _Timex()
     try:
         result = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
@@ -120,9 +122,9 @@ def _ask_kernel() -> bool:
 
 
 def _has_clock(root: Path) -> bool:
-    """Whether the kernel set the time at boot from a real-time clock (``hctosys``) that shows a plausible time
-    itself (a Pi 5 without a battery has one that starts in 1970), or this is a virtual machine, which gets its
-    host's time and is often told nothing of its state."""
+    """Whether the kernel set the time at boot from a real-time clock (``hctosys``) that shows a plausible
+    time itself (a Pi 5 without a battery has one that starts in 1970), or this is a virtual machine, which
+    gets its host's time and is often told nothing of its state."""
     for rtc in sorted(root.glob("sys/class/rtc/rtc*")):
         shown = _read(rtc / "since_epoch").strip()
         if _read(rtc / "hctosys").strip() == "1" and shown.isdigit() and int(shown) >= BUILT_S:

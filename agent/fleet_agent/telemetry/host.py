@@ -24,8 +24,8 @@ def read_host(state_folder: Path) -> dict[str, float]:
         "temperature_c": read_temperature_c(),
     }
     known = {name: value for name, value in single.items() if value is not None and math.isfinite(value)}
-    disk = read_or({}, lambda: _read_disk(state_folder))
-    return {**known, **read_or({}, _read_memory), **disk, **read_or({}, read_board)}
+    machine = {**read_or({}, _read_memory), **read_or({}, lambda: _read_disk(state_folder))}
+    return {**known, **machine, **read_or({}, read_board)}
 
 
 def read_temperature_c() -> float | None:

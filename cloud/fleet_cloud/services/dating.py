@@ -1,8 +1,9 @@
 """Wall times for rows that a device wrote before it knew the time: corrected once it does.
 
-A row says when it was written on the boot clock, which counts on whatever the wall clock says; one event of the
-same boot with both times dates them all. Rows of another boot are left alone: nothing tells how long the device
-was without power. ``clock`` of a row stays as it was, so that a corrected time can be told from a read one.
+A row says when it was written on the boot clock, which counts on whatever the wall clock says; one event
+of the same boot with both times dates them all. Rows of another boot are left alone: nothing tells how
+long the device was without power. ``clock`` of a row stays as it was, so that a corrected time can be told
+from a read one.
 """
 
 from dataclasses import replace

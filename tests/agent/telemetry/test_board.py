@@ -61,7 +61,14 @@ def test_a_machine_that_is_neither_tells_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "bits"),
-    [("0\n", 0), ("50005", 0x50005), ("throttled=0x50005\n", 0x50005), ("throttled=0x0", 0), ("", None), ("error", None)],
+    [
+        ("0\n", 0),
+        ("50005", 0x50005),
+        ("throttled=0x50005\n", 0x50005),
+        ("throttled=0x0", 0),
+        ("", None),
+        ("error", None),
+    ],
 )
 def test_both_forms_of_the_firmwares_bits(text: str, bits: int | None) -> None:
     assert parse_throttling(text) == bits

@@ -37,7 +37,11 @@ def test_a_clock_event_dates_the_rows_of_its_boot(parts: Parts) -> None:
     )
     assert load_times(parts) == [received, NOW_MS - 9_000, NOW_MS - 4_000]
     assert load_times(parts, DeviceId("pi-2")) == [received], "another device's clock is its own"
-    events = {one.row.name: one.row.wall_ms for one in Readings(parts.uow).events("pi-1", 0, 10) if isinstance(one.row, Event)}
+    events = {
+        one.row.name: one.row.wall_ms
+        for one in Readings(parts.uow).events("pi-1", 0, 10)
+        if isinstance(one.row, Event)
+    }
     assert events["worker.exited"] == NOW_MS - 5_000
 
 
