@@ -24,6 +24,7 @@ State = Annotated[
         "--state",
         envvar="FLEET_AGENT_STATE",
         help="Folder of the agent's state.",
+        readable=False,  # what may not be read is said with what to do, and not as wrong usage
         show_default="/var/lib/fleet-agent for root, else below the home folder",
     ),
 ]

@@ -112,6 +112,12 @@ def _load_file(path: Path) -> dict[str, Any]:
         document: dict[str, Any] = tomllib.loads(path.read_text())
     except FileNotFoundError:
         return {}
+    except PermissionError as exc:
+        raise SettingsError(
+            f"{path} may not be read by this user",
+            hint="run it as root or as the user of the agent: sudo fleet-agent ...",
+            code="agent.permission",
+        ) from exc
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise SettingsError(f"{path} cannot be read: {exc}", hint="it must be TOML: key = value") from exc
     return document

@@ -1,4 +1,4 @@
-"""``fleet-agent doctor`` and ``status`` on a real device: enrolled or not, running or stopped, healthy or not."""
+"""``fleet-agent doctor`` and ``status`` on a real device: enrolled or not, running or stopped, broken."""
 
 import json
 import os
