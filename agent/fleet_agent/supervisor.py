@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fleet_agent.identity import Identity
+from fleet_agent.inbox import take
 from fleet_agent.intake import Intake
 from fleet_agent.journal import Journal
 from fleet_agent.link.events import Connected, Disconnected, MessageReceived
@@ -129,10 +130,7 @@ class Supervisor:
     def step(self, timeout_s: float) -> bool:
         """Handle one message, if one comes within ``timeout_s``, and look at the clock; tell whether
         there was one."""
-        try:
-            message: Message | None = self.inbox.get(timeout=timeout_s)
-        except queue.Empty:
-            message = None
+        message = take(self.inbox, timeout_s)
         if message is not None:
             self._handle(message)
         self._tick(self.clock.boot_s())
