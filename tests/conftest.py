@@ -1,14 +1,18 @@
-"""Real parts for all tests: a broker for each test, one database server and object store a run."""
+"""Real parts for all tests: a broker for each test, one database server and object store a run.
+
+They are imported where they are used: the agent's own environments have not all of them.
+"""
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kit.mosquitto import Mosquitto, mosquitto_broker
-from tests.kit.object_store import ObjectStore, object_store
-from tests.kit.postgres import Postgres, postgres
-from tests.kit.world import World
+if TYPE_CHECKING:
+    from tests.kit.mosquitto import Mosquitto
+    from tests.kit.object_store import ObjectStore
+    from tests.kit.postgres import Postgres
 
 LOG_LINES = 40
 
@@ -27,31 +31,38 @@ def pytest_runtest_makereport(
 
 
 def _find_logs(fixtures: dict[str, object]) -> list[Path]:
-    worlds = {fixture.folder for fixture in fixtures.values() if isinstance(fixture, World)}
+    found = (getattr(fixture, "folder", None) for fixture in fixtures.values())
+    worlds = {folder for folder in found if isinstance(folder, Path)}
     own = fixtures.get("tmp_path")
     folders = worlds | ({own} if isinstance(own, Path) else set())
     return sorted({log for folder in folders for log in folder.rglob("*.log")})
 
 
 @pytest.fixture
-def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
+def mosquitto(tmp_path: Path) -> "Iterator[Mosquitto]":
+    from tests.kit.mosquitto import mosquitto_broker
+
     with mosquitto_broker(tmp_path) as broker:
         yield broker
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Postgres]":
+    from tests.kit.postgres import postgres
+
     with postgres(tmp_path_factory.mktemp("postgres")) as server:
         yield server
 
 
 @pytest.fixture
-def postgres_url(postgres_server: Postgres) -> str:
+def postgres_url(postgres_server: "Postgres") -> str:
     """An empty database."""
     return postgres_server.create_database()
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+def s3(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[ObjectStore]":
+    from tests.kit.object_store import object_store
+
     with object_store(tmp_path_factory.mktemp("s3")) as store:
         yield store

@@ -16,6 +16,7 @@ from uuid import uuid4
 from fleet_agent.benchmark.device import Benchmarks
 from fleet_agent.benchmark.kept import KeptTables
 from fleet_agent.benchmark.measuring import Measuring
+from fleet_agent.floor import load_floor_ms
 from fleet_agent.identity import Identity, load_identity
 from fleet_agent.intake import Intake
 from fleet_agent.journal import Journal
@@ -138,7 +139,7 @@ def _wire_device(
         kept=KeptTables(paths.benchmarks),
         report=inbox.put,
     )
-    clock = DeviceClock()
+    clock = DeviceClock(partial(load_floor_ms, paths.floor))
     jobs = DeviceJobs(
         installer=installer,
         inbox=inbox,

@@ -1,16 +1,6 @@
 """``fleet-agent``: enrol this device, run the agent, look at its state."""
 
-import errno
-import fcntl
-import logging
-import os
-import signal
 import socket
-import sys
-import tempfile
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -18,15 +8,10 @@ import typer
 
 from fleet_agent import __version__
 from fleet_agent.errors import SettingsError
-from fleet_agent.settings import default_state, load_settings
-from fleet_shared.errors import FleetError
+from fleet_agent.guard import guarded
+from fleet_agent.settings import default_state
 
-FAILED: Final = 1
-INTERRUPTED: Final = 130
 BRIDGE_CONFIG: Final = Path("/etc/fleet-agent/bridge.toml")
-REPORT_PREFIX: Final = "fleet-agent-error-"
-REPORTS_KEPT: Final = 5
-"""A service manager starts an agent that fails again and again."""
 
 app = typer.Typer(
     help="Fleet's device agent: pulls, verifies and serves models, and reports back.",
@@ -41,6 +26,7 @@ State = Annotated[
         "--state",
         envvar="FLEET_AGENT_STATE",
         help="Folder of the agent's state.",
+        readable=False,  # what may not be read is said with what to do, and not as wrong usage
         show_default="/var/lib/fleet-agent for root, else below the home folder",
     ),
 ]
@@ -57,13 +43,14 @@ def enrol(
     """Give this device an identity at a controller."""
     from fleet_agent.enrol import enrol as enrol_device
     from fleet_agent.enrol import suggest_device_id
+    from fleet_agent.lock import state_mapped
     from fleet_agent.paths import StatePaths
     from fleet_shared.names import parse_device_id
     from fleet_shared.token import EnrolmentToken
 
     paths = StatePaths(state)
     name = parse_device_id(device) if device else suggest_device_id(socket.gethostname())
-    with _state_mapped(state):
+    with state_mapped(state):
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (paths.identity / "device.json").exists():
             raise SettingsError(
@@ -85,25 +72,15 @@ def run(
     source_rate_hz: Annotated[float | None, typer.Option(help="Samples per second.")] = None,
 ) -> None:
     """Run the agent until it is told to stop."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with _state_mapped(state):
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
     flags = {
         "http_port": http_port,
         "threads": threads,
         "source": source,
         "source_rate_hz": source_rate_hz,
     }
-    settings = load_settings(state, os.environ, flags)
-    from fleet_agent.bootstrap import build_supervisor
-    from fleet_agent.logs import add_log_file
-    from fleet_agent.paths import StatePaths
+    from fleet_agent.running import run_agent
 
-    add_log_file(StatePaths(state).log, settings.log_bytes, settings.log_files)
-    with _only_one(state), build_supervisor(settings) as supervisor:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: supervisor.stop())
-        supervisor.run()
+    run_agent(state, flags)
 
 
 @app.command()
@@ -129,8 +106,11 @@ def bridge(
     state: State = default_state(),  # noqa: B008 - only to find the socket for inference
 ) -> None:
     """Carry inference over topics of a local broker, with credentials of its own."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    import logging
+
     from fleet_agent.bridge.main import run_bridge
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     run_bridge(config, state / "inference.sock")
 
@@ -143,11 +123,36 @@ def benchmark(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure every runtime and number of threads on the installed model."""
+    import os
+
     from fleet_agent.benchmark.command import parse_threads, run_benchmark
     from fleet_agent.bootstrap import find_device_runtimes
+    from fleet_agent.settings import load_settings
 
     counts, settings = parse_threads(threads), load_settings(state, os.environ, {})
     run_benchmark(state, lambda: find_device_runtimes(settings).usable, counts, runs, as_json=as_json)
+
+
+@app.command()
+def doctor(
+    state: State = default_state(),  # noqa: B008
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check this device, in plain words, with what to do; exit code 1 when a check failed."""
+    import os
+
+    from fleet_agent.doctor import describe_findings, examine, has_failed
+    from fleet_agent.settings import load_settings
+
+    findings = examine(load_settings(state, os.environ, {}))
+    if as_json:
+        import msgspec
+
+        print(msgspec.json.format(msgspec.json.encode(findings), indent=2).decode())
+    else:
+        print(describe_findings(findings))
+    if has_failed(findings):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -158,77 +163,4 @@ def version() -> None:
 
 def main() -> NoReturn:
     """Exit codes: 0 done, 1 it did not work, 2 wrong usage, 130 interrupted."""
-    try:
-        app()
-    except FleetError as error:
-        _print_error(error)
-        sys.exit(FAILED)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except Exception:  # noqa: BLE001 - the outermost guard: a person gets no traceback
-        _print_error(_unexpected(traceback.format_exc()))
-        sys.exit(FAILED)
-    sys.exit(0)
-
-
-def _print_error(error: FleetError) -> None:
-    print(f"error[{error.code}]: {error.message}", file=sys.stderr)
-    if error.hint:
-        print(f"  hint: {error.hint}", file=sys.stderr)
-
-
-def _unexpected(report: str) -> FleetError:
-    try:
-        older = sorted(Path(tempfile.gettempdir()).glob(f"{REPORT_PREFIX}*.txt"), key=os.path.getmtime)
-        for file_name in older[: max(0, len(older) - REPORTS_KEPT + 1)]:
-            file_name.unlink()
-        with tempfile.NamedTemporaryFile("w", prefix=REPORT_PREFIX, suffix=".txt", delete=False) as file:
-            file.write(report)
-        hint = f"please report it with the file {file.name}"
-    except OSError as exc:
-        hint = f"please report it; no file could be written: {exc}"
-    return FleetError(
-        f"this is a defect of Fleet: {report.strip().splitlines()[-1]}", hint=hint, code="internal"
-    )
-
-
-@contextmanager
-def _state_mapped(state: Path) -> Iterator[None]:
-    """Whatever keeps the state folder from being used is one error."""
-    try:
-        yield
-    except OSError as exc:
-        raise SettingsError(
-            f"the state folder {state} cannot be used: {exc}",
-            hint="choose another: --state DIR, or FLEET_AGENT_STATE; is its disk full?",
-            code="agent.state",
-        ) from exc
-
-
-@contextmanager
-def _only_one(state: Path) -> Iterator[None]:
-    with _state_mapped(state):
-        lock = _open_lock(state)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(lock)
-        raise SettingsError(
-            f"another agent runs on {state}",
-            hint="stop that one first, or choose another --state",
-            code="agent.running",
-        ) from exc
-    try:
-        yield
-    finally:
-        os.close(lock)
-
-
-def _open_lock(state: Path) -> int:
-    """Open the lock file; on a read-only disk that has none, the folder itself."""
-    try:
-        return os.open(state / "lock", os.O_RDONLY | os.O_CREAT, 0o644)
-    except OSError as exc:
-        if exc.errno != errno.EROFS:
-            raise
-        return os.open(state, os.O_RDONLY)
+    guarded(app)

@@ -33,7 +33,8 @@ def save_identity(folder: Path, identity: Identity) -> None:
 
 
 def load_identity(folder: Path) -> Identity:
-    """Return the identity; raise `SettingsError` (``agent.not_enrolled``, ``identity.damaged``)."""
+    """Return the identity; raise `SettingsError` (``agent.not_enrolled``, ``agent.permission``,
+    ``identity.damaged``)."""
     file = folder / "device.json"
     try:
         return msgspec.json.decode(file.read_bytes(), type=Identity)
@@ -42,6 +43,12 @@ def load_identity(folder: Path) -> Identity:
             "this device is not enrolled",
             hint="on the controller: fleet device token; here: fleet-agent enrol URL --token TOKEN",
             code="agent.not_enrolled",
+        ) from exc
+    except PermissionError as exc:
+        raise SettingsError(
+            f"{file} may not be read by this user",
+            hint="run it as root or as the user of the agent: sudo fleet-agent ...",
+            code="agent.permission",
         ) from exc
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise SettingsError(

@@ -13,7 +13,7 @@ from fleet_agent.rows import Detail, event_row, host_row, model_row, outcome_row
 from fleet_agent.update.record import UpdateRecord
 from fleet_agent.worker.protocol import Stats
 from fleet_shared.messages.reported import Failure, Running
-from fleet_shared.messages.telemetry import AnyRow, Sample
+from fleet_shared.messages.telemetry import CLOCK_KNOWN, AnyRow, Sample
 from fleet_shared.names import AssignmentId
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,8 @@ class Journal:
             except AgentError as exc:
                 log.error("the outbox could not be thinned out: %s", exc.message)
 
+    _undated: bool = False
+
     def event(
         self,
         name: str,
@@ -74,6 +76,7 @@ class Journal:
     def store_outcome(self, record: UpdateRecord) -> None:
         """Store the outcome of an assignment, once. Raises `OutboxError`."""
         row = outcome_row(self.clock.now(), record)
+        self._tell_time(row)
         self.outbox.append_once(_outcome_key(record.entry.assignment), row)
 
     def has_outcome(self, assignment: AssignmentId) -> bool:
@@ -84,7 +87,17 @@ class Journal:
             log.error("the outbox cannot be read: %s", exc.message)
             return False
 
+    def _tell_time(self, row: AnyRow) -> None:
+        """Once the time is known, say so: the cloud dates the rows of this boot that had none. The start of
+        the agent says it too, for those that an earlier process of the same boot left."""
+        if row.wall_ms is None:
+            self._undated = True
+        elif self._undated:
+            self._undated = False
+            self._store(event_row(self.clock.now(), CLOCK_KNOWN))
+
     def _store(self, row: AnyRow) -> None:
+        self._tell_time(row)
         self._held.append(row)
         while len(self._held) > HELD_MAX:
             self._drop_one()

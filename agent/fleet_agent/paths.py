@@ -20,6 +20,7 @@ class StatePaths:
     runtimes.json   which installed runtimes work
     benchmarks.json what was measured of installed models
     agent.log   what the agent says, rotated
+    link.json   when the broker was last there, for people who ask
     """
 
     root: Path
@@ -31,6 +32,10 @@ class StatePaths:
     @property
     def trust(self) -> Path:
         return self.root / "trust"
+
+    @property
+    def floor(self) -> Path:
+        return self.trust / "floor.json"
 
     @property
     def slots(self) -> Path:
@@ -55,6 +60,10 @@ class StatePaths:
     @property
     def log(self) -> Path:
         return self.root / "agent.log"
+
+    @property
+    def link(self) -> Path:
+        return self.root / "link.json"
 
     @property
     def outbox(self) -> Path:

@@ -116,10 +116,14 @@ RANGES: Final = MappingProxyType(
 """One for each setting that is a number: below, telemetry floods the device or nothing runs."""
 
 
+SYSTEM_STATE: Final = Path("/var/lib/fleet-agent")
+"""The state of the service; the home of its user."""
+
+
 def default_state() -> Path:
-    """Return where the state lives: /var/lib for root, else below the home folder."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/fleet-agent")
+    """Return where the state lives: /var/lib for root and the service's user, else below the home folder."""
+    if os.geteuid() == 0 or os.environ.get("HOME") == str(SYSTEM_STATE):
+        return SYSTEM_STATE
     return Path.home() / ".local" / "state" / "fleet-agent"
 
 
@@ -158,6 +162,12 @@ def _load_file(path: Path) -> dict[str, Any]:
         document: dict[str, Any] = tomllib.loads(path.read_text())
     except FileNotFoundError:
         return {}
+    except PermissionError as exc:
+        raise SettingsError(
+            f"{path} may not be read by this user",
+            hint="run it as root or as the user of the agent: sudo fleet-agent ...",
+            code="agent.permission",
+        ) from exc
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise SettingsError(f"{path} cannot be read: {exc}", hint="it must be TOML: key = value") from exc
     return document

@@ -5,17 +5,20 @@ its queue.
 import logging
 import queue
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from fleet_agent.benchmark.device import ROW_EVENT, RowMeasured
 from fleet_agent.identity import Identity
+from fleet_agent.inbox import take
 from fleet_agent.intake import Intake
 from fleet_agent.journal import Journal
 from fleet_agent.link.events import Connected, Disconnected, MessageReceived
+from fleet_agent.link.note import LinkNote, save_note
 from fleet_agent.paths import StatePaths
 from fleet_agent.ports import Clock, Trust, Worker
 from fleet_agent.reporter import Reporter
+from fleet_agent.service import Service
 from fleet_agent.settings import Settings
 from fleet_agent.telemetry.host import read_host
 from fleet_agent.transfer.urls import BlobUrls
@@ -100,6 +103,8 @@ class Supervisor:
     updates: UpdateRunner
     urls: BlobUrls
     trust: Trust
+    service: Service = field(default_factory=Service)
+    _link_noted: tuple[bool, str] | None = None
     _sample_at_s: float = 0.0
     _changes_seen: int = 0
     _workers_seen: int = 0
@@ -111,10 +116,13 @@ class Supervisor:
 
     def run(self) -> None:
         self.start()
+        self.service.started()
         try:
             while not self._stopping:
                 self.step(TICK_S)
+                self.service.turned(self.clock.boot_s(), self._describe())
         finally:
+            self.service.stopping()
             self.close()
 
     def stop(self) -> None:
@@ -130,10 +138,7 @@ class Supervisor:
     def step(self, timeout_s: float) -> bool:
         """Handle one message, if one comes within ``timeout_s``, and look at the clock; tell whether
         there was one."""
-        try:
-            message: Message | None = self.inbox.get(timeout=timeout_s)
-        except queue.Empty:
-            message = None
+        message = take(self.inbox, timeout_s)
         if message is not None:
             self._handle(message)
         self._tick(self.clock.boot_s())
@@ -152,9 +157,7 @@ class Supervisor:
         deadline_s = time.monotonic() + LAST_WORDS_S
         waits = self.workers.finish()
         while waits and (left_s := deadline_s - time.monotonic()) > 0:
-            try:
-                message = self.inbox.get(timeout=left_s)
-            except queue.Empty:
+            if (message := take(self.inbox, left_s)) is None:
                 return
             if isinstance(message, WorkerSaid) and isinstance(message.message, Stats):
                 self._store_stats(message.worker, message.message)
@@ -209,17 +212,36 @@ class Supervisor:
         except OSError as exc:
             log.error("the machine cannot be read: %s", exc)
 
+    def _describe(self) -> str:
+        """One line of what this agent does."""
+        running, record = self.updates.pointers.active, self.updates.record
+        serves = "no model yet" if running is None else f"{running.model}:{running.version}"
+        update = "" if record is None or record.state.is_final else f", update {record.state.value}"
+        return f"{serves}{update}, {'online' if self.uplink.online else 'offline'}"
+
     # -- link
 
     def _on_link(self, event: Connected | Disconnected | MessageReceived) -> None:
         match event:
             case Connected():
                 self.uplink.on_connected()
+                self._note_link("")
                 self._report()
             case Disconnected(reason):
                 self.uplink.on_disconnected(reason, self.clock.boot_s())
+                self._note_link(reason)
             case MessageReceived(channel, payload):
                 self._on_message(channel, payload)
+
+    def _note_link(self, reason: str) -> None:
+        """For `status` and `doctor`; a change only, since it wears the disk."""
+        if (self.uplink.online, reason) != self._link_noted:
+            self._link_noted = (self.uplink.online, reason)
+            stamp = self.clock.now()
+            save_note(self.paths.link, LinkNote(
+                online=self.uplink.online, reason=reason, boot_id=stamp.boot_id, boot_ms=stamp.boot_ms,
+                wall_ms=stamp.wall_ms,
+            ))  # fmt: skip
 
     def _on_message(self, channel: Channel, payload: bytes) -> None:
         try:

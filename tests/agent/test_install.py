@@ -19,26 +19,27 @@ from fleet_agent.transfer.urls import BlobUrls
 from fleet_agent.update.install import Installer, plan_transfer
 from fleet_agent.update.record import UpdateRecord
 from fleet_shared.codec import Encoding, encode_blob
-from fleet_shared.manifest import BlobRef, Role, encode_manifest
+from fleet_shared.manifest import BlobRef, Manifest, Role, encode_manifest
 from fleet_shared.messages.desired import EncodedBlob, Policy, RunEntry
 from fleet_shared.messages.reported import Order, Running
 from fleet_shared.messages.update import UpdateState
 from fleet_shared.names import AssignmentId, Digest, ModelName, VariantName, digest_of
-from tests.cloud.domain.test_rules import variant
-from tests.kit.device_edges import FakeClock
+from tests.kit.device_edges import CONTRACT, FakeClock
 
 MODEL, GOLDEN = b"model " * 1000, b"golden"
 PACKED = encode_blob(Encoding.ZSTD, MODEL)
 
 
 def manifest() -> bytes:
-    import msgspec
-
     blobs = {
         Role.MODEL: BlobRef(sha256=digest_of(MODEL), size_bytes=len(MODEL)),
         Role.GOLDEN: BlobRef(sha256=digest_of(GOLDEN), size_bytes=len(GOLDEN)),
     }
-    return encode_manifest(msgspec.structs.replace(variant("int8", 1).manifest, blobs=blobs))
+    return encode_manifest(
+        Manifest(
+            model=ModelName("m"), version="1.0.0", variant=VariantName("int8"), contract=CONTRACT, blobs=blobs
+        )
+    )  # fmt: skip
 
 
 def entry(encoded: bytes = PACKED) -> RunEntry:

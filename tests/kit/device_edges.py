@@ -24,14 +24,22 @@ from fleet_agent.watch import Verdict
 from fleet_agent.worker.protocol import FromWorker, Ready, SelfTest, Serving, Stats, WorkerSpec
 from fleet_agent.worker_end import explain_end
 from fleet_agent.worker_process import Notify, WorkerExited, WorkerSaid
-from fleet_shared.manifest import BlobRef, Role, encode_manifest
+from fleet_shared.manifest import (
+    BlobRef,
+    Contract,
+    Golden,
+    Manifest,
+    Metrics,
+    Role,
+    Tensor,
+    encode_manifest,
+)
 from fleet_shared.messages.desired import Desired, Policy, RunEntry
 from fleet_shared.messages.reported import Facts, Reported, RuntimeFact
 from fleet_shared.messages.telemetry import AnyRow, Clock, TelemetryBatch
-from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName, digest_of
+from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName, VariantName, digest_of
 from fleet_shared.topics import Channel
 from fleet_shared.wire import decode
-from tests.cloud.domain.test_rules import variant
 
 SOAK_S = 4.0
 DEADLINE_S = 3600.0
@@ -42,6 +50,15 @@ FACTS = Facts(
 )  # fmt: skip
 
 
+_TENSOR = Tensor(name="x", dtype="int8", shape=(1, 2))
+CONTRACT = Contract(
+    inputs=(_TENSOR,), outputs=(_TENSOR,), ops=(), memory_bytes=1,
+    runtimes={"litert": ">=1.0", "tflite_runtime": ">=2.14"},
+    golden=Golden(samples=1, tolerance=0.1),
+    metrics=Metrics(accuracy=0.9, validation_accuracy=0.9),
+)  # fmt: skip
+
+
 def model_bytes(version: str) -> bytes:
     return f"model {version} ".encode() * 1000
 
@@ -49,7 +66,11 @@ def model_bytes(version: str) -> bytes:
 def make_manifest(version: str) -> bytes:
     contents = {Role.MODEL: model_bytes(version), Role.GOLDEN: GOLDEN}
     blobs = {role: BlobRef(sha256=digest_of(raw), size_bytes=len(raw)) for role, raw in contents.items()}
-    return encode_manifest(msgspec.structs.replace(variant("int8", 1).manifest, version=version, blobs=blobs))
+    return encode_manifest(
+        Manifest(
+            model=ModelName("m"), version=version, variant=VariantName("int8"), contract=CONTRACT, blobs=blobs
+        )
+    )  # fmt: skip
 
 
 def make_desired(
@@ -84,7 +105,8 @@ class FakeClock:
         return self.seconds
 
     def now(self) -> Stamp:
-        return Stamp(self.boot_id, int(self.seconds * 1000), self.wall_ms, Clock.UNSYNCED)
+        state = Clock.UNSYNCED if self.wall_ms is None else Clock.SYNCED
+        return Stamp(self.boot_id, int(self.seconds * 1000), self.wall_ms, state)
 
 
 @dataclass

@@ -7,7 +7,7 @@ library, shows up here and nowhere else.
 import sys
 from pathlib import Path
 
-from fleet_agent.cli import main
+from fleet_agent.entry import main
 
 if __name__ == "__main__":
     file = Path(sys.argv.pop(1))

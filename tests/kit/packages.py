@@ -2,13 +2,16 @@
 
 import io
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fleet_cloud.client import Client, VersionView
 from fleet_cloud.factory.package import Package, package
 from fleet_shared.manifest import Metrics, Preprocessing, Role
 from tests.kit.tiny_model import make_tiny_model
+
+if TYPE_CHECKING:  # the client needs what the agent's own environments do not have
+    from fleet_cloud.client import Client, VersionView
 
 LABELS = ("a", "b", "c", "d")
 
@@ -25,7 +28,7 @@ def make_package(*, padding_bytes: int = 0, seed: int = 1) -> Package:
     )
 
 
-def register(client: Client, name: str, *packages: Package) -> VersionView:
+def register(client: "Client", name: str, *packages: Package) -> "VersionView":
     for one in packages:
         for digest, content in one.contents.items():
             client.put_blob(digest, content)

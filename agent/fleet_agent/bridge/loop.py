@@ -15,6 +15,7 @@ from fleet_agent.bridge.desk import Desk, Entry, Message, Publication
 from fleet_agent.bridge.payloads import Id, ModelInfo, PayloadError, read_payload
 from fleet_agent.bridge.settings import BridgeSettings, Route, matches
 from fleet_agent.bridge.worker import Inference, RequestRefused, WorkerAway
+from fleet_agent.inbox import take
 from fleet_agent.link.backoff import Backoff
 from fleet_shared.errors import FleetError
 
@@ -166,9 +167,8 @@ class Bridge:
         """Work until `stop`."""
         while True:
             self._tick(time.monotonic())
-            try:
-                event = self._inbox.get(timeout=self._next_wait_s(time.monotonic()))
-            except queue.Empty:
+            event = take(self._inbox, self._next_wait_s(time.monotonic()))
+            if event is None:
                 continue
             if isinstance(event, Stop):
                 self._broker.close()

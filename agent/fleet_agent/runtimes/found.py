@@ -116,6 +116,12 @@ def find_runtimes(allowed: Sequence[str] = (), kept: Path | None = None) -> Foun
     return Found(tuple(usable), tuple(unavailable))
 
 
+def find_installed() -> tuple[RuntimeFact, ...]:
+    """Return the runtimes whose distribution is installed, whether they work or not."""
+    found = ((name, _find_version(known)) for name, known in RUNTIMES.items())
+    return tuple(RuntimeFact(name=name, version=version) for name, version in found if version is not None)
+
+
 def explain_absence(
     known: Known, python: tuple[int, int] = sys.version_info[:2], machine: str = platform.machine()
 ) -> str:

@@ -1,13 +1,18 @@
-"""Readings of the machine, through psutil. Each value has its unit in its name."""
+"""Readings of the machine, through psutil, and what its board adds. Each value has its unit in its name."""
 
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 import psutil
 
+from fleet_agent.telemetry.board import read_board
 from fleet_agent.telemetry.reading import read_or
+
+NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
 
 
 def read_host(state_folder: Path) -> dict[str, float]:
@@ -23,7 +28,10 @@ def read_host(state_folder: Path) -> dict[str, float]:
         "temperature_c": read_temperature_c(),
     }
     known = {name: value for name, value in single.items() if value is not None and math.isfinite(value)}
-    return {**known, **read_or({}, _read_memory), **read_or({}, lambda: _read_disk(state_folder))}
+    machine = (_read_memory, lambda: _read_disk(state_folder), read_board)
+    for read in machine:
+        known.update(read_or(NOTHING, read))
+    return known
 
 
 def read_temperature_c() -> float | None:

@@ -7,10 +7,11 @@ from typing import Final
 import msgspec
 from typing_extensions import assert_never
 
-from fleet_agent.trust.identity import accept_enrolment, make_key
+from fleet_agent.trust.identity import accept_enrolment, make_key, read_certificate
 from fleet_agent.trust.protocol import (
     AcceptEnrolment,
     MakeKey,
+    ReadCertificate,
     Refused,
     TrustAnswer,
     TrustRequest,
@@ -23,7 +24,7 @@ from fleet_shared.errors import FleetError
 REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
-def answer(request: TrustRequest) -> TrustAnswer:
+def answer(request: TrustRequest) -> TrustAnswer:  # noqa: PLR0911 - one for each request, and troubles
     """Answer one request; every trouble is a `Refused`."""
     try:
         match request:
@@ -31,6 +32,8 @@ def answer(request: TrustRequest) -> TrustAnswer:
                 return make_key(request)
             case AcceptEnrolment():
                 return accept_enrolment(request)
+            case ReadCertificate():
+                return read_certificate(request)
             case VerifyDesired():
                 return verify_desired(request)
             case _ as never:

@@ -20,7 +20,14 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from fleet_agent.errors import EnrolmentError
-from fleet_agent.trust.protocol import AcceptEnrolment, EnrolmentAccepted, KeyMade, MakeKey
+from fleet_agent.trust.protocol import (
+    AcceptEnrolment,
+    CertificateRead,
+    EnrolmentAccepted,
+    KeyMade,
+    MakeKey,
+    ReadCertificate,
+)
 from fleet_shared.durable import write_durably
 from fleet_shared.names import digest_of
 
@@ -58,6 +65,25 @@ def accept_enrolment(request: AcceptEnrolment) -> EnrolmentAccepted:
     write_durably(identity / "ca.pem", request.ca_pem.encode())
     write_durably(identity / "certificate.pem", request.certificate_pem.encode())
     return EnrolmentAccepted(certificate_expires_ms=int(certificate.not_valid_after_utc.timestamp() * 1000))
+
+
+def read_certificate(request: ReadCertificate) -> CertificateRead:
+    """Raises `EnrolmentError` (``enrol.certificate``, ``enrol.key``) for one that is damaged or of another
+    key."""
+    file = Path(request.identity_dir) / "certificate.pem"
+    try:
+        certificate = x509.load_pem_x509_certificate(file.read_bytes())
+        names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    except (OSError, ValueError) as exc:
+        raise EnrolmentError(f"{file} cannot be read: {exc}", code="enrol.certificate") from exc
+    own = _public_bytes(_load_key(Path(request.identity_dir) / KEY_FILE))
+    if certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != own:
+        raise EnrolmentError(f"{file} is not for this device's key", code="enrol.certificate")
+    return CertificateRead(
+        device=", ".join(names),
+        not_before_ms=int(certificate.not_valid_before_utc.timestamp() * 1000),
+        not_after_ms=int(certificate.not_valid_after_utc.timestamp() * 1000),
+    )
 
 
 def _check_certificate(request: AcceptEnrolment) -> x509.Certificate:

@@ -40,6 +40,18 @@ class EnrolmentAccepted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     certificate_expires_ms: int
 
 
+class ReadCertificate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Read the device's certificate, and check that it is for the device's own key. Changes nothing."""
+
+    identity_dir: str
+
+
+class CertificateRead(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    device: str
+    not_before_ms: int
+    not_after_ms: int
+
+
 class VerifyDesired(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Refresh the release metadata, verify the envelope for this device, fetch and verify the
     manifests that it names."""
@@ -72,5 +84,5 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     retry: bool = False
 
 
-TrustRequest = MakeKey | AcceptEnrolment | VerifyDesired
-TrustAnswer = KeyMade | EnrolmentAccepted | DesiredVerified | Refused
+TrustRequest = MakeKey | AcceptEnrolment | ReadCertificate | VerifyDesired
+TrustAnswer = KeyMade | EnrolmentAccepted | CertificateRead | DesiredVerified | Refused

@@ -3,8 +3,8 @@
 from functools import partial
 from pathlib import Path
 
+from fleet_agent.floor import judge_now_ms, raise_floor
 from fleet_agent.trust.desired import check_desired, check_issued, check_manifest, open_envelope
-from fleet_agent.trust.floor import judge_now_ms, raise_floor
 from fleet_agent.trust.protocol import DesiredVerified, VerifyDesired
 from fleet_agent.trust.release import Releases
 from fleet_shared.envelope import ASSIGNMENT_KEY_TARGET, AssignmentKey, manifest_target

@@ -124,6 +124,8 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     assignment: str | None
     failure: Failure | None
     detail: dict[str, Any]
+    wall_ms: int | None = None
+    """When it happened by the device's clock, corrected where the device learned the time later."""
 
 
 class TotalsView(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,10 +7,11 @@ from typing import Final
 from fleet_cloud.domain import measurements
 from fleet_cloud.domain.rollout import AssignmentState, RolloutState
 from fleet_cloud.domain.stream import Admission, StreamState, admit, close, refuse
+from fleet_cloud.services.dating import date_rows
 from fleet_cloud.services.ports import Clock, OutgoingMessage, Received, Transaction, UnitOfWork
 from fleet_shared.messages.presence import Presence
 from fleet_shared.messages.reported import Failure, Reported
-from fleet_shared.messages.telemetry import Ack, Event, TelemetryBatch
+from fleet_shared.messages.telemetry import DATING, Ack, Event, TelemetryBatch
 from fleet_shared.names import AssignmentId, DeviceId, digest_of
 from fleet_shared.topics import Channel, Topics
 
@@ -132,6 +133,8 @@ class Observe:
             return self._settle(transaction, device, event.assignment, OUTCOMES[event.name], event.failure)
         if event.name == measurements.EVENT and event.assignment is not None:
             self._measured(transaction, device, event.assignment, event)
+        if event.name in DATING:
+            date_rows(transaction, device, event)
         if event.name in (REFUSED, UNVERIFIED):
             return self._not_taken_up(transaction, device, event)
         return False

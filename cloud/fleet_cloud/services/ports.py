@@ -255,6 +255,12 @@ class Telemetry(Protocol):
     def totals(self, device: DeviceId | None) -> TelemetryTotals:
         """Of one device, or of all."""
 
+    def undated(self, device: DeviceId, boot_id: str, limit: int) -> Sequence[Received]:
+        """Rows of a boot that have no wall time, at most so many."""
+
+    def put_rows(self, rows: Sequence[Received]) -> None:
+        """Replace stored rows by these, which have the same keys."""
+
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage:

@@ -6,7 +6,7 @@ starts and what the outbox still holds, so that the cloud can tell "not here yet
 batch and waits) from "gone for ever" (it counts the rows as lost and goes on).
 """
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 
@@ -23,6 +23,13 @@ class Clock(OpenEnum):
     SYNCED = "synced"
     UNSYNCED = "unsynced"
     UNKNOWN = "unknown"
+
+
+CLOCK_KNOWN: Final = "clock.known"
+AGENT_STARTED: Final = "agent.started"
+DATING: Final = frozenset({CLOCK_KNOWN, AGENT_STARTED})
+"""Events whose ``wall_ms``, where they have one, dates the rows of the same boot that have none: ``wall_ms -
+boot_ms`` is the wall time at which the device booted."""
 
 
 class Source(OpenEnum):

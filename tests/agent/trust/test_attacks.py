@@ -24,10 +24,9 @@ from fleet_agent.trust.protocol import (
 )
 from fleet_agent.trust_process import TrustProcess
 from fleet_cloud.adapters.trust.lab import LabTrust
-from fleet_shared.manifest import encode_manifest
 from fleet_shared.messages.desired import Desired, RunEntry
 from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName, digest_of
-from tests.cloud.domain.test_rules import variant
+from tests.kit.device_edges import make_manifest
 
 PI = DeviceId("pi-1")
 YEAR_MS = 365 * 24 * 3600 * 1000
@@ -90,8 +89,7 @@ def accept(lab: LabTrust, device: Path, **changes: str) -> TrustAnswer:
 def lab(tmp_path: Path) -> Iterator[Lab]:
     folder = tmp_path / "controller"
     trust = LabTrust(folder)
-    released = variant("int8", 1)
-    raw = encode_manifest_with_golden(released.manifest)
+    raw = make_manifest("1.0.0")
     trust.release({digest_of(raw): raw})
     handler = functools.partial(Quiet, directory=str(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -103,14 +101,6 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-def encode_manifest_with_golden(manifest: object) -> bytes:
-    from fleet_shared.manifest import BlobRef, Manifest, Role
-
-    assert isinstance(manifest, Manifest)
-    golden = {Role.GOLDEN: BlobRef(sha256=Digest("d" * 64), size_bytes=1)}
-    return encode_manifest(msgspec.structs.replace(manifest, blobs={**manifest.blobs, **golden}))
 
 
 def refused(answer: TrustAnswer, code: str) -> Refused:

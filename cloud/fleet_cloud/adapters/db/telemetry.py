@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from fleet_cloud.adapters.db import tables
 from fleet_cloud.adapters.db.rows import locking, upsert, write_json
@@ -72,6 +72,29 @@ class TelemetryTable:
             query = query.where(t.c.device == device)
         return TelemetryTotals(*(int(value) for value in self._connection.execute(query).one()))
 
+    def undated(self, device: DeviceId, boot_id: str, limit: int) -> Sequence[Received]:
+        t = self._t
+        # The boot is in the document only: few rows have no time, and those of a device are found by its key.
+        named = t.c.row.contains(f'"boot_id":{write_json(boot_id)}', autoescape=True)
+        query = select(t).where(t.c.device == device, t.c.wall_ms.is_(None), named)
+        query = query.order_by(t.c.stream, t.c.seq).limit(limit)
+        found = [_received(row) for row in self._connection.execute(query)]
+        return [received for received in found if received.row.boot_id == boot_id]
+
+    def put_rows(self, rows: Sequence[Received]) -> None:
+        t = self._t
+        query = (
+            update(t)
+            .where(
+                t.c.device == bindparam("at_device"),
+                t.c.stream == bindparam("at_stream"),
+                t.c.seq == bindparam("at_seq"),
+            )
+            .values(wall_ms=bindparam("new_wall_ms"), row=bindparam("new_row"))
+        )
+        if rows:
+            self._connection.execute(query, [_replacement(received) for received in rows])
+
     def _newest(self, where: Sequence[Any], since_ms: int, limit: int) -> Sequence[Received]:
         t = self._t
         query = (
@@ -110,6 +133,16 @@ def _columns(received: Received) -> dict[str, Any]:
         "name": row.name[:64] if isinstance(row, Event) else None,
         "wall_ms": row.wall_ms,
         "row": write_json(row),
+    }
+
+
+def _replacement(received: Received) -> dict[str, Any]:
+    return {
+        "at_device": received.device,
+        "at_stream": received.stream,
+        "at_seq": received.row.seq,
+        "new_wall_ms": received.row.wall_ms,
+        "new_row": write_json(received.row),
     }
 
 

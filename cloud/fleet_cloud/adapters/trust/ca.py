@@ -1,6 +1,6 @@
 """The controller's certificate authority for device identities."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Final
 
@@ -53,7 +53,7 @@ class Authority:
                 hint="make it anew: fleet-agent enrol",
                 code="enrol.csr",
             )
-        now = datetime.now(UTC)
+        now = datetime.now(timezone.utc)
         certificate = (
             x509.CertificateBuilder()
             .subject_name(_name(device))
@@ -74,7 +74,7 @@ class Authority:
         return digest_of(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
     def _make_certificate(self) -> x509.Certificate:
-        now = datetime.now(UTC)
+        now = datetime.now(timezone.utc)
         name = _name("Fleet device CA")
         return (
             x509.CertificateBuilder()

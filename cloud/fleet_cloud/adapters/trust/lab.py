@@ -6,7 +6,7 @@ Later forms keep the release keys elsewhere, behind the same ports.
 import json
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -53,7 +53,7 @@ class LabTrust:
 
     def refresh(self, now_ms: int) -> None:
         with self.keys.locked():
-            self.repository.refresh(datetime.fromtimestamp(now_ms / 1000, UTC))
+            self.repository.refresh(datetime.fromtimestamp(now_ms / 1000, timezone.utc))
 
     def _check_assignment_key(self) -> None:
         """Raise unless the key is the released one: another needs an epoch of its own."""

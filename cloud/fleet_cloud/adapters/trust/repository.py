@@ -8,7 +8,7 @@ be reading them.
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -108,7 +108,7 @@ class ReleaseRepository(Repository):
     def close(self, role: str, md: Metadata[Any]) -> None:
         """Sign ``md`` as the next version and write it."""
         md.signed.version = self._version(role) + 1
-        md.signed.expires = (datetime.now(UTC) + LIFE[role]).replace(microsecond=0)
+        md.signed.expires = (datetime.now(timezone.utc) + LIFE[role]).replace(microsecond=0)
         md.sign(self._signers[role])
         write_durably(self.metadata_dir / self._file(role, md.signed.version), md.to_bytes())
 

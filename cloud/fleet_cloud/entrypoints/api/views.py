@@ -112,6 +112,7 @@ def show_events(rows: list[Received]) -> list[EventView]:
             assignment=received.row.assignment,
             failure=received.row.failure,
             detail=dict(received.row.detail),
+            wall_ms=received.row.wall_ms,
         )
         for received in rows
         if isinstance(received.row, Event)

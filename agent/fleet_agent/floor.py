@@ -22,16 +22,17 @@ class Floor(msgspec.Struct, frozen=True):
 
 def judge_now_ms(file: Path, wall_ms: int | None) -> int:
     """Return the wall clock if it is known and not before the floor, else the floor."""
-    return max(wall_ms or 0, _load_floor_ms(file))
+    return max(wall_ms or 0, load_floor_ms(file))
 
 
 def raise_floor(file: Path, issued_ms: int) -> None:
     """Remember a verified issue time, if it is later than what the floor says by now."""
-    if issued_ms > _load_floor_ms(file):
+    if issued_ms > load_floor_ms(file):
         write_durably(file, msgspec.json.encode(Floor(issued_ms, _boot_id(), _boot_ms())))
 
 
-def _load_floor_ms(file: Path) -> int:
+def load_floor_ms(file: Path) -> int:
+    """Return the floor as it is by now; 0 without one."""
     try:
         floor = msgspec.json.decode(file.read_bytes(), type=Floor)
     except (OSError, msgspec.MsgspecError):

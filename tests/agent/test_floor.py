@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent.trust import floor
-from fleet_agent.trust.floor import judge_now_ms, raise_floor
+from fleet_agent import floor
+from fleet_agent.floor import judge_now_ms, raise_floor
 
 
 @pytest.fixture

@@ -1,0 +1,107 @@
+"""Checks of what binds this device to its controller: enrolment, certificate, link."""
+
+import socket
+import ssl
+import stat
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from fleet_agent.doctor.finding import Found, attention, failed, ok
+from fleet_agent.identity import Identity
+from fleet_agent.link.note import load_note
+from fleet_agent.paths import StatePaths
+from fleet_agent.status import describe_link
+from fleet_agent.trust.protocol import CertificateRead, ReadCertificate, TrustAnswer
+from fleet_agent.trust_process import TrustProcess
+from fleet_shared.messages.enrolment import BrokerAddress
+
+CONNECT_TIMEOUT_S: Final = 5.0
+SOON_MS: Final = 30 * 86_400_000
+
+
+def check_certificate(paths: StatePaths, now_ms: int | None) -> Found:
+    key = paths.identity / "key.pem"
+    try:
+        mode = stat.S_IMODE(key.stat().st_mode)
+    except OSError as exc:
+        return failed(f"the device's key cannot be looked at: {exc}", "enrol this device again")
+    if mode & 0o077:
+        return failed(
+            f"{key} may be read by others (mode {mode:o})",
+            f"chmod 600 {key}; if others were here, enrol anew",
+        )
+    answer = TrustProcess().ask(ReadCertificate(identity_dir=str(paths.identity)))
+    return judge_certificate(answer, now_ms)
+
+
+def judge_certificate(answer: TrustAnswer, now_ms: int | None) -> Found:
+    """``now_ms``: none while nobody knows the time; then dates are not judged."""
+    again = "enrol this device again: fleet device token, then fleet-agent enrol"
+    if not isinstance(answer, CertificateRead):
+        return failed(getattr(answer, "message", "the certificate could not be read"), again)
+    days = None if now_ms is None else (answer.not_after_ms - now_ms) // 86_400_000
+    if now_ms is not None and now_ms >= answer.not_after_ms:
+        return failed(f"the certificate of {answer.device} ended {-(days or 0)} days ago", again)
+    if now_ms is not None and now_ms < answer.not_before_ms:
+        return failed("the certificate begins in the future", "is this device's clock right?")
+    if now_ms is not None and answer.not_after_ms - now_ms < SOON_MS:
+        return attention(f"the certificate of {answer.device} ends in {days} days", again)
+    left = "" if days is None else f", {days} days left"
+    return ok(f"of {answer.device}, for this device's key{left}")
+
+
+def check_broker(identity: Identity, paths: StatePaths, *, running: bool) -> Found:
+    broker = identity.broker
+    note = load_note(paths.link)
+    last = describe_link(note, running=running)
+    trouble = try_broker(broker, paths.identity)
+    if trouble:
+        return failed(
+            f"{broker.host}:{broker.port}: {trouble}; the link {last}",
+            "is the network up, the address right?",
+        )
+    if running and (note is None or not note.online):
+        return failed(
+            f"{broker.host}:{broker.port} answers, but the agent is not connected: {last}",
+            "see the agent's log",
+        )
+    return ok(f"{broker.host}:{broker.port} answers; {last}")
+
+
+def try_broker(broker: BrokerAddress, identity: Path) -> str:
+    """Return what keeps this device from the broker; empty when it answers."""
+    try:
+        with closing(socket.create_connection((broker.host or "", broker.port), CONNECT_TIMEOUT_S)) as plain:
+            if broker.tls:
+                context = ssl.create_default_context(cafile=str(identity / "ca.pem"))
+                context.load_cert_chain(str(identity / "certificate.pem"), str(identity / "key.pem"))
+                with context.wrap_socket(plain, server_hostname=broker.host):
+                    return ""
+    except ssl.SSLCertVerificationError as exc:
+        return f"its certificate is not accepted: {exc.verify_message}"
+    except (OSError, ValueError) as exc:
+        return str(exc)
+    return ""
+
+
+def check_controller(identity: Identity) -> Found:
+    parts = urlsplit(identity.controller_url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        with closing(socket.create_connection((parts.hostname or "", port), CONNECT_TIMEOUT_S)) as plain:
+            if parts.scheme == "https":
+                with ssl.create_default_context().wrap_socket(plain, server_hostname=parts.hostname):
+                    pass
+    except ssl.SSLCertVerificationError as exc:
+        return failed(
+            f"{identity.controller_url}: its certificate is not accepted: {exc.verify_message}",
+            "its name and dates must fit; is this device's clock right?",
+        )
+    except (OSError, ValueError) as exc:
+        return attention(
+            f"{identity.controller_url} cannot be reached: {exc}",
+            "models come from there; what is installed goes on without it",
+        )
+    return ok(f"{identity.controller_url} answers")

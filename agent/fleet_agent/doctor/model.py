@@ -1,0 +1,154 @@
+"""Checks of what this device runs: runtime, model, worker, last update, outbox."""
+
+import socket
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from fleet_agent.doctor.finding import Found, attention, failed, ok, skipped
+from fleet_agent.errors import SlotError
+from fleet_agent.paths import StatePaths
+from fleet_agent.runtimes.found import find_installed, find_runtimes
+from fleet_agent.slots import MANIFEST_FILE, Slots
+from fleet_agent.status import OutboxStatus, describe_age, load_outbox, load_pointers, load_record
+from fleet_agent.update.record import UpdateRecord
+from fleet_shared.errors import MessageError
+from fleet_shared.manifest import parse_manifest
+from fleet_shared.messages.reported import Running, RuntimeFact
+from fleet_shared.messages.update import UpdateState
+
+SOCKET_TIMEOUT_S: Final = 5.0
+WAITING_S: Final = 3600.0
+
+
+def check_runtime(paths: StatePaths) -> Found:
+    try:
+        active = load_pointers(paths).active
+    except (OSError, SlotError):
+        active = None  # the check of the model tells
+    found, installed = find_runtimes(), {fact.name: fact for fact in find_installed()}
+    # ONNX Runtime is there for other reasons as well: without TensorRT it is none of this device's faults.
+    troubles = {
+        one.name: one.reason for one in found.unavailable if one.name in installed and one.name != "tensorrt"
+    }
+    broken = tuple(installed[name] for name in troubles)
+    return judge_runtimes((*found.usable, *broken), troubles, active)
+
+
+def judge_runtimes(
+    runtimes: tuple[RuntimeFact, ...], troubles: dict[str, str], active: Running | None
+) -> Found:
+    install = "install the agent again: deploy/install/install.sh chooses the right runtime"
+    if not runtimes:
+        return failed("no runtime is installed: no model can run", install)
+    if active is not None and active.runtime not in {fact.name for fact in runtimes}:
+        return failed(f"the active model needs {active.runtime}, which is not installed", install)
+    if active is not None and active.runtime in troubles:
+        return failed(f"{active.runtime} does not start: {troubles[active.runtime]}", install)
+    works = [f"{fact.name} {fact.version}" for fact in runtimes if fact.name not in troubles]
+    if not works:
+        return failed("; ".join(f"{name} does not start: {why}" for name, why in troubles.items()), install)
+    broken = "; ".join(f"{name} does not start: {why}" for name, why in troubles.items())
+    if broken:
+        return attention(f"{', '.join(works)}; {broken}", install)
+    return ok(", ".join(works))
+
+
+def check_model(paths: StatePaths) -> Found:
+    again = "push the model again; the previous one can be pushed too"
+    try:
+        active = load_pointers(paths).active
+    except (OSError, SlotError) as exc:
+        return failed(f"what is installed cannot be read: {exc}", again)
+    if active is None:
+        return skipped("none is installed yet")
+    name = f"{active.model}:{active.version} ({active.variant})"
+    slots = Slots(paths.slots, paths.pointers)  # the folder is there: a model is installed
+    try:
+        manifest = parse_manifest((slots.path(active.manifest) / MANIFEST_FILE).read_bytes())
+    except (OSError, MessageError) as exc:
+        return failed(f"{name}: its slot cannot be read: {exc}", again)
+    if not slots.is_whole(active.manifest, manifest.blobs):
+        return failed(f"{name}: its files are not what was released", again)
+    return ok(f"{name}, whole by its digests")
+
+
+def check_worker(paths: StatePaths, *, running: bool) -> Found:
+    try:
+        active = load_pointers(paths).active
+    except (OSError, SlotError):
+        active = None
+    if active is None:
+        return skipped("no model is installed yet")
+    if not running:
+        return skipped("the agent does not run")
+    return judge_worker(*(ask_health(paths.root / "inference.sock", word) for word in ("live", "ready")))
+
+
+def ask_health(path: Path, word: str) -> str:
+    """Return the status of ``/v2/health/WORD``, or what went wrong."""
+    try:
+        with closing(socket.socket(socket.AF_UNIX)) as client:
+            client.settimeout(SOCKET_TIMEOUT_S)
+            client.connect(str(path))
+            client.sendall(
+                f"GET /v2/health/{word} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n".encode()
+            )
+            line = client.recv(256).split(b"\r\n", 1)[0].decode(errors="replace").split()
+    except OSError as exc:
+        return str(exc)
+    return line[1] if len(line) > 1 else "it closed the connection"
+
+
+def judge_worker(live: str, ready: str) -> Found:
+    hint = "see the agent's log: the worker is restarted by itself"
+    if live != "200":
+        return failed(f"no worker answers: {live}", hint)
+    if ready != "200":
+        return failed(f"the worker lives, and is not ready: {ready}", hint)
+    return ok("it answers, live and ready")
+
+
+def check_update(paths: StatePaths) -> Found:
+    if not paths.record.exists():
+        return skipped("none yet")
+    record = load_record(paths)
+    if record is None:
+        return attention("its record is damaged", "the agent sets it aside at its next start, and goes on")
+    return judge_update(record)
+
+
+def judge_update(record: UpdateRecord) -> Found:
+    words = f"{record.entry.model}:{record.entry.version} {record.state.value}"
+    failure = record.failure
+    if record.state in (UpdateState.FAILED, UpdateState.ROLLED_BACK, UpdateState.ROLLING_BACK):
+        why = f": {failure.message} ({failure.code})" if failure else ""
+        return attention(words + why, (failure.hint if failure else "") or "the model from before serves on")
+    return ok(words)
+
+
+def check_outbox(paths: StatePaths, now_boot: tuple[str, int], *, running: bool) -> Found:
+    damaged = paths.outbox.with_suffix(".damaged").exists()
+    return judge_outbox(load_outbox(paths.outbox), now_boot, damaged=damaged, running=running)
+
+
+def judge_outbox(outbox: OutboxStatus, now_boot: tuple[str, int], *, damaged: bool, running: bool) -> Found:
+    if outbox.trouble:
+        return failed(
+            f"it cannot be read: {outbox.trouble}",
+            "a damaged one is set aside at the next start of the agent",
+        )
+    words = f"{outbox.rows} rows wait"
+    same_boot = outbox.oldest_boot is not None and outbox.oldest_boot[0] == now_boot[0]
+    age_s = (now_boot[1] - outbox.oldest_boot[1]) / 1000 if same_boot and outbox.oldest_boot else None
+    if age_s is not None:
+        words += f", the oldest for {describe_age(max(0.0, age_s))}"
+    elif outbox.rows:
+        words += ", the oldest from before this boot"
+    if damaged:
+        return attention(
+            f"{words}; an earlier one was damaged", "outbox.damaged is kept to look at; remove it then"
+        )
+    if running and outbox.rows and (age_s is None or age_s > WAITING_S):
+        return attention(words, "they wait for the controller: see the check of the link")
+    return ok(words)
