@@ -77,10 +77,10 @@ class Slots:
         """Move a damaged slot out of the way, for a human to look at; the newest one is kept. None
         where there is no such slot."""
         slot, aside = self.path(manifest), self._folder / f"{manifest}{_DAMAGED}"
-        for older in self._folder.glob(f"*{_DAMAGED}"):
-            shutil.rmtree(older, ignore_errors=True)
         if not slot.exists():
             return None
+        for older in self._folder.glob(f"*{_DAMAGED}"):
+            shutil.rmtree(older, ignore_errors=True)
         slot.replace(aside)
         sync_folder(self._folder)
         return aside
@@ -104,6 +104,7 @@ class Slots:
     def set_aside(self) -> Path:
         aside = self._file.with_suffix(".damaged")
         self._file.replace(aside)
+        sync_folder(self._file.parent)
         return aside
 
     def save_pointers(self, pointers: Pointers) -> None:
