@@ -83,10 +83,10 @@ class Slots:
         """Move a damaged slot out of the way, for a human to look at; the newest one is kept. None
         where there is no such slot."""
         slot, aside = self.path(manifest), self._folder / f"{manifest}{_DAMAGED}"
-        for older in self._folder.glob(f"*{_DAMAGED}"):
-            remove_tree(older)
         if not slot.exists():
             return None
+        for older in self._folder.glob(f"*{_DAMAGED}"):
+            remove_tree(older)
         rename(slot, aside)
         sync_folder(self._folder)
         return aside
@@ -110,6 +110,7 @@ class Slots:
     def set_aside(self) -> Path:
         aside = self._file.with_suffix(".damaged")
         rename(self._file, aside)
+        sync_folder(self._file.parent)
         return aside
 
     def save_pointers(self, pointers: Pointers) -> None:

@@ -32,6 +32,7 @@ def describe(view: AssignmentView) -> tuple[str, str, int]:
     return view.state, "" if view.failure is None else view.failure.code, view.bytes_done or 0
 
 
+@pytest.mark.long
 def test_budgets_of_bytes_and_memory(world: World) -> None:
     agent = world.add_agent(NAME)
     with world.client() as client:

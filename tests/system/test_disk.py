@@ -135,6 +135,7 @@ def test_a_disk_that_is_read_only_at_the_start(disk: SmallDisk, world: World) ->
         assert (totals.lost, totals.rejected) == (0, 0)
 
 
+@pytest.mark.long
 def test_files_that_rot(world: World) -> None:
     """One device, whose files rot one after the other."""
     agent = world.add_agent(NAME, environment=SETTINGS)

@@ -25,7 +25,7 @@ from uuid import uuid4
 import msgspec
 
 from fleet_agent.errors import OutboxError
-from fleet_shared.durable import DiskOperation, disk_operation
+from fleet_shared.durable import DiskOperation, disk_operation, sync_folder
 from fleet_shared.errors import MessageError
 from fleet_shared.limits import ROWS_PER_BATCH, TELEMETRY_BYTES
 from fleet_shared.messages.telemetry import Ack, AnyRow, Sample, TelemetryBatch, Tombstone, encode_row
@@ -450,11 +450,12 @@ def _is_damage(cause: BaseException | None) -> bool:
 
 
 def _move_aside(path: Path) -> Path:
-    """One damaged file is kept, the newest. Its log goes with it: it would be played into the new one."""
+    """One damaged file is kept, the newest. Its log goes first: it would be played into the new one."""
     aside = path.with_suffix(".damaged")
-    path.replace(aside)
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+    path.replace(aside)
+    sync_folder(path.parent)
     return aside
 
 

@@ -6,7 +6,6 @@
 
 import re
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Final
 
@@ -71,6 +70,8 @@ def parse_retry_after_s(
 
 
 def _parse_date_s(text: str) -> float | None:
+    from email.utils import parsedate_to_datetime  # an idle agent does not carry it
+
     try:
         return parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -185,8 +185,9 @@ class UpdateRunner:
         log.error("%s:%s is damaged on the disk", running.model, running.version)
         if self.record is not None and self.record.target == running and self.record.state in TOUCHED:
             self.feed(UpdateEvent.FAILED, failure=_damaged(running))
-        set_slot_aside(self.slots, running, self.witness)
+        # The pointers first: they never name what is not there.
         self._fall_back(running)
+        set_slot_aside(self.slots, running, self.witness)
 
     def _fall_back(self, damaged: Running) -> None:
         """Point to what is left. What the disk refuses now is found damaged again at the next start."""

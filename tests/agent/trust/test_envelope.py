@@ -19,13 +19,15 @@ from tests.shared.messages.samples import DIGEST, SAMPLES
 
 GOLDEN = Path(__file__).parents[2] / "shared/messages/golden/v1/envelope"
 RAW = (GOLDEN / "desired.json").read_bytes()
+RAW_WITH_POLICY = (GOLDEN / "desired-policy.json").read_bytes()
 KEY = decode(AssignmentKey, (GOLDEN / "key.json").read_bytes())
-DESIRED = SAMPLES["desired"]
+DESIRED, DESIRED_WITH_POLICY = SAMPLES["desired"], SAMPLES["desired-policy"]
 
 
-def test_the_golden_envelope_opens_with_its_key() -> None:
-    payload = open_envelope(RAW, KEY)
-    assert check_desired(payload, DeviceId("pi-1"), KEY) == DESIRED
+@pytest.mark.parametrize(("raw", "desired"), [(RAW, DESIRED), (RAW_WITH_POLICY, DESIRED_WITH_POLICY)])
+def test_the_golden_envelopes_open_with_their_key(raw: bytes, desired: Desired) -> None:
+    payload = open_envelope(raw, KEY)
+    assert check_desired(payload, DeviceId("pi-1"), KEY) == desired
 
 
 def test_the_names_that_both_sides_must_keep() -> None:
@@ -41,8 +43,9 @@ def test_the_controller_writes_the_golden_envelope(tmp_path: Path) -> None:
     private = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (keys / "assignment.pem").write_bytes(pem)
-    assert isinstance(DESIRED, Desired)
-    assert json.loads(LabTrust(tmp_path).sign_desired(DESIRED)) == json.loads(RAW)
+    assert isinstance(DESIRED_WITH_POLICY, Desired)
+    signed = json.loads(LabTrust(tmp_path).sign_desired(DESIRED_WITH_POLICY))
+    assert signed == json.loads(RAW_WITH_POLICY)
 
 
 @pytest.mark.parametrize("field", ["payload", "payloadType", "sig"])

@@ -21,7 +21,7 @@ from fleet_shared.manifest import (
     Tensor,
     compose_manifest,
 )
-from fleet_shared.messages.desired import Desired, EncodedBlob, Policy, RunEntry
+from fleet_shared.messages.desired import Desired, EncodedBlob, OverBudget, Policy, RunEntry, WhenTight
 from fleet_shared.messages.enrolment import BrokerAddress, EnrolReply, EnrolRequest
 from fleet_shared.messages.fetch import Chunk, Fetch
 from fleet_shared.messages.presence import Presence
@@ -161,6 +161,17 @@ SAMPLES: dict[str, Document] = {
             encodings=(EncodedBlob(blob=DIGEST, encoding=Encoding.ZSTD, sha256=DIGEST,
                                    encoded_bytes=5, size_bytes=9),)),),
         critical=("run",),
+    ),
+    "desired-policy": Desired(
+        device=DEVICE, key_epoch=1, generation=3, serial=0, issued_ms=1, expires_ms=2,
+        policy=Policy(
+            soak_s=60.0, deadline_s=7200.0, soak_inferences=100, error_rate_max=0.05, latency_ratio_max=1.5,
+            worker_restarts_max=1, memory_bytes_max=1 << 28, bytes_max=1 << 24, over_bytes=OverBudget.WAIT,
+            when_tight=WhenTight.GAP, benchmark=True,
+        ),
+        run=(RunEntry(
+            model=ModelName("digits"), version="1.5.0", manifest=DIGEST, assignment=ASSIGNMENT,
+        ),),
     ),
     "telemetry": TelemetryBatch(
         stream="st", start=1, oldest=7, head=20, first=7, last=20,
