@@ -136,12 +136,13 @@ class Lane:
         new.write_text(json.dumps([str(next(_tokens)), point]))
         new.rename(self.folder / "order")
 
-    def push(self, client: Client, scenario: Scenario) -> tuple[str, str]:
+    def push(self, client: Client, scenario: Scenario, soak_s: float | None = None) -> tuple[str, str]:
+        """Push a new version; return the assignment and the version."""
         package: Package = make_package(seed=next(_seeds))
         if scenario is Scenario.FAILS_SELF_TEST:
             package = spoil(package)
         version = register(client, self.model, package).version
-        policy = Policy(soak_s=scenario.soak_s, deadline_s=600)
+        policy = Policy(soak_s=soak_s or scenario.soak_s, deadline_s=600)
         rollout = client.create_rollout(self.model, f"name={self.name}", variant=None, policy=policy)
         (assignment,) = wait_for("an assignment", lambda: client.rollout(rollout.id).assignments or None)
         return assignment.id, version

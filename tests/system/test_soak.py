@@ -27,7 +27,8 @@ KILLS_PER_UPDATE = 5
 """As many starts as an update may need after its download before it is taken for the cause."""
 UNDER_WAY = 0.8
 LIFE_MAX_S = 3.0
-"""An update takes about that long, once it has begun."""
+"""An update takes a little longer than that, once it has begun."""
+SOAK_S = 2.0
 KINDS = (Scenario.GOOD, Scenario.GOOD, Scenario.FAILS_SELF_TEST, Scenario.FAILS_SOAK)
 WORKER_TOO = 0.2
 OUTBOX_BYTES_MAX = 4 * 1024 * 1024
@@ -71,7 +72,7 @@ def test_a_device_that_is_killed_all_the_time(tmp_path: Path, mosquitto: Mosquit
         names, size = measure(lane.agent.state)
         for number in range(UPDATES):
             scenario = chance.choice(KINDS)
-            assignment, version = lane.push(client, scenario)
+            assignment, version = lane.push(client, scenario, SOAK_S if scenario is Scenario.GOOD else None)
             for _ in range(KILLS_PER_UPDATE):
                 killed[kill_at_random(lane, scenario, assignment, chance)] += 1
             ended[lane.rest(client, scenario, assignment, version)] += 1
