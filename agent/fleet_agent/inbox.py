@@ -1,9 +1,9 @@
 """Take a message from a queue, with a time-out that holds on every Python.
 
-Python 3.10 waits for ever in ``SimpleQueue.get(timeout)`` when the time is over between two looks of its own: it
-goes on with a negative time, which means none (seen within seconds with a time-out of 0; a machine that swaps does
-it with any). A supervisor that hangs there is what this agent must not be, and JetPack 6 has Python 3.10. Another
-queue does not do: only this one may be filled by a signal handler.
+Python 3.10 waits for ever in ``SimpleQueue.get(timeout)`` when the time is over between two looks of its
+own: it goes on with a negative time, which means none (seen within seconds with a time-out of 0; a machine
+that swaps does it with any). A supervisor that hangs there is what this agent must not be, and JetPack 6 has
+Python 3.10. Another queue does not do: only this one may be filled by a signal handler.
 """
 
 import queue
