@@ -3,10 +3,10 @@
 SHELL := bash
 PY := .venv/bin/python
 
-.PHONY: help demo test test-long check format bench docs lock env tflite clean
+.PHONY: help demo test test-long test-pythons test-arm64 check format bench docs lock env tflite clean
 
 help: ## list the commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 env:
 	@scripts/env dev
@@ -21,9 +21,15 @@ test: env tflite ## all tests but the long ones, with a real broker, database an
 	@scripts/system-packages
 	@$(PY) -m pytest -m "not long and not bench"
 
-test-long: env tflite ## every crash point, long outages; with FLEET_BENCH_DATA=FOLDER also models from there
+test-long: env tflite test-pythons ## every crash point, long outages, all Pythons; FLEET_BENCH_DATA=FOLDER: also its models
 	@scripts/system-packages
 	@$(PY) -m pytest -m "long or bench" --timeout=1800
+
+test-pythons: ## agent and shared on Python 3.10, 3.11, 3.12 and 3.13, each in an environment of its own
+	@scripts/test-pythons
+
+test-arm64: env ## install, enrol, push and infer in an arm64 Debian (root, or sudo; makes it the first time)
+	@scripts/test-arm64
 
 check: env ## format, lint, strict types, import rules, drift of generated documents
 	@.venv/bin/ruff format --check .

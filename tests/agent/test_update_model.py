@@ -232,9 +232,12 @@ class Life(RuleBasedStateMachine):
             return
         if "a-1" not in {event.assignment for event in self.seen.values()}:
             return
-        pointers = self.device.slots.load_pointers()
-        assert pointers.active is not None, "no model is live"
-        assert self.device.agent.updates.pointers == pointers
+        updates, pointers = self.device.agent.updates, self.device.slots.load_pointers()
+        if updates.trouble is None:
+            assert updates.pointers == pointers
+        if pointers.active is None:
+            assert self.spoiled, "no model is live"  # where the disk ruins all models, none is
+            return
         if pointers.active.manifest not in self.spoiled:
             version = pointers.active.version
             assert self.device.slots.is_whole(
@@ -376,8 +379,10 @@ class Life(RuleBasedStateMachine):
             expected = {Model.GOOD: "succeeded", Model.FAILS_SELF_TEST: "failed"}
             assert outcome == expected.get(self.kinds[entry.assignment], "rolled-back")
         pointers = self.device.slots.load_pointers()
-        assert pointers.active is not None
-        if outcome == "succeeded":
+        if pointers.active is None:
+            assert self.spoiled
+            return
+        if outcome == "succeeded" and self.spoiled.get(entry.manifest, 0) < len(self.desired):
             assert pointers.active.version == entry.version
             if self.spoiled.get(pointers.active.manifest, 0) < len(self.desired):
                 self.spoiled.pop(pointers.active.manifest, None)  # it was installed anew since

@@ -5,13 +5,20 @@ import json
 import os
 from pathlib import Path
 
+from tests.bench.agent_memory import measure_agent_growth, measure_agent_memory
 from tests.bench.data import VARIABLE
 from tests.bench.help_time import measure_help
 from tests.bench.serving import measure_serving
 from tests.bench.swap import measure_swap
 
 OUT = Path(".bench")
-BENCHMARKS = {"help-time": measure_help, "serving": measure_serving, "swap": measure_swap}
+BENCHMARKS = {
+    "help-time": measure_help,
+    "agent-memory": measure_agent_memory,
+    "agent-growth": measure_agent_growth,
+    "serving": measure_serving,
+    "swap": measure_swap,
+}
 
 
 def main() -> None:

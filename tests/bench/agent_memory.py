@@ -15,10 +15,15 @@ from pathlib import Path
 
 from fleet_shared.messages.desired import Policy
 from tests.kit.packages import make_package, register
+from tests.kit.waiting import wait_for
 from tests.kit.world import Agent, World, running_world, wait_for_rollout
 
 COMMAND = (sys.executable, "-m", "fleet_agent")
 IDLE_LIMIT_MIB = 30.0
+GROWTH_MIB = 2.0
+UPDATES = 20
+ROWS = 100_000
+BURST = 200
 SETTLE_S = 3.0
 MIB = 2**20
 BARE = {
@@ -87,6 +92,35 @@ def measure_agent_memory() -> list[dict[str, object]]:
         }
         for name, size in found.items()
     ]
+
+
+def measure_agent_growth() -> list[dict[str, object]]:
+    """20 updates and 100,000 rows, all of them acknowledged by the controller: what stays of them."""
+    with tempfile.TemporaryDirectory() as folder, running_world(Path(folder)) as world:
+        wrapper = (sys.executable, "-m", "tests.kit.chatty_agent", str(BURST))
+        agent = world.add_agent("pi-1", environment=compiled(folder), wrapper=wrapper)
+        push(world, 1)
+        found = [_look(world, agent, 1)]
+        for number in range(2, UPDATES + 2):
+            push(world, number)
+            if number % 5 == 1:
+                found.append(_look(world, agent, number))
+        with world.client() as client:
+            wait_for("all rows to arrive", lambda: client.totals("pi-1").samples >= ROWS, timeout_s=900)
+        found.append(_look(world, agent, UPDATES + 1))
+    return found
+
+
+def _look(world: World, agent: Agent, updates: int) -> dict[str, object]:
+    pss = measure_idle(agent)
+    with world.client() as client:
+        rows = client.totals("pi-1").samples
+    return {
+        "updates": updates,
+        "rows": rows,
+        "pss_mib": round(pss / MIB, 1),
+        "growth_at_most_mib": GROWTH_MIB,
+    }
 
 
 def push(world: World, number: int) -> None:

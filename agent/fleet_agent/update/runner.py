@@ -63,6 +63,7 @@ class UpdateRunner:
     _soak: Soak | None = None
     _measured: Measured = field(default_factory=Measured)
     _unsaved: Failure | None = None
+    _unpointed: Failure | None = None
     _retry_at_s: float | None = None
     _gap_since_s: float | None = None
     _awaits_room: bool = False
@@ -90,8 +91,8 @@ class UpdateRunner:
 
     @property
     def trouble(self) -> Failure | None:
-        """What the disk says against the record of this update, if it does."""
-        return self._unsaved
+        """What the disk says against the record of this update, or against the pointers, if it does."""
+        return self._unsaved or self._unpointed
 
     # -- what the supervisor tells
 
@@ -190,7 +191,7 @@ class UpdateRunner:
         set_slot_aside(self.slots, running, self.witness)
 
     def _fall_back(self, damaged: Running) -> None:
-        """Point to what is left. What the disk refuses now is found damaged again at the next start."""
+        """Point to what is left; what the disk refuses now is written later."""
         if self.pointers.active == damaged:
             pointers = Pointers(active=self.pointers.previous)
         elif self.pointers.previous == damaged:
@@ -198,10 +199,7 @@ class UpdateRunner:
         else:
             return  # the return from it has done so already
         self.pointers = pointers
-        try:
-            self.slots.save_pointers(pointers)
-        except OSError as exc:
-            log.error("the pointers cannot be written: %s", exc)
+        self._write_pointers()
         self.workers.keep(pointers.active, _terms(self.record, pointers.active))
         self.changed += 1
 
@@ -409,7 +407,15 @@ class UpdateRunner:
 
     def _point_to(self, pointers: Pointers) -> None:
         self.slots.save_pointers(pointers)
-        self.pointers = pointers
+        self.pointers, self._unpointed = pointers, None
+
+    def _write_pointers(self) -> None:
+        """Write what holds already: a model is gone, and nobody may point to it."""
+        try:
+            self._point_to(self.pointers)
+        except OSError as exc:
+            self._unpointed = disk_failure("the pointers cannot be written", exc)
+            self._try_again_soon()
 
     def _save(self, record: UpdateRecord) -> Failure | None:
         """Save the record; return what the disk says against it."""
@@ -452,6 +458,8 @@ class UpdateRunner:
         self._report_outcome()
         if self._unsaved is not None and self.record is not None:
             self._save(self.record)
+        if self._unpointed is not None:
+            self._write_pointers()
         if self._retry_at_s is None:
             self.retry.reset()
 
