@@ -101,5 +101,5 @@ class FaultyModel:
 
 
 if __name__ == "__main__":
-    setattr(worker, "load_runtime", lambda name: FaultyRuntime(load_runtime(name)))  # noqa: B010
+    setattr(worker, "load_runtime", lambda *given: FaultyRuntime(load_runtime(*given)))  # noqa: B010
     sys.exit(worker.main())
