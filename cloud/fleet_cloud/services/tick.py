@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 ROLLOUTS_PER_PAGE: Final = 20
 ACTIONS_PER_TICK: Final = 200
+ANSWER_WITHIN_MS: Final = 15_000
+"""A device keeps the deadline of its policy by itself; so much later it is said to have kept silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ class Tick:
             state=state,
             created_ms=now_ms,
             updated_ms=now_ms,
-            deadline_ms=now_ms + int(rollout.policy.deadline_s * 1000),
+            deadline_ms=now_ms + int(rollout.policy.deadline_s * 1000) + ANSWER_WITHIN_MS,
         )
 
     def _close(

@@ -106,6 +106,16 @@ def test_an_outcome_after_the_deadline_corrects_the_assignment_and_its_rollout(f
     assert states == ["pending", "timed-out", "succeeded"]
 
 
+def test_a_device_has_time_to_say_how_it_ended_at_its_deadline(fleet: Parts) -> None:
+    assignment = fleet.push()
+    fleet.clock.at_ms += 10_000 + 14_000
+    fleet.tick.run()
+    assert fleet.rollouts.get(assignment.rollout).assignments[0].state.is_open
+    fleet.clock.at_ms += 1_001
+    fleet.tick.run()
+    assert fleet.rollouts.get(assignment.rollout).assignments[0].state is AssignmentState.TIMED_OUT
+
+
 def test_the_next_generation_is_above_what_database_and_device_have_seen(fleet: Parts) -> None:
     first = fleet.push()
     reported = fleet.device().reported
