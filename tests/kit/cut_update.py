@@ -134,10 +134,11 @@ def live(device: Device, model: Model) -> None:
             if is_new and not worker.done and model is Model.FAILS_SELF_TEST:
                 failure = Failure(code="self_test.wrong", message="other answers than expected")
                 worker.say(Failed(failure=failure))
+                worker.exit()
                 continue
             worker.live()
             if is_new and model is not Model.GOOD and device.state() is S.SOAKING:
-                worker.say(make_stats(requests=3, errors=3))
+                worker.say(make_stats(requests=20, errors=20))
         device.agent.step(0.01)
         device.run(0.5)
     raise AssertionError(f"it never ended: {device.agent.updates.record}")
