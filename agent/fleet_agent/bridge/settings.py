@@ -2,7 +2,9 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from difflib import get_close_matches
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -90,12 +92,34 @@ def load_bridge_settings(path: Path) -> BridgeSettings:
     return settings
 
 
-def find_wrong(settings: BridgeSettings) -> tuple[str, str] | None:
+Wrong = tuple[str, str]
+
+
+def find_wrong(settings: BridgeSettings) -> Wrong | None:
     """Return what is wrong, and what to do, beyond types and ranges."""
+    return (
+        _find_wrong_inputs([route.input for route in settings.route])
+        or _find_wrong_outputs(settings)
+        or _find_wrong_credentials(settings.broker)
+    )
+
+
+def _find_wrong_inputs(inputs: Sequence[str]) -> Wrong | None:
+    for one in inputs:
+        if not is_filter(one):
+            return f"input = {one!r} is no topic filter", "for example sensors/+/vector"
+    for one, other in combinations(inputs, 2):
+        if overlap(one, other):
+            return (
+                f"the inputs {one!r} and {other!r} read the same topics",
+                "each topic belongs to one route: a broker may send a message once for each input",
+            )
+    return None
+
+
+def _find_wrong_outputs(settings: BridgeSettings) -> Wrong | None:
     published = {settings.status_topic}
     for route in settings.route:
-        if not is_filter(route.input):
-            return f"input = {route.input!r} is no topic filter", "for example sensors/+/vector"
         published |= {route.output, route.errors}
     for topic in sorted(published):
         if not _can_be_published(topic):
@@ -106,7 +130,10 @@ def find_wrong(settings: BridgeSettings) -> tuple[str, str] | None:
                     f"{topic!r} is read again by the input {route.input!r}",
                     "answer on other topics than are read: it would go round for ever",
                 )
-    broker = settings.broker
+    return None
+
+
+def _find_wrong_credentials(broker: BrokerSettings) -> Wrong | None:
     if bool(broker.certificate_file) != bool(broker.key_file):
         return "certificate_file and key_file belong together", "give both, or none"
     if broker.password_file and not broker.username:
@@ -136,6 +163,21 @@ def matches(topic_filter: str, topic: str) -> bool:
         if number >= len(given) or level not in {"+", given[number]}:
             return False
     return len(wanted) == len(given)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether some topic is one of those that either filter names."""
+    levels, others = _get_levels(one), _get_levels(other)
+    for first, second in ((levels[0], others[0]), (others[0], levels[0])):
+        if first in {"+", "#"} and second.startswith("$"):
+            return False
+    for level, its in zip(levels, others, strict=False):
+        if "#" in (level, its):
+            return True
+        if level != its and "+" not in (level, its):
+            return False
+    longer = max(levels, others, key=len)[min(len(levels), len(others)) :]
+    return longer in ([], ["#"])  # "a/#" names "a" as well
 
 
 def as_topic(topic_filter: str) -> str:
