@@ -118,14 +118,14 @@ def _find_wrong_inputs(inputs: Sequence[str]) -> Wrong | None:
 
 
 def _find_wrong_outputs(settings: BridgeSettings) -> Wrong | None:
-    published = {settings.status_topic}
+    published = [(settings.status_topic, "")]
     for route in settings.route:
-        published |= {route.output, route.errors}
-    for topic in sorted(published):
+        published += [(route.output, route.input), (route.errors, route.input)]
+    for topic, source in published:
         if not _can_be_published(topic):
             return f"{topic!r} cannot be published to", "a topic has no + and no #"
         for route in settings.route:
-            if matches(route.input, topic.replace(TOPIC, as_topic(route.input))):
+            if overlap(route.input, _fill_in(topic, source)):
                 return (
                     f"{topic!r} is read again by the input {route.input!r}",
                     "answer on other topics than are read: it would go round for ever",
@@ -180,9 +180,10 @@ def overlap(one: str, other: str) -> bool:
     return longer in ([], ["#"])  # "a/#" names "a" as well
 
 
-def as_topic(topic_filter: str) -> str:
-    """Return one of the topics that a filter names."""
-    return "/".join("x" if level in {"+", "#"} else level for level in _get_levels(topic_filter))
+def _fill_in(topic: str, source: str) -> str:
+    """Return a filter of what ``topic`` becomes for the messages of the filter ``source``."""
+    levels = topic.replace(TOPIC, "/".join(_get_levels(source))).split("/")
+    return "/".join("#" if "#" in level else "+" if "+" in level else level for level in levels)
 
 
 def _get_levels(topic_filter: str) -> list[str]:
