@@ -64,7 +64,8 @@ class Route(_Part, frozen=True, kw_only=True):
 class BridgeSettings(_Part, frozen=True, kw_only=True):
     """``worker``: the Unix socket of the agent, or ``http://127.0.0.1:8080``; empty: the socket in the
     agent's state folder. ``queue_messages``: how many wait at most; beyond that the oldest are dropped
-    and counted. ``tries_max``: how often a message may break the worker's connection."""
+    and counted. ``tries_max``: how often a message may break the worker's connection, or take it longer
+    than ``worker_timeout_s``."""
 
     route: Annotated[tuple[Route, ...], Meta(min_length=1)]
     broker: BrokerSettings = BrokerSettings()

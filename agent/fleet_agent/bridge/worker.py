@@ -19,8 +19,8 @@ BUSY: Final = frozenset({408, 425, 429, 503})
 
 
 class WorkerAway(AgentError):
-    """Nobody answers; the request may be made again. ``broken``: the connection broke while the
-    worker had the request, which may be the reason."""
+    """Nobody answers; the request may be made again. ``broken``: the request may be the reason: the
+    connection broke while the worker had it, or the worker answers others in time."""
 
     code = "bridge.worker.away"
 
@@ -77,10 +77,19 @@ class HttpInference:
         try:
             response = self._wire.ask(method, path, headers, body)
         except InferenceError as exc:
-            # Not where nobody answers in time: a worker will, or the supervisor ends it.
-            raise WorkerAway(exc.message, broken=exc.code == "inference.protocol") from exc
+            broken = exc.code == "inference.protocol" or (
+                exc.code == "inference.timeout" and self._is_there()
+            )
+            raise WorkerAway(exc.message, broken=broken) from exc
         _check(response.status, response.body)
         return response.body
+
+    def _is_there(self) -> bool:
+        """Whether a worker takes requests: between two of them nobody does."""
+        try:
+            return self._wire.ask("GET", "/v2/health/live").status == HTTPStatus.OK
+        except InferenceError:
+            return False
 
 
 def _parse(address: str) -> Address:

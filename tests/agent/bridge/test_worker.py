@@ -65,10 +65,19 @@ def test_nobody_there_is_away_and_not_broken(tmp_path: Path) -> None:
 
 
 def test_nobody_who_answers_in_time_is_away_and_not_broken(tmp_path: Path) -> None:
-    with scripted(tmp_path, SILENT, OK) as (client, _):
+    with scripted(tmp_path, SILENT, SILENT, OK) as (client, _):
         with pytest.raises(WorkerAway, match="did not answer") as caught:
             client.infer("m", EMPTY)
         assert not caught.value.broken
+        client.infer("m", EMPTY)
+
+
+def test_a_request_that_takes_too_long_for_a_worker_that_is_there_counts_against_it(tmp_path: Path) -> None:
+    with scripted(tmp_path, SILENT, (200, b'{"live": true}', False), OK) as (client, server):
+        with pytest.raises(WorkerAway, match="did not answer") as caught:
+            client.infer("m", EMPTY)
+        assert caught.value.broken, "or it would be tried for ever, and nothing else"
+        assert server.requests[1].startswith(b"GET /v2/health/live")
         client.infer("m", EMPTY)
 
 
