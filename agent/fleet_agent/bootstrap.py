@@ -135,9 +135,10 @@ def _wire_device(
     benchmarks = Benchmarks(
         runtimes=facts.runtimes,
         cpu_count=facts.cpu_count,
-        measuring=lambda slot: Measuring(slot, paths.compiled),
+        measuring=lambda slot: Measuring(slot, paths.compiled, worker_limits(settings)),
         kept=KeptTables(paths.benchmarks),
         report=inbox.put,
+        cpus_max=settings.worker_cpus,
     )
     clock = DeviceClock(partial(load_floor_ms, paths.floor))
     jobs = DeviceJobs(
@@ -271,13 +272,17 @@ def _spec_maker(settings: Settings, slots: Slots, listeners: Listeners, paths: S
             listen_fds=listeners.fds,
             stats_interval_s=settings.stats_interval_s,
             trial=plan_trial(settings.stats_interval_s, terms),
-            limits=Limits(nice=settings.worker_nice, cpus=settings.worker_cpus),
+            limits=worker_limits(settings),
             linger_s=settings.linger_s,
             source=source,
             compiled=str(paths.compiled),
         )
 
     return make
+
+
+def worker_limits(settings: Settings) -> Limits:
+    return Limits(nice=settings.worker_nice, cpus=settings.worker_cpus)
 
 
 def plan_trial(usual_s: float, terms: Terms) -> Trial | None:

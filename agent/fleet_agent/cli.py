@@ -126,11 +126,13 @@ def benchmark(
     import os
 
     from fleet_agent.benchmark.command import parse_threads, run_benchmark
-    from fleet_agent.bootstrap import find_device_runtimes
+    from fleet_agent.bootstrap import find_device_runtimes, worker_limits
     from fleet_agent.settings import load_settings
 
-    counts, settings = parse_threads(threads), load_settings(state, os.environ, {})
-    run_benchmark(state, lambda: find_device_runtimes(settings).usable, counts, runs, as_json=as_json)
+    settings = load_settings(state, os.environ, {})
+    counts = parse_threads(threads, settings.worker_cpus)
+    found, limits = lambda: find_device_runtimes(settings).usable, worker_limits(settings)
+    run_benchmark(state, found, counts, runs, limits=limits, as_json=as_json)
 
 
 @app.command()

@@ -134,10 +134,13 @@ class WorkerProcess:
 def _start(spec: WorkerSpec, memory: int) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
     """Return this end of the control socket, and the process. Raises `OSError`."""
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", WORKER_MODULE, "--control", str(theirs.fileno())]
+    command = [sys.executable, "-m", WORKER_MODULE]
+    command += ["--control", str(theirs.fileno()), "--vitals", str(memory)]
+    if spec.trial is not None:  # another one serves
+        command.append("--gently")
     try:
         process = subprocess.Popen(
-            [*command, "--vitals", str(memory)],
+            command,
             pass_fds=(theirs.fileno(), memory, *spec.listen_fds),
             stdin=subprocess.DEVNULL,
         )

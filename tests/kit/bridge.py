@@ -33,7 +33,13 @@ class FakeBroker:
         self._inbox.put(Connected(self.attempt, self.session_kept))
 
     def deliver(
-        self, number: int, payload: bytes, *, topic: str = "in/a", again: bool = False, attempt: int = 0
+        self,
+        number: int | None,
+        payload: bytes,
+        *,
+        topic: str = "in/a",
+        again: bool = False,
+        attempt: int = 0,
     ) -> None:
         self._inbox.put(Arrived(attempt or self.attempt, topic, payload, number, again, None))
 

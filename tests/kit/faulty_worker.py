@@ -18,6 +18,7 @@ from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.loading import load_runtime
 from fleet_agent.runtimes.port import Array, Model, Runtime
 from fleet_agent.worker import __main__ as worker
+from fleet_agent.worker import run
 
 MARK: Final = b"\nFAULT "
 LEAK_BYTES: Final = 4 * 1024 * 1024
@@ -101,5 +102,5 @@ class FaultyModel:
 
 
 if __name__ == "__main__":
-    setattr(worker, "load_runtime", lambda *given: FaultyRuntime(load_runtime(*given)))  # noqa: B010
+    setattr(run, "load_runtime", lambda *words: FaultyRuntime(load_runtime(*words)))  # noqa: B010
     sys.exit(worker.main())

@@ -138,13 +138,13 @@ class Application:
             self._client.loop_stop()
 
     def publish(
-        self, topic: str, payload: bytes | str, correlation: bytes | None = None
+        self, topic: str, payload: bytes | str, correlation: bytes | None = None, *, qos: int = 1
     ) -> mqtt.MQTTMessageInfo:
         properties = None
         if correlation is not None:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.CorrelationData = correlation
-        return self._client.publish(topic, payload, qos=1, properties=properties)
+        return self._client.publish(topic, payload, qos=qos, properties=properties)
 
     def find(self, topic: str) -> list[dict[str, Any]]:
         return [document for found, document, _ in list(self.got) if found == topic]

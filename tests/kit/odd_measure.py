@@ -15,8 +15,10 @@ from fleet_shared.messages.reported import Failure
 if __name__ == "__main__":
     spec = msgspec.json.decode(sys.stdin.buffer.read(), type=MeasureSpec)
     with (Path(spec.slot) / "measured").open("a") as log:
-        log.write(f"{spec.runtime} {spec.threads} {spec.runs}\n")
+        log.write(f"{spec.runtime} {spec.threads} {spec.runs} {spec.limits.cpus}\n")
     match spec.runtime:
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         case "segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
         case "hang":

@@ -156,6 +156,22 @@ def test_with_a_certificate_over_tls_and_mqtt_3(tmp_path: Path) -> None:
             assert (result["id"], result["topic"]) == ("x", "site/in/a/json")
 
 
+def test_messages_at_qos_0_are_answered_and_cost_no_connection(tmp_path: Path) -> None:
+    with serving(tmp_path) as served, local_broker(tmp_path / "broker", RIGHTS) as broker:
+        served.swap(write_model(tmp_path, "1.0.0", seed=1))
+        app = Application(broker.port, "app", "site/#")
+        with bridging(tmp_path, broker, served.socket), app.running():
+            wait_for_status(app, online=True)
+            for number in range(20):
+                app.publish("site/in/a/json", json.dumps({"id": number, "data": [0.5] * 72}), qos=0)
+                app.publish("site/in/a/json", json.dumps({"id": -number - 1, "data": [0.5] * 72}))
+            wait_for_status(app, online=True, answered=40, held=0)
+            answered = sorted(result["id"] for result in app.find("site/out/json"))
+            assert answered == list(range(-20, 20))
+        log = (tmp_path / "bridge.log").read_text()
+        assert log.count("connected to the local broker") == 1, log
+
+
 class Steady:
     """Publishes a sample every 10 ms, with a number of its own, until the block ends."""
 

@@ -104,3 +104,58 @@ def test_what_a_runtime_cannot_load_is_told(tmp_path: Path) -> None:
     failed = measure(slot, "litert", tmp_path)
     assert isinstance(failed, Failed)
     assert failed.failure.code == "worker.model.rejected"
+
+
+THREADS = """
+import os, sys, threading
+from pathlib import Path
+import numpy as np
+from fleet_agent.runtimes.tvm import Tvm
+before = os.sched_getaffinity(0)
+model = Tvm().load(sys.argv[1], 3)
+done = threading.Barrier(9)
+def ask():
+    model.invoke([np.zeros((1, 8), np.float32)])
+    done.wait()
+    done.wait()
+for _ in range(8):
+    threading.Thread(target=ask).start()
+done.wait()
+native = len(list(Path("/proc/self/task").iterdir())) - threading.active_count()
+bound = [task for task in Path("/proc/self/task").iterdir() if os.sched_getaffinity(int(task.name)) != before]
+done.wait()
+print(native, len(bound))
+"""
+
+
+def test_tvm_has_as_many_threads_as_were_asked_for_however_many_ask_it(tmp_path: Path) -> None:
+    (tmp_path / "model.tflite").write_bytes(make_tiny_model())
+    before = count_native("import numpy, tvm")
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS, str(tmp_path / "model.tflite")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    native, bound = map(int, done.stdout.split())
+    assert native - before <= 2, "three, the one that calls included"
+    assert bound == 0
+
+
+def count_native(imports: str) -> int:
+    """Return how many threads there are besides Python's own."""
+    count = "len(os.listdir('/proc/self/task')) - threading.active_count()"
+    code = f"{imports}\nimport os, threading\nprint({count})"
+    return int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+
+
+def test_the_memory_of_a_measurement_is_not_that_of_who_started_it(tmp_path: Path) -> None:
+    spec = MeasureSpec(
+        slot=str(write_slot(tmp_path / "slot")), runtime="litert", threads=1, runs=50, warmups=1
+    )
+    held = bytearray(b"x") * (700 * 1024 * 1024)
+    done = run("litert", "fleet_agent.worker.measure", given=msgspec.json.encode(spec))
+    measured = msgspec.json.decode(done.stdout.splitlines()[-1], type=Measured | Failed)
+    assert isinstance(measured, Measured), measured
+    assert 10 * 2**20 < measured.peak_bytes < len(held) / 2

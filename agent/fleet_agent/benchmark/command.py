@@ -8,12 +8,13 @@ from typing import Final
 
 import msgspec
 
-from fleet_agent.benchmark.measuring import Measuring
+from fleet_agent.benchmark.measuring import NO_LIMITS, Measuring
 from fleet_agent.benchmark.rows import BenchmarkRow, find_fastest, limit_threads, plan_rows
 from fleet_agent.benchmark.table import describe_row, describe_table
 from fleet_agent.errors import SettingsError, SlotError
 from fleet_agent.paths import StatePaths
 from fleet_agent.slots import MANIFEST_FILE, Slots
+from fleet_agent.worker.protocol import Limits
 from fleet_shared.errors import FleetError
 from fleet_shared.manifest import Manifest, parse_manifest
 from fleet_shared.messages.reported import Running, RuntimeFact
@@ -29,11 +30,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     fastest: BenchmarkRow | None
 
 
-def parse_threads(text: str) -> tuple[int, ...]:
-    """Return the numbers in ``1,2,4``; those of this device for an empty text. Raises `SettingsError`
-    (``benchmark.threads``)."""
+def parse_threads(text: str, cpus_max: int = 0) -> tuple[int, ...]:
+    """Return the numbers in ``1,2,4``; those of this device, or of ``cpus_max`` processors, for an empty
+    text. Raises `SettingsError` (``benchmark.threads``)."""
     if not text.strip():
-        return limit_threads(os.cpu_count() or 1)
+        return limit_threads(os.cpu_count() or 1, cpus_max)
     words = [word.strip() for word in text.split(",")]
     if not all(word.isascii() and word.isdigit() and 1 <= int(word[:4]) <= THREADS_MAX for word in words):
         raise SettingsError(
@@ -50,6 +51,7 @@ def run_benchmark(
     threads: Sequence[int],
     runs: int,
     *,
+    limits: Limits = NO_LIMITS,
     as_json: bool,
 ) -> None:
     """Measure and print. Raises `SlotError` (``benchmark.no_model``), and `FleetError`
@@ -58,7 +60,7 @@ def run_benchmark(
     running, manifest = _load_active(paths)
     planned = plan_rows(manifest.contract, find_runtimes(), threads)
     slot = paths.slots / running.manifest
-    rows = Measuring(slot, paths.compiled, runs=runs).fill_in(planned, _tell)
+    rows = Measuring(slot, paths.compiled, limits, runs).fill_in(planned, _tell)
     fastest = find_fastest(rows)
     if as_json:
         report = Report(running=running, rows=rows, fastest=fastest)

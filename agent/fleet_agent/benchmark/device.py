@@ -28,24 +28,28 @@ class RowMeasured:
 
 @dataclass(frozen=True)
 class Benchmarks:
-    """``report`` may be called from any thread."""
+    """``cpus_max``: on how many of its processors the worker will run (0: on all). ``report`` may be
+    called from any thread."""
 
     runtimes: tuple[RuntimeFact, ...]
     cpu_count: int
     measuring: Callable[[Path], Measuring]
     kept: KeptTables
     report: Callable[[RowMeasured], None]
+    cpus_max: int = 0
 
     def take(self, slot: Path, target: Running, manifest: bytes, aborted: threading.Event) -> Detail:
         """Measure an installed variant, unless it was under the same conditions, and report the table;
         return the evidence: which row is the fastest that passes. Raises `TransferError`
         (``transfer.aborted``)."""
-        planned = plan_rows(parse_manifest(manifest).contract, self.runtimes, limit_threads(self.cpu_count))
+        threads = limit_threads(self.cpu_count, self.cpus_max)
+        planned = plan_rows(parse_manifest(manifest).contract, self.runtimes, threads)
         conditions = describe_conditions(planned)
         rows: Sequence[BenchmarkRow] | None = self.kept.find(target.manifest, conditions)
         if rows is None:
             rows = replace(self.measuring(slot), aborted=aborted).fill_in(planned)
-            self.kept.keep(KeptTable(manifest=target.manifest, conditions=conditions, rows=tuple(rows)))
+            if all(row.is_lasting for row in rows):
+                self.kept.keep(KeptTable(manifest=target.manifest, conditions=conditions, rows=tuple(rows)))
         fastest = find_fastest(rows)
         for row in rows:
             self.report(RowMeasured(target.assignment, describe_row(row, target, fastest), row.failure))

@@ -14,20 +14,23 @@ import msgspec
 
 from fleet_agent.benchmark.rows import RUNS, WARMUPS, BenchmarkRow
 from fleet_agent.errors import TransferError
-from fleet_agent.worker.protocol import Failed, Measured, MeasureSpec
+from fleet_agent.worker.protocol import Failed, Limits, Measured, MeasureSpec
 from fleet_shared.messages.reported import Failure
 
 ROW_WITHIN_S: Final = 300.0
 """Load, compile and run: what takes longer is no choice for this device."""
 LOOK_EVERY_S: Final = 0.1
+NO_LIMITS: Final = Limits()
 
 
 @dataclass(frozen=True)
 class Measuring:
-    """``slot``: the installed variant. ``module``: what measures; it reads a `MeasureSpec`."""
+    """``slot``: the installed variant. ``limits``: what the worker may take, and so what is measured with.
+    ``module``: what measures; it reads a `MeasureSpec`."""
 
     slot: Path
     compiled: Path
+    limits: Limits = NO_LIMITS
     runs: int = RUNS
     within_s: float = ROW_WITHIN_S
     module: str = "fleet_agent.worker.measure"
@@ -52,11 +55,12 @@ class Measuring:
             runs=self.runs,
             warmups=WARMUPS,
             compiled=str(self.compiled),
+            limits=self.limits,
         )
         try:
             said = self._run(msgspec.json.encode(spec))
         except OSError as exc:
-            said = _failed(f"no process can be started: {exc}")
+            said = _interrupted(f"no process can be started: {exc}")
         if isinstance(said, Measured):
             return msgspec.structs.replace(row, measured=said)
         return msgspec.structs.replace(row, failure=said.failure)
@@ -88,7 +92,10 @@ class Measuring:
 
 
 def _parse(output: bytes, code: int) -> Measured | Failed:
-    """The last line is the answer; a process that was killed has none."""
+    """The last line is the answer; a process that was killed has none. SIGKILL is for want of memory, or
+    somebody's wish."""
+    if code == -signal.SIGKILL:
+        return _interrupted("killed by SIGKILL")
     if code < 0:
         return _failed(f"killed by {_signal_name(-code)}")
     try:
@@ -99,6 +106,10 @@ def _parse(output: bytes, code: int) -> Measured | Failed:
 
 def _failed(message: str) -> Failed:
     return Failed(failure=Failure(code="benchmark.failed", message=message))
+
+
+def _interrupted(message: str) -> Failed:
+    return Failed(failure=Failure(code="benchmark.interrupted", message=message))
 
 
 def _signal_name(number: int) -> str:

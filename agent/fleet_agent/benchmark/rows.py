@@ -26,6 +26,11 @@ class BenchmarkRow(msgspec.Struct, frozen=True, kw_only=True):
     failure: Failure | None = None
 
     @property
+    def is_lasting(self) -> bool:
+        """Whether measuring again would give the same; not where something was wanting at that moment."""
+        return self.failure is None or self.failure.code != "benchmark.interrupted"
+
+    @property
     def passed(self) -> bool:
         """Whether it computed, and the golden vectors came out."""
         if self.measured is None:
@@ -61,8 +66,10 @@ def plan_rows(
     return planned
 
 
-def limit_threads(cpu_count: int) -> tuple[int, ...]:
-    return tuple(count for count in THREADS if count <= max(1, cpu_count))
+def limit_threads(cpu_count: int, cpus_max: int = 0) -> tuple[int, ...]:
+    """``cpus_max``: on so many processors the worker will run (0: on all)."""
+    usable = min(cpu_count, cpus_max) if cpus_max else cpu_count
+    return tuple(count for count in THREADS if count <= max(1, usable))
 
 
 def find_fastest(rows: Sequence[BenchmarkRow]) -> BenchmarkRow | None:

@@ -45,10 +45,12 @@ class Disconnected:
 
 @dataclass(frozen=True)
 class Arrived:
+    """``number``: to acknowledge it with; none for one that was sent at QoS 0, which wants no such thing."""
+
     attempt: int
     topic: str
     payload: bytes
-    number: int
+    number: int | None
     again: bool
     correlation: bytes | None
 
@@ -241,8 +243,9 @@ class Broker:
 
         def on_message(_client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
             correlation = getattr(message.properties, "CorrelationData", None) if message.properties else None
+            number = message.mid if message.qos else None
             self._notify(
-                Arrived(attempt, message.topic, bytes(message.payload), message.mid, message.dup, correlation)
+                Arrived(attempt, message.topic, bytes(message.payload), number, message.dup, correlation)
             )
 
         def on_publish(

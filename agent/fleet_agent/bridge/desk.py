@@ -43,7 +43,7 @@ class Publication:
 
 @dataclass(eq=False)
 class Entry:
-    """``number``: the broker's for this message, none once its session is gone."""
+    """``number``: the broker's for this message; none once its session is gone, and at QoS 0."""
 
     message: Message
     number: int | None
@@ -78,15 +78,15 @@ class Desk:
     _recent: dict[int, tuple[str, int]] = field(default_factory=dict)
     """What was acknowledged last: the connection may break before the broker hears of it."""
 
-    def arrive(self, message: Message, number: int, *, again: bool) -> bool:
+    def arrive(self, message: Message, number: int | None, *, again: bool) -> bool:
         """Take a message in. ``again``: the broker says that it may have sent it before. Tell whether it
         is done with already, and only to be acknowledged once more."""
-        if again and self._recent.get(number) == _describe(message):
+        if again and number is not None and self._recent.get(number) == _describe(message):
             return True
         self._take_in(message, number, again=again)
         return False
 
-    def _take_in(self, message: Message, number: int, *, again: bool) -> None:
+    def _take_in(self, message: Message, number: int | None, *, again: bool) -> None:
         if again and any(entry.number == number and entry.message.topic == message.topic
                          for entry in self._entries):  # fmt: skip
             return
@@ -94,8 +94,15 @@ class Desk:
         self._entries.append(Entry(message, number))
         waiting = [entry for entry in self._entries if entry.stage is Stage.WAITING]
         for entry in waiting[: max(0, len(waiting) - self.waiting_max)]:
-            entry.stage = Stage.FINISHED
-            self.counts.dropped += 1
+            self._drop(entry)
+
+    def _drop(self, entry: Entry) -> None:
+        """It goes at once unless it is to be acknowledged in its turn: of those that are not there may
+        come any number while one is worked on."""
+        entry.stage = Stage.FINISHED
+        self.counts.dropped += 1
+        if entry.number is None:
+            self._entries.remove(entry)
 
     def take_job(self) -> Entry | None:
         """Return the next message to work on; none while one is worked on, or answers pile up."""
@@ -112,8 +119,7 @@ class Desk:
         entry.stage = Stage.WAITING
         waiting = [found for found in self._entries if found.stage is Stage.WAITING]
         if len(waiting) > self.waiting_max:
-            waiting[0].stage = Stage.FINISHED
-            self.counts.dropped += 1
+            self._drop(waiting[0])
 
     def answer(self, entry: Entry, publication: Publication, *, failed: bool) -> None:
         entry.stage, entry.publication = Stage.ANSWERED, publication

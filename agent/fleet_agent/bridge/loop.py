@@ -230,11 +230,11 @@ class Bridge:
         route = next(
             (i for i, found in enumerate(self._settings.route) if matches(found.input, event.topic)), None
         )
-        if route is None:  # of a session with other filters than today's
-            self._broker.acknowledge(event.number)
-            return
-        message = Message(event.topic, event.payload, route, time.monotonic(), event.correlation)
-        if self._desk.arrive(message, event.number, again=event.again):
+        is_done = route is None  # of a session with other filters than today's
+        if route is not None:
+            message = Message(event.topic, event.payload, route, time.monotonic(), event.correlation)
+            is_done = self._desk.arrive(message, event.number, again=event.again)
+        if is_done and event.number is not None:
             self._broker.acknowledge(event.number)
 
     def _take_answer(self, event: Answered | Failed) -> None:

@@ -2,7 +2,9 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from difflib import get_close_matches
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -62,7 +64,8 @@ class Route(_Part, frozen=True, kw_only=True):
 class BridgeSettings(_Part, frozen=True, kw_only=True):
     """``worker``: the Unix socket of the agent, or ``http://127.0.0.1:8080``; empty: the socket in the
     agent's state folder. ``queue_messages``: how many wait at most; beyond that the oldest are dropped
-    and counted. ``tries_max``: how often a message may break the worker's connection."""
+    and counted. ``tries_max``: how often a message may break the worker's connection, or take it longer
+    than ``worker_timeout_s``."""
 
     route: Annotated[tuple[Route, ...], Meta(min_length=1)]
     broker: BrokerSettings = BrokerSettings()
@@ -90,23 +93,48 @@ def load_bridge_settings(path: Path) -> BridgeSettings:
     return settings
 
 
-def find_wrong(settings: BridgeSettings) -> tuple[str, str] | None:
+Wrong = tuple[str, str]
+
+
+def find_wrong(settings: BridgeSettings) -> Wrong | None:
     """Return what is wrong, and what to do, beyond types and ranges."""
-    published = {settings.status_topic}
+    return (
+        _find_wrong_inputs([route.input for route in settings.route])
+        or _find_wrong_outputs(settings)
+        or _find_wrong_credentials(settings.broker)
+    )
+
+
+def _find_wrong_inputs(inputs: Sequence[str]) -> Wrong | None:
+    for one in inputs:
+        if not is_filter(one):
+            return f"input = {one!r} is no topic filter", "for example sensors/+/vector"
+    for one, other in combinations(inputs, 2):
+        if overlap(one, other):
+            return (
+                f"the inputs {one!r} and {other!r} read the same topics",
+                "each topic belongs to one route: a broker may send a message once for each input",
+            )
+    return None
+
+
+def _find_wrong_outputs(settings: BridgeSettings) -> Wrong | None:
+    published = [(settings.status_topic, "")]
     for route in settings.route:
-        if not is_filter(route.input):
-            return f"input = {route.input!r} is no topic filter", "for example sensors/+/vector"
-        published |= {route.output, route.errors}
-    for topic in sorted(published):
+        published += [(route.output, route.input), (route.errors, route.input)]
+    for topic, source in published:
         if not _can_be_published(topic):
             return f"{topic!r} cannot be published to", "a topic has no + and no #"
         for route in settings.route:
-            if matches(route.input, topic.replace(TOPIC, as_topic(route.input))):
+            if overlap(route.input, _fill_in(topic, source)):
                 return (
                     f"{topic!r} is read again by the input {route.input!r}",
                     "answer on other topics than are read: it would go round for ever",
                 )
-    broker = settings.broker
+    return None
+
+
+def _find_wrong_credentials(broker: BrokerSettings) -> Wrong | None:
     if bool(broker.certificate_file) != bool(broker.key_file):
         return "certificate_file and key_file belong together", "give both, or none"
     if broker.password_file and not broker.username:
@@ -138,9 +166,25 @@ def matches(topic_filter: str, topic: str) -> bool:
     return len(wanted) == len(given)
 
 
-def as_topic(topic_filter: str) -> str:
-    """Return one of the topics that a filter names."""
-    return "/".join("x" if level in {"+", "#"} else level for level in _get_levels(topic_filter))
+def overlap(one: str, other: str) -> bool:
+    """Whether some topic is one of those that either filter names."""
+    levels, others = _get_levels(one), _get_levels(other)
+    for first, second in ((levels[0], others[0]), (others[0], levels[0])):
+        if first in {"+", "#"} and second.startswith("$"):
+            return False
+    for level, its in zip(levels, others, strict=False):
+        if "#" in (level, its):
+            return True
+        if level != its and "+" not in (level, its):
+            return False
+    longer = max(levels, others, key=len)[min(len(levels), len(others)) :]
+    return longer in ([], ["#"])  # "a/#" names "a" as well
+
+
+def _fill_in(topic: str, source: str) -> str:
+    """Return a filter of what ``topic`` becomes for the messages of the filter ``source``."""
+    levels = topic.replace(TOPIC, "/".join(_get_levels(source))).split("/")
+    return "/".join("#" if "#" in level else "+" if "+" in level else level for level in levels)
 
 
 def _get_levels(topic_filter: str) -> list[str]:

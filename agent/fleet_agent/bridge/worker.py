@@ -1,26 +1,26 @@
 """The client of the worker: the Open Inference Protocol over HTTP, on the agent's Unix socket or on
-loopback. One connection, kept open; a worker that leaves closes it, and the next one answers."""
+loopback. One connection, kept open; a worker that leaves hands it on, and the next one answers."""
 
-import http.client
-import select
-import socket
+from collections.abc import Sequence
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Final, Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import msgspec
 
 from fleet_agent.bridge.answers import Answer
 from fleet_agent.bridge.payloads import ModelInfo, Request
-from fleet_agent.errors import AgentError, SettingsError
+from fleet_agent.errors import AgentError, InferenceError, SettingsError
+from fleet_agent.wire import UNIX, Address, Wire
 
 JSON_BYTES: Final = "Inference-Header-Content-Length"
 BUSY: Final = frozenset({408, 425, 429, 503})
 
 
 class WorkerAway(AgentError):
-    """Nobody answers; the request may be made again. ``broken``: the connection broke while the
-    worker had the request, which may be the reason."""
+    """Nobody answers; the request may be made again. ``broken``: the request may be the reason: the
+    connection broke while the worker had it, or the worker answers others in time."""
 
     code = "bridge.worker.away"
 
@@ -50,11 +50,11 @@ class HttpInference:
     """
 
     def __init__(self, address: str, timeout_s: float) -> None:
-        self._connection = _make_connection(address, timeout_s)
-        self._address = address
+        # Once only: a message that breaks its worker must not break two.
+        self._wire = Wire(_parse(address), timeout_s, again=False)
 
     def describe(self, model: str) -> ModelInfo:
-        raw = self._exchange("GET", f"/v2/models/{quote(model, safe='')}", b"", {})
+        raw = self._exchange("GET", f"/v2/models/{quote(model, safe='')}")
         try:
             return msgspec.json.decode(raw, type=ModelInfo)
         except msgspec.MsgspecError as exc:
@@ -62,79 +62,49 @@ class HttpInference:
 
     def infer(self, model: str, request: Request) -> Answer:
         document = msgspec.json.encode(request.document)
-        headers = {"Content-Type": "application/json"}
-        if request.binary:
-            headers = {"Content-Type": "application/octet-stream", JSON_BYTES: str(len(document))}
+        headers = f"{JSON_BYTES}: {len(document)}\r\n" if request.binary else ""
         path = f"/v2/models/{quote(model, safe='')}/infer"
-        raw = self._exchange("POST", path, document + request.binary, headers)
+        raw = self._exchange("POST", path, headers, [document, request.binary])
         try:
             return msgspec.json.decode(raw, type=Answer)
         except msgspec.MsgspecError as exc:
             raise RequestRefused(f"the worker's answer cannot be read: {exc}") from exc
 
     def close(self) -> None:
-        self._connection.close()
+        self._wire.close()
 
-    def _exchange(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
-        if _is_stale(self._connection.sock):  # a worker that left closed it: no request was there to break
-            self._connection.close()
+    def _exchange(self, method: str, path: str, headers: str = "", body: Sequence[bytes] = ()) -> memoryview:
         try:
-            if self._connection.sock is None:
-                self._connection.connect()
-        except OSError as exc:
-            self._connection.close()
-            raise WorkerAway(f"{self._address}: {exc}") from exc
+            response = self._wire.ask(method, path, headers, body)
+        except InferenceError as exc:
+            broken = exc.code == "inference.protocol" or (
+                exc.code == "inference.timeout" and self._is_there()
+            )
+            raise WorkerAway(exc.message, broken=broken) from exc
+        _check(response.status, response.body)
+        return response.body
+
+    def _is_there(self) -> bool:
+        """Whether a worker takes requests: between two of them nobody does."""
         try:
-            self._connection.request(method, path, body or None, headers)
-            response = self._connection.getresponse()
-            content = response.read()
-        except TimeoutError as exc:  # no worker takes the connection: it will, or the supervisor ends it
-            self._connection.close()
-            raise WorkerAway(f"{self._address} does not answer in time") from exc
-        except (OSError, http.client.HTTPException) as exc:
-            self._connection.close()
-            raise WorkerAway(f"{self._address}: {exc or type(exc).__name__}", broken=True) from exc
-        _check(response.status, content)
-        return content
+            return self._wire.ask("GET", "/v2/health/live").status == HTTPStatus.OK
+        except InferenceError:
+            return False
 
 
-class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(self.timeout)
-        try:
-            sock.connect(self._path)
-        except OSError:
-            sock.close()
-            raise
-        self.sock = sock
+def _parse(address: str) -> Address:
+    try:
+        return Address.parse(address if "://" in address else f"{UNIX}{address}")
+    except ValueError as exc:
+        raise SettingsError(
+            f"worker = {address!r} is no address of a worker",
+            hint="the path of a Unix socket, or http://127.0.0.1:8080",
+            code="bridge.settings",
+        ) from exc
 
 
-def _make_connection(address: str, timeout_s: float) -> http.client.HTTPConnection:
-    if "://" not in address:
-        return UnixConnection(address, timeout_s)
-    with suppress(ValueError):
-        url = urlsplit(address)
-        if url.scheme == "http" and url.hostname and url.path in {"", "/"}:
-            return http.client.HTTPConnection(url.hostname, url.port or 80, timeout=timeout_s)
-    raise SettingsError(
-        f"worker = {address!r} is no address of a worker",
-        hint="the path of a Unix socket, or http://127.0.0.1:8080",
-        code="bridge.settings",
-    )
-
-
-def _is_stale(sock: socket.socket | None) -> bool:
-    """A worker says nothing unasked: what there is to read is the end."""
-    return sock is not None and bool(select.select([sock], [], [], 0)[0])
-
-
-def _check(status: int, content: bytes) -> None:
-    if status == http.client.OK:
+def _check(status: int, content: memoryview) -> None:
+    if status == HTTPStatus.OK:
         return
     sentence = ""
     with suppress(msgspec.MsgspecError, AttributeError):

@@ -8,7 +8,9 @@ would take the worker down. What was used last goes last.
 import hashlib
 import logging
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +19,9 @@ from typing import Final
 
 log = logging.getLogger(__name__)
 
+MAKING: Final = ".making-"
+ABANDONED_S: Final = 3600.0
+"""So old is no library that is still being made: whoever made it was killed."""
 ENTRIES_MAX: Final = 6
 BYTES_MAX: Final = 256 * 1024 * 1024
 _LIBRARY, _DIGEST = ".so", ".sha256"
@@ -52,7 +57,8 @@ class CompiledCache:
         """Let ``write`` make the library in a temporary file, and keep it; none where the disk refuses."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".making-", dir=self.folder) as making:
+            self._remove_abandoned()
+            with tempfile.TemporaryDirectory(prefix=MAKING, dir=self.folder) as making:
                 made = Path(making) / f"made{_LIBRARY}"
                 write(made)
                 sha256 = _hash(made)
@@ -68,6 +74,12 @@ class CompiledCache:
 
     def forget(self, key: str) -> None:
         self._remove(key)
+
+    def _remove_abandoned(self) -> None:
+        for folder in self.folder.glob(f"{MAKING}*"):
+            with suppress(OSError):
+                if time.time() - folder.stat().st_mtime > ABANDONED_S:
+                    shutil.rmtree(folder)
 
     def _prune(self, newest: str) -> None:
         """Remove what was used longest ago, until the bounds hold; the newest entry always stays."""

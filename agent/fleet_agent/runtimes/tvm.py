@@ -3,10 +3,16 @@
 Compiled on first load and kept (see `compiled`), by the model's bytes, TVM's version and the target.
 Linking needs a C compiler (``cc``); without one the model is compiled anew at every load, in memory.
 The importer turns integer arithmetic into dequantize, float, quantize: right, and seldom fast.
+
+TVM has a pool of threads for each thread that calls it, as large as the machine, and binds both to its
+first processors. So one thread of our own does all that is asked of a model, its pool has as many threads
+as were asked for, and nothing is bound.
 """
 
 import logging
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,10 +43,12 @@ class Tvm:
 
     def load(self, path: str, threads: int) -> Model:
         signature = load_signature(path)
-        self._tvm.get_global_func("runtime.config_threadpool")(1, threads)
+        # Read whenever a thread gets its pool.
+        os.environ |= {"TVM_NUM_THREADS": str(threads), "TVM_BIND_THREADS": "0"}
+        caller = ThreadPoolExecutor(1, thread_name_prefix="tvm")
         try:
-            machine = self._load_machine(Path(path).read_bytes())
-            return TvmModel(self._tvm, machine, signature.inputs, signature.outputs)
+            machine = caller.submit(self._load_machine, Path(path).read_bytes()).result()
+            return TvmModel(self._tvm, machine, caller, signature.inputs, signature.outputs)
         except Exception as exc:  # whatever its importer and compiler raise
             raise WorkerError(
                 f"TVM rejects the model: {str(exc).strip() or type(exc).__name__}",
@@ -75,16 +83,24 @@ class Tvm:
 
 
 class TvmModel:
-    """A compiled model. A virtual machine belongs to the thread that calls it."""
+    """A compiled model, used by the only thread of ``caller``."""
 
     def __init__(
-        self, tvm: Any, machine: Any, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
+        self,
+        tvm: Any,
+        machine: Any,
+        caller: ThreadPoolExecutor,
+        inputs: Sequence[TensorInfo],
+        outputs: Sequence[TensorInfo],
     ) -> None:
-        self._tvm, self._main = tvm, machine["main"]
+        self._tvm, self._main, self._caller = tvm, machine["main"], caller
         self._machine = machine
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
 
     def invoke(self, inputs: Sequence[Array]) -> list[Array]:
+        return self._caller.submit(self._invoke, inputs).result()
+
+    def _invoke(self, inputs: Sequence[Array]) -> list[Array]:
         try:
             given = [self._tvm.runtime.tensor(np.ascontiguousarray(array)) for array in inputs]
             answer = self._main(*given)

@@ -37,6 +37,12 @@ def is_camera(source: str) -> bool:
     return source.startswith(PREFIX)
 
 
+def is_shared(source: str) -> bool:
+    """Whether several processes may read it at once; a camera of this machine belongs to one."""
+    name = source.removeprefix(PREFIX)
+    return not (is_camera(source) and (name.isdecimal() or name.startswith("/dev/")))
+
+
 def read_frames(
     source: str, open_capture: OpenCapture | None = None, *, silent_s: float = SILENT_S
 ) -> Generator[Array, None, None]:

@@ -1,9 +1,10 @@
-"""Work that must not slow down who is serving: a new model loads and proves itself beside the old one.
+"""Work that must not slow down who is serving: a new worker imports, loads and proves itself beside the old
+one.
 
 On Linux a thread has its own nice value and hands it on to the threads that it starts; without
 privileges it can be made nicer, never less nice again. So such work gets a thread of its own, and it
-must be of a kind that leaves no threads behind for later: a pool of an interpreter would stay slow for
-ever. That holds for TFLite's interpreters with one thread.
+must be of a kind that leaves no threads behind for later. This module is what such a process imports
+first: it needs little itself.
 """
 
 import os
@@ -12,17 +13,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from fleet_agent.worker.protocol import WorkerSpec
-
 T = TypeVar("T")
 
-NICE: Final = 15
-STARTS_NO_THREADS: Final = frozenset({"litert", "tflite_runtime"})
-
-
-def may_load_gently(spec: WorkerSpec) -> bool:
-    """Whether there is somebody to be considerate of, and no thread would stay slow."""
-    return spec.trial is not None and spec.threads == 1 and spec.runtime in STARTS_NO_THREADS
+NICER: Final = 10
+"""Added to the priority: about a tenth of a processor for which both compete. More would hold an update up
+for ever on a machine that is always busy."""
+NICE_MAX: Final = 19
 
 
 def run_gently(work: Callable[[], T]) -> T:
@@ -32,7 +28,9 @@ def run_gently(work: Callable[[], T]) -> T:
 
     def run() -> None:
         with suppress(OSError):  # then at the usual one
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+            own = threading.get_native_id()
+            nice = os.getpriority(os.PRIO_PROCESS, own) + NICER
+            os.setpriority(os.PRIO_PROCESS, own, min(nice, NICE_MAX))
         try:
             results.append(work())
         except BaseException as exc:  # noqa: BLE001 - it is raised again by who waits

@@ -6,6 +6,7 @@ that hides /proc) is said and left: the supervisor watches the memory all the sa
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,13 +19,14 @@ _OWN: Final = Path("/proc/self")
 
 def apply_limits(limits: Limits) -> None:
     """Priority and processors belong to threads: those that were started already (numpy's, too) are given
-    them one by one, later ones inherit them."""
+    them one by one, later ones inherit them. One that is nicer already stays so."""
     try:
         nice = min(19, os.getpriority(os.PRIO_PROCESS, 0) + limits.nice)
         cpus = sorted(os.sched_getaffinity(0))[-limits.cpus :]  # all for 0
         for thread in (int(folder.name) for folder in (_OWN / "task").iterdir()):
-            os.setpriority(os.PRIO_PROCESS, thread, nice)
-            os.sched_setaffinity(thread, cpus)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.setpriority(os.PRIO_PROCESS, thread, max(nice, os.getpriority(os.PRIO_PROCESS, thread)))
+                os.sched_setaffinity(thread, cpus)
         score = _OWN / "oom_score_adj"
         score.write_text(str(max(limits.oom_score_adj, int(score.read_text()))))
     except (OSError, ValueError) as exc:

@@ -7,7 +7,6 @@ answers is none.
 """
 
 import os
-import resource
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.loading import load_runtime
 from fleet_agent.worker.engine import Engine
 from fleet_agent.worker.golden import load_samples, run_golden
+from fleet_agent.worker.limits import apply_limits
 from fleet_agent.worker.protocol import Failed, Measured, MeasureSpec
 from fleet_agent.worker.slot import load_slot
 from fleet_agent.worker.statistics import Statistics, percentile
@@ -30,6 +30,7 @@ from fleet_shared.messages.reported import Failure
 
 def measure(spec: MeasureSpec) -> Measured:
     """Raises `WorkerError` for a runtime or model that does not load or compute."""
+    apply_limits(spec.limits)
     slot = load_slot(Path(spec.slot))
     runtime = load_runtime(spec.runtime, Path(spec.compiled) if spec.compiled else None)
     engine = Engine(slot, runtime, spec.threads, Statistics(Random()))
@@ -50,10 +51,17 @@ def measure(spec: MeasureSpec) -> Measured:
         load_ms=engine.load_ms,
         p50_us=percentile(times_us, 0.50) or 0.0,
         p99_us=percentile(times_us, 0.99) or 0.0,
-        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_bytes=_load_peak_bytes(),
         growth_bytes=psutil.Process().memory_info().rss - before_bytes,
         self_test=test,
     )
+
+
+def _load_peak_bytes() -> int:
+    """Return the most memory that was resident. Not that of `getrusage`: there Linux counts what the parent
+    held when it started this process."""
+    status = Path("/proc/self/status").read_text()
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), 0)
 
 
 def _end_with(parent: int) -> None:

@@ -98,12 +98,14 @@ class Protocol:
 
     @cached_property
     def body_bytes_max(self) -> int:
-        """What the largest batch takes as JSON, within bounds; encoded images may be of any size."""
+        """What the largest batch takes as JSON, within bounds; encoded images may be of any size. One sample
+        as bytes is always taken."""
+        sizes = [(int(np.prod(info.shape, dtype=np.int64)), info) for info in self.engine.model.inputs]
+        at_least = BODY_BYTES_MIN + sum(size * info.dtype.itemsize for size, info in sizes)
+        wanted = BODY_BYTES_MIN + sum(size for size, _ in sizes) * JSON_BYTES_OF_AN_ELEMENT * BATCH_MAX
         if takes_images(self.engine.model.inputs[0]):
-            return BODY_BYTES_MAX
-        elements = sum(int(np.prod(info.shape, dtype=np.int64)) for info in self.engine.model.inputs)
-        wanted = BODY_BYTES_MIN + elements * JSON_BYTES_OF_AN_ELEMENT * BATCH_MAX
-        return min(wanted, BODY_BYTES_MAX)
+            wanted = BODY_BYTES_MAX
+        return max(at_least, min(wanted, BODY_BYTES_MAX))
 
     def server_metadata(self) -> dict[str, Any]:
         return {"name": "fleet-agent", "version": __version__, "extensions": list(EXTENSIONS)}

@@ -1,7 +1,9 @@
 """Encoded images, and frames of a camera, as samples of a model's first input."""
 
 import io
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +29,9 @@ class Limits:
 
 
 REQUEST_LIMITS: Final = Limits()
+LARGE_PIXELS: Final = 2_000_000
+_large: Final = threading.BoundedSemaphore(2)
+"""So many images of more than `LARGE_PIXELS` are decoded at once, whoever sends them."""
 
 
 def takes_images(info: TensorInfo) -> bool:
@@ -45,15 +50,26 @@ def read_picture(
         with Image.open(io.BytesIO(content), formats=limits.formats if limits else None) as image:
             if limits and image.width * image.height > limits.pixels_max:
                 raise _damaged(f"{name} has {image.width} x {image.height} pixels, which are too many")
-            if takes_images(info):
-                return fit_image(image, preprocessing, info.shape)
-            return np.asarray(image.convert("L" if preprocessing.colour == "grey" else "RGB"))
+            with _room_for(image):
+                if takes_images(info):
+                    return fit_image(image, preprocessing, info.shape)
+                return np.asarray(image.convert("L" if preprocessing.colour == "grey" else "RGB"))
     except UnidentifiedImageError as exc:
         raise _damaged(f"{name} is no image") from exc
     except Image.DecompressionBombError as exc:
         raise _damaged(f"{name} is too large: {exc}") from exc
     except (OSError, SyntaxError, ValueError, EOFError, OverflowError) as exc:  # SyntaxError: damaged PNG
         raise _damaged(f"{name} cannot be read: {str(exc) or type(exc).__name__}") from exc
+
+
+@contextmanager
+def _room_for(image: Image.Image) -> Iterator[None]:
+    """Hold what a large image needs of the memory while it is decoded."""
+    if image.width * image.height <= LARGE_PIXELS:
+        yield
+        return
+    with _large:
+        yield
 
 
 def prepare_pictures(contents: Sequence[bytes], preprocessing: Preprocessing, info: TensorInfo) -> Array:

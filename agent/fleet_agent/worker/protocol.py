@@ -131,7 +131,7 @@ FromWorker = Ready | Failed | Serving | Drained | Stats | SourceFailed
 
 class MeasureSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What ``python -m fleet_agent.worker.measure`` reads from its standard input; it answers with one
-    line, `Measured` or `Failed`. ``warmups`` are not timed."""
+    line, `Measured` or `Failed`. ``warmups`` are not timed. ``limits``: those of the worker to come."""
 
     slot: str
     runtime: str
@@ -139,6 +139,7 @@ class MeasureSpec(msgspec.Struct, frozen=True, kw_only=True):
     runs: int
     warmups: int
     compiled: str = ""
+    limits: Limits = Limits()
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from fleet_agent.errors import WorkerError
-from fleet_agent.worker.camera import is_camera
+from fleet_agent.worker.camera import is_camera, is_shared
 from fleet_agent.worker.engine import Engine
 from fleet_agent.worker.protocol import SourceSpec
 from fleet_agent.worker.sources import LabelledSample, read_camera, read_samples
@@ -22,6 +22,8 @@ TRY_AGAIN_S: Final = 30.0
 """A source may be on a medium that comes and goes."""
 CAMERA_AGAIN_S: Final = 3.0
 """A camera is soon back: a cable, a restart, a stream that breaks off."""
+HELD_S: Final = 10.0
+"""The worker that leaves may have the camera still when the next one begins: that is no trouble."""
 
 
 def replay(
@@ -40,12 +42,17 @@ def replay(
     if try_again_s is None:
         try_again_s = CAMERA_AGAIN_S if is_camera(source.path) else TRY_AGAIN_S
     told: Failure | None = None
+    held_until_s = 0.0 if is_shared(source.path) else time.monotonic() + HELD_S
     while not stop.is_set():
         trouble = _try_once(engine, source, stop)
-        if trouble is not None and trouble != told:
+        if trouble is not None and time.monotonic() < held_until_s:
+            log.info("source: %s (%s); perhaps another worker has it still", trouble.message, trouble.code)
+        elif trouble is not None and trouble != told:
             log.error("source: %s (%s)", trouble.message, trouble.code)
             tell(trouble)
-        told = trouble
+            told = trouble
+        elif trouble is None:
+            told = None
         if not source.loop or (trouble is not None and stop.wait(try_again_s)):
             return
 

@@ -30,6 +30,8 @@ from fleet_agent.worker.stream import Gone, Stream
 log = logging.getLogger(__name__)
 
 CONNECTIONS_MAX: Final = 64
+TAKEN_MAX: Final = 256
+"""So many connections beyond those are taken over from other workers: who was let in once stays."""
 LARGE_BYTES: Final = 1024 * 1024
 LARGE_BODIES_MAX: Final = 2
 """So many bodies of more than `LARGE_BYTES` are in memory at once."""
@@ -41,10 +43,12 @@ ACCEPT_POLL_S: Final = 0.2
 
 @dataclass(eq=False)
 class Connection:
-    """``idle_since_s``: since when it waits for a request; none while one is answered."""
+    """``idle_since_s``: since when it waits for a request; none while one is answered. ``place``: what it
+    gives back at its end."""
 
     socket: socket.socket
     idle_since_s: float | None
+    place: threading.Semaphore
 
 
 @dataclass
@@ -64,6 +68,7 @@ class Server:
     def __post_init__(self) -> None:
         self._routes = Routes(self.protocol)
         self._room = threading.BoundedSemaphore(self.connections_max)
+        self._taken = threading.BoundedSemaphore(TAKEN_MAX)
         self._large = threading.BoundedSemaphore(LARGE_BODIES_MAX)
         self._listeners, self._handover = split(self.sockets)
         self._wake, self._wakes = os.pipe()
@@ -109,14 +114,27 @@ class Server:
             if self.draining.is_set():
                 return
             # Both workers wait on this socket during a swap: another may take what woke this one.
-            if not self._room.acquire(timeout=ACCEPT_POLL_S):
+            place = self._find_place(source)
+            if place is None:
                 self._make_room()  # who knocks waits in the backlog
                 continue
-            connection = self._take(source)
+            connection = self._take(source, place)
             if connection is None:
-                self._room.release()
+                place.release()
                 continue
             self._start_serving(connection)
+
+    def _find_place(self, source: socket.socket) -> threading.Semaphore | None:
+        """Return a place that was free; none when there is none soon. Whoever comes from another worker
+        waits for none of the usual ones: others who knocked meanwhile may have taken them all."""
+        if self._is_handover(source):
+            if self._room.acquire(blocking=False):
+                return self._room
+            return self._taken if self._taken.acquire(timeout=ACCEPT_POLL_S) else None
+        return self._room if self._room.acquire(timeout=ACCEPT_POLL_S) else None
+
+    def _is_handover(self, source: socket.socket) -> bool:
+        return self._handover is not None and source is self._handover.taking
 
     def _start_serving(self, connection: Connection) -> None:
         try:
@@ -125,9 +143,9 @@ class Server:
             log.error("a connection is closed: no thread can be started for it")
             self._end(connection)
 
-    def _take(self, source: socket.socket) -> Connection | None:
+    def _take(self, source: socket.socket, place: threading.Semaphore) -> Connection | None:
         try:
-            if self._handover is not None and source is self._handover.taking:
+            if self._handover is not None and self._is_handover(source):
                 taken = self._handover.take()
             else:
                 taken = source.accept()[0]
@@ -139,7 +157,7 @@ class Server:
             return None
         if taken is None:
             return None
-        connection = Connection(taken, time.monotonic())
+        connection = Connection(taken, time.monotonic(), place)
         with self._lock:
             self._open.add(connection)
         return connection
@@ -171,7 +189,7 @@ class Server:
         connection.socket.close()
         with self._lock:
             self._open.discard(connection)
-        self._room.release()
+        connection.place.release()
 
     def _answer_all(self, connection: Connection, stream: Stream) -> bool:
         """Answer request after request; return whether the connection lives on in another worker."""

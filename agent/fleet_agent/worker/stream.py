@@ -54,6 +54,7 @@ class Stream:
 
     def wait(self) -> bool:
         """Wait for a request; return whether one has begun: false when the wait was ended before."""
+        self._skip_empty_lines()
         if self._start < self._end:
             return True
         ready = self._idle.poll()
@@ -138,11 +139,14 @@ class Stream:
             raise Gone
 
     def _find_end(self) -> int:
-        """Return where the head ends, below 0 as long as it does not. Some clients send an empty line after
-        a body (RFC 9112 section 2.2)."""
+        """Return where the head ends, below 0 as long as it does not."""
+        self._skip_empty_lines()
+        return self._buffer.find(HEAD_END, self._start, self._end)
+
+    def _skip_empty_lines(self) -> None:
+        """Some clients send an empty line after a body (RFC 9112 section 2.2): no request begins with it."""
         while self._buffer.startswith(b"\r\n", self._start, self._end):
             self._start += 2
-        return self._buffer.find(HEAD_END, self._start, self._end)
 
     def _make_room(self) -> None:
         """Move what is left to the front of the buffer, once all before it is done with."""

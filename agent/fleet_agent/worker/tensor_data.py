@@ -68,10 +68,10 @@ def read_bytes(binary: memoryview, info: TensorInfo, shape: list[int]) -> Array:
 
 def read_raw(binary: memoryview, info: TensorInfo, *, rows: bool) -> Array:
     """Return a tensor whose request is nothing but its bytes: as many samples as they fill."""
-    row_bytes = math.prod(info.shape[1:]) * info.dtype.itemsize
-    count = len(binary) // row_bytes if rows else info.shape[0]
-    shape = [count, *info.shape[1:]] if info.shape else []
-    _check_shape(shape or [1], info, rows=rows)
+    shape = list(info.shape)
+    if rows:
+        shape[0] = len(binary) // (math.prod(info.shape[1:]) * info.dtype.itemsize)
+        _check_shape(shape, info, rows=rows)
     return read_bytes(binary, info, shape)
 
 

@@ -1,6 +1,7 @@
 """The table of a benchmark: how it is filled in, what it decides, and that it is made once."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from fleet_agent.benchmark.measuring import Measuring
 from fleet_agent.benchmark.rows import BenchmarkRow, find_fastest, limit_threads, plan_rows
 from fleet_agent.benchmark.table import describe_table
 from fleet_agent.errors import SettingsError, SlotError, TransferError
-from fleet_agent.worker.protocol import Measured, SelfTest
+from fleet_agent.worker.protocol import Limits, Measured, SelfTest
 from fleet_shared.errors import FleetError
 from fleet_shared.limits import ROW_BYTES
 from fleet_shared.manifest import OpUse, encode_manifest
@@ -56,6 +57,7 @@ def test_the_fastest_is_the_fastest_that_passes() -> None:
 
 def test_each_allowed_runtime_is_planned_for_each_number_of_threads() -> None:
     assert [limit_threads(count) for count in (0, 1, 2, 3, 64)] == [(1,), (1,), (1, 2), (1, 2), (1, 2, 4)]
+    assert [limit_threads(4, cpus) for cpus in (1, 2, 8)] == [(1,), (1, 2), (1, 2, 4)]
     dynamic = OpUse(name="CONV_2D", version=5, dtypes=("float32", "int8", "float32"), per_channel=True)
     contract = msgspec.structs.replace(
         MANIFEST.contract, ops=(dynamic,), runtimes={"litert": "", "tvm": ""}
@@ -115,7 +117,7 @@ def test_a_version_is_measured_once_and_reported_each_time(tmp_path: Path) -> No
         "benchmark_rows": 2, "benchmark_passed": 2, "benchmark_runtime": "litert", "benchmark_threads": 1,
         "benchmark_p50_us": 1.0,
     }  # fmt: skip
-    assert log.read_text().splitlines() == ["litert 1 50", "litert 2 50"]
+    assert log.read_text().splitlines() == ["litert 1 50 0", "litert 2 50 0"]
     again = make_benchmarks(tmp_path, reported, LITERT)
     assert again.take(tmp_path, TARGET, RAW, threading.Event()) == evidence
     assert len(log.read_text().splitlines()) == 2, "not measured again"
@@ -132,6 +134,25 @@ def test_one_that_was_given_up_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(TransferError):
         make_benchmarks(tmp_path, [], LITERT).take(tmp_path, TARGET, RAW, aborted)
     assert not (tmp_path / "benchmarks.json").exists()
+
+
+def test_what_failed_for_want_of_memory_is_measured_again(tmp_path: Path) -> None:
+    contract = msgspec.structs.replace(MANIFEST.contract, runtimes={"killed": ""})
+    raw = encode_manifest(msgspec.structs.replace(MANIFEST, contract=contract))
+    benchmarks = make_benchmarks(tmp_path, [], RuntimeFact(name="killed", version="1"))
+    for times in (1, 2):
+        assert benchmarks.take(tmp_path, TARGET, raw, threading.Event())["benchmark_passed"] == 0
+        assert len((tmp_path / "measured").read_text().splitlines()) == 2 * times
+
+
+def test_a_version_is_measured_within_the_limits_of_its_worker(tmp_path: Path) -> None:
+    benchmarks = replace(
+        make_benchmarks(tmp_path, [], LITERT),
+        cpus_max=1,
+        measuring=lambda slot: Measuring(slot, tmp_path, Limits(cpus=1), module=ODD),
+    )
+    benchmarks.take(tmp_path, TARGET, RAW, threading.Event())
+    assert (tmp_path / "measured").read_text().splitlines() == ["litert 1 50 1"]
 
 
 def test_few_tables_are_kept_and_damage_costs_them_only(tmp_path: Path) -> None:

@@ -56,6 +56,23 @@ def test_the_oldest_waiting_are_dropped_and_acknowledged_in_the_order_of_arrival
     assert desk.take_job() is None
 
 
+def test_what_is_not_to_be_acknowledged_is_gone_once_it_is_dropped() -> None:
+    desk = Desk(2)
+    arrive(desk, 1)
+    working = desk.take_job()
+    assert working is not None
+    for _ in range(100):
+        desk.arrive(message(), None, again=False)
+    assert (desk.counts.dropped, desk.held, len(desk._entries)) == (98, 3, 3)
+    desk.put_back(working)
+    assert desk.counts.dropped == 99
+    assert list(desk.take_acknowledged()) == [1]
+    for _ in range(2):
+        finish(desk)
+    assert list(desk.take_acknowledged()) == []
+    assert not desk._entries
+
+
 def test_one_is_worked_on_at_a_time_and_not_when_answers_pile_up() -> None:
     desk = Desk(2)
     arrive(desk, 1, 2)

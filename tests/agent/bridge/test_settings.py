@@ -11,6 +11,7 @@ from fleet_agent.bridge.settings import (
     Route,
     load_bridge_settings,
     matches,
+    overlap,
 )
 from fleet_agent.errors import SettingsError
 
@@ -49,6 +50,11 @@ def test_a_route_suffices_and_the_rest_has_defaults(tmp_path: Path) -> None:
         (ROUTE.replace('"err"', '"in/err"'), "read again", "for ever"),
         (ROUTE.replace("in/+", "$share/g/out/#"), "read again", "for ever"),
         ("status_topic = 'in/status'\n" + ROUTE, "read again", "for ever"),
+        (ROUTE + ROUTE.replace("in/+", "out/in/+"), "read again", "for ever"),
+        (ROUTE.replace("in/+", "+/b") + ROUTE.replace("in/+", "out/a/b"), "read again", "for ever"),
+        (ROUTE.replace("out/", "out-") + ROUTE.replace("in/+", "out-in/7"), "read again", "for ever"),
+        (ROUTE + ROUTE, "the same topics", "one route"),
+        (ROUTE + ROUTE.replace("in/+", "in/#"), "the same topics", "one route"),
         (ROUTE + "[broker]\nkey_file = 'k'", "belong together", "both"),
         (ROUTE + "[broker]\npassword_file = 'k'", "without username", "username"),
         ("a = [", "cannot be read", "TOML"),
@@ -106,6 +112,27 @@ def test_a_missing_file_and_a_worker_that_is_no_address(tmp_path: Path) -> None:
 )
 def test_filters_as_mqtt_defines_them(topic_filter: str, topic: str, expected: bool) -> None:
     assert matches(topic_filter, topic) is expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("a/+", "a/#", True),
+        ("a/+", "+/b", True),
+        ("a/+/c", "a/b/+", True),
+        ("a/#", "a", True),
+        ("#", "a/b", True),
+        ("$share/g/a/+", "a/b", True),
+        ("a/+", "b/+", False),
+        ("a/+/json", "a/+/image", False),
+        ("a", "a/b", False),
+        ("a/b/#", "a", False),
+        ("#", "$SYS/a", False),
+        ("$SYS/+", "$SYS/a", True),
+    ],
+)
+def test_filters_that_name_a_topic_in_common(one: str, other: str, expected: bool) -> None:
+    assert overlap(one, other) is overlap(other, one) is expected
 
 
 def test_the_example_of_the_documentation_is_one() -> None:

@@ -1,6 +1,8 @@
 """The bridge's client of the worker: who is away, who refuses, and who left a connection behind."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,10 +65,19 @@ def test_nobody_there_is_away_and_not_broken(tmp_path: Path) -> None:
 
 
 def test_nobody_who_answers_in_time_is_away_and_not_broken(tmp_path: Path) -> None:
-    with scripted(tmp_path, SILENT, OK) as (client, _):
-        with pytest.raises(WorkerAway, match="in time") as caught:
+    with scripted(tmp_path, SILENT, SILENT, OK) as (client, _):
+        with pytest.raises(WorkerAway, match="did not answer") as caught:
             client.infer("m", EMPTY)
         assert not caught.value.broken
+        client.infer("m", EMPTY)
+
+
+def test_a_request_that_takes_too_long_for_a_worker_that_is_there_counts_against_it(tmp_path: Path) -> None:
+    with scripted(tmp_path, SILENT, (200, b'{"live": true}', False), OK) as (client, server):
+        with pytest.raises(WorkerAway, match="did not answer") as caught:
+            client.infer("m", EMPTY)
+        assert caught.value.broken, "or it would be tried for ever, and nothing else"
+        assert server.requests[1].startswith(b"GET /v2/health/live")
         client.infer("m", EMPTY)
 
 
@@ -102,3 +113,8 @@ def test_what_a_worker_refuses_is_said_in_its_words(
 ) -> None:
     with scripted(tmp_path, (status, body, False)) as (client, _), pytest.raises(RequestRefused, match=words):
         client.infer("m", EMPTY)
+
+
+def test_the_bridge_loads_no_numpy() -> None:
+    code = "import sys, fleet_agent.bridge.main; assert 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,10 +12,11 @@ import pytest
 
 from fleet_agent.client import InferenceClient, InferenceError, Outputs
 from fleet_agent.client.tensors import write_request
-from fleet_agent.client.wire import Address
 from fleet_agent.errors import WorkerError
+from fleet_agent.wire import Address, Wire
 from tests.kit.engine import package_of
 from tests.kit.ports import free_port
+from tests.kit.scripted_http import BREAK, ScriptedHttp
 from tests.kit.served import Served
 from tests.kit.tiny_model import make_sum_and_product
 
@@ -174,7 +175,9 @@ def test_addresses(text: str, wanted: Address) -> None:
     assert Address.parse(text) == wanted
 
 
-@pytest.mark.parametrize("text", ["", "127.0.0.1:8080", "https://a:1", "http://a", "http://:80", "unix:"])
+@pytest.mark.parametrize(
+    "text", ["", "127.0.0.1:8080", "https://a:1", "http://a", "http://:80", "http://a:65536", "unix:"]
+)
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(ValueError, match="an address is"):
         InferenceClient(text)
@@ -185,3 +188,19 @@ def test_tensors_are_sent_as_they_are(tmp_path: Path) -> None:
     document, contents = write_request({"x": array}, ["y"], binary=True)
     assert contents == [array.copy().tobytes()]
     assert b'"shape":[3,2]' in document
+
+
+def test_what_broke_under_a_request_is_asked_again_only_where_that_is_wanted(tmp_path: Path) -> None:
+    ok = (200, b"{}", False)
+    for again, requests in ((True, 3), (False, 2)):
+        file = tmp_path / f"s{again}"
+        with ScriptedHttp(file, [ok, BREAK, ok]).running() as server:
+            wire = Wire(Address(path=str(file)), 20.0, again=again)
+            assert wire.ask("GET", "/").status == 200
+            if again:
+                assert wire.ask("GET", "/").status == 200
+            else:
+                with pytest.raises(InferenceError, match="instead of answering"):
+                    wire.ask("GET", "/")
+            assert len(server.requests) == requests
+            wire.close()

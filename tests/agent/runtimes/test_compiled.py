@@ -1,6 +1,7 @@
 """The cache of compiled models: bounded, and never trusted."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,12 @@ def test_a_full_disk_costs_the_entry_only(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_bytes(b"")
     assert CompiledCache(tmp_path / "file").store("k", write(b"x")) is None
+
+
+def test_what_a_killed_compiler_left_behind_goes_with_the_next_one(tmp_path: Path) -> None:
+    for name, seconds in ((".making-old", 1000), (".making-new", int(time.time()))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half.so").write_bytes(b"x")
+        age(tmp_path / name, seconds)
+    CompiledCache(tmp_path).store("k", write(b"library"))
+    assert {path.name for path in tmp_path.iterdir()} == {".making-new", "k.so", "k.sha256"}

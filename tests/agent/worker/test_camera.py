@@ -12,6 +12,8 @@ import pytest
 
 from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.port import Array, TensorInfo
+from fleet_agent.worker import camera as camera_module
+from fleet_agent.worker import replay as replay_module
 from fleet_agent.worker.camera import NewestFrame, is_camera, read_frames
 from fleet_agent.worker.protocol import SourceSpec, Stats
 from fleet_agent.worker.replay import replay
@@ -83,6 +85,12 @@ class CountedCapture:
 
     def release(self) -> None:
         self.released = True
+
+
+class EndlessCapture(CountedCapture):
+    def grab(self) -> bool:
+        threading.Event().wait(0.001)
+        return True
 
 
 def test_only_the_newest_frame_is_decoded_and_no_backlog_grows() -> None:
@@ -167,3 +175,35 @@ def test_a_worker_process_infers_what_a_camera_sees(tmp_path: Path) -> None:
         assert len(stats.classes) == 1, "it sees one plain colour"
     finally:
         worker.end()
+
+
+def test_a_camera_that_the_worker_before_still_has_is_no_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = package_of(make_image_classifier(4, 6, 3), [(1, 4, 6, 3)], colour="rgb")
+    engine = load_engine(write_slot(tmp_path / "slot", model), Statistics(Random(1)))
+    held = hold(engine)
+    tries: list[int | str] = []
+
+    def open_capture(name: int | str) -> CountedCapture:
+        tries.append(name)
+        if len(tries) < 3:
+            raise OSError("Device or resource busy")
+        return EndlessCapture()
+
+    monkeypatch.setattr(camera_module, "_load_opencv", lambda: open_capture)
+    for held_s, wanted in ((30.0, []), (0.0, ["worker.source.camera"])):
+        monkeypatch.setattr(replay_module, "HELD_S", held_s)
+        tries.clear()
+        told: list[Failure] = []
+        stop, before = threading.Event(), held.calls
+        source = SourceSpec(path="camera:0", rate_hz=1000)
+        thread = threading.Thread(
+            target=replay, args=(engine, source, stop, told.append), kwargs={"try_again_s": 0.01}
+        )
+        thread.start()
+        wait_for("inference", lambda: held.calls > before)  # noqa: B023
+        stop.set()
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
+        assert [failure.code for failure in told] == wanted

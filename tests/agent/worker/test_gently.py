@@ -1,6 +1,9 @@
 """A new model loads at low priority, and nothing of that stays once it serves."""
 
 import os
+import queue
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +12,10 @@ import numpy as np
 import pytest
 
 from fleet_agent.errors import WorkerError
-from fleet_agent.worker.gently import NICE, may_load_gently, run_gently
-from fleet_agent.worker.protocol import Trial, WorkerSpec
+from fleet_agent.worker.gently import NICER, run_gently
+from fleet_agent.worker.protocol import Limits, Ready, Trial, WorkerSpec
+from fleet_agent.worker.run import may_load_gently
+from fleet_agent.worker_process import WorkerExited, WorkerProcess, WorkerSaid
 from fleet_shared.names import AssignmentId, Digest
 from tests.kit.engine import load_engine, write_slot
 from tests.kit.waiting import wait_for
@@ -26,7 +31,7 @@ def get_threads() -> set[str]:
 
 def test_only_the_work_itself_is_nice() -> None:
     before = get_nice()
-    assert run_gently(get_nice) == max(before, NICE)
+    assert run_gently(get_nice) == min(19, before + NICER)
     assert get_nice() == before
 
 
@@ -76,3 +81,35 @@ def test_who_is_considerate(case: Case) -> None:
         threads=case.threads, listen_fds=(), stats_interval_s=1, linger_s=1, trial=case.trial,
     )  # fmt: skip
     assert may_load_gently(spec) is case.gently
+
+
+def test_what_comes_before_the_imports_at_low_priority_is_little() -> None:
+    code = "import sys, fleet_agent.worker.__main__; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"numpy", "PIL", "psutil", "msgspec", "fleet_agent.worker.run", "ai_edge_litert"}
+    assert heavy.isdisjoint(done.stdout.split())
+
+
+def test_a_worker_on_trial_serves_at_the_usual_priority(tmp_path: Path) -> None:
+    said: queue.SimpleQueue[WorkerSaid | WorkerExited] = queue.SimpleQueue()
+    spec = WorkerSpec(
+        slot=str(write_slot(tmp_path)), manifest=Digest("a" * 64), assignment=AssignmentId("a"),
+        runtime="litert", threads=1, listen_fds=(), stats_interval_s=1, linger_s=1, trial=TRIAL,
+        limits=Limits(nice=2),
+    )  # fmt: skip
+    worker = WorkerProcess(spec, said.put)
+    first = said.get(timeout=60)
+    assert isinstance(first, WorkerSaid)
+    assert isinstance(first.message, Ready), first
+    assert b"--gently" in Path(f"/proc/{worker.pid}/cmdline").read_bytes().split(b"\0")
+    usual = min(19, get_nice() + 2)
+    wait_for("the thread that loaded to end", lambda: "gently" not in read_threads(worker.pid).values())
+    nice = {thread: os.getpriority(os.PRIO_PROCESS, thread) for thread in read_threads(worker.pid)}
+    assert nice[worker.pid] == usual, "from this one come all that serve"
+    worker.stop()
+    assert worker.wait(30)
+
+
+def read_threads(pid: int) -> dict[int, str]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return {int(task.name): (task / "comm").read_text().strip() for task in tasks}

@@ -13,7 +13,7 @@ from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.port import TensorInfo
 from fleet_agent.worker.datatypes import check_datatypes
 from fleet_agent.worker.oip import Protocol, Reply
-from fleet_agent.worker.tensor_data import BadRequest, RequestTensor, TensorParameters, read_tensor
+from fleet_agent.worker.tensor_data import BadRequest, RequestTensor, TensorParameters, read_raw, read_tensor
 from tests.kit.engine import hold, load_engine, package_of, write_slot
 from tests.kit.tiny_model import make_sum_and_product
 
@@ -288,3 +288,20 @@ def test_a_tensor_that_the_protocol_cannot_carry_is_refused_with_the_model() -> 
     with pytest.raises(WorkerError) as caught:
         check_datatypes([info("int8"), info("complex64")])
     assert caught.value.code == "worker.datatype"
+
+
+def test_a_scalar_can_be_sent_as_nothing_but_its_bytes() -> None:
+    info = TensorInfo("s", np.dtype(np.float32), (), None)
+    array = read_raw(memoryview(np.float32(2.5).tobytes()), info, rows=False)
+    assert (array.shape, float(array)) == ((), 2.5)
+    with pytest.raises(BadRequest, match="4 bytes"):
+        read_raw(memoryview(b""), info, rows=False)
+
+
+def test_one_sample_as_bytes_is_taken_however_large_it_is(protocol: Protocol) -> None:
+    held = hold(protocol.engine)
+    for shape in ((1, 2000, 1500, 3), (1, 9_000_000)):
+        info = TensorInfo("x", np.dtype(np.float32), shape, None)
+        held.inputs = (info,)
+        sample_bytes = 4 * int(np.prod(shape))
+        assert sample_bytes < Protocol(protocol.engine).body_bytes_max < sample_bytes + 100_000

@@ -2,7 +2,10 @@
 
 import io
 import struct
+import threading
 import zlib
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +15,11 @@ from PIL import Image
 
 from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.port import TensorInfo
+from fleet_agent.worker import pictures
 from fleet_agent.worker.pictures import fit_frame, prepare_pictures
 from fleet_agent.worker.tensors import dequantize, prepare, preprocess, quantize
 from fleet_shared.manifest import Fit, ImageRules, Preprocessing, Quantization
+from fleet_shared.pixels import fit_image
 
 INT8 = np.dtype(np.int8)
 RGB = TensorInfo("x", INT8, (1, 6, 8, 3), Quantization(scale=1 / 255, zero_point=-128))
@@ -114,3 +119,30 @@ def test_a_frame_of_a_camera_is_blue_green_red(colour: str) -> None:
     rule = Preprocessing(colour=colour, scale=1 / 255)
     frame = NOISE[0, ..., ::-1]
     assert np.array_equal(fit_frame(frame, rule, RGB), NOISE[0] if colour == "rgb" else frame)
+
+
+def test_few_large_images_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes some hundred megabytes, however small its file is."""
+    buffer = io.BytesIO()
+    Image.new("L", (2000, 1001)).save(buffer, "PNG")
+    lock, inside, most = threading.Lock(), 0, 0
+
+    def fit_slowly(*words: Any) -> Any:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        threading.Event().wait(0.05)
+        with lock:
+            inside -= 1
+        return fit_image(*words)
+
+    monkeypatch.setattr(pictures, "fit_image", fit_slowly)
+    info = TensorInfo("x", np.dtype(np.float32), (1, 4, 4, 1), None)
+    ask = partial(prepare_pictures, [buffer.getvalue()], Preprocessing(colour="grey"), info)
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert 0 < most <= 2

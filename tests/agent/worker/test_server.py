@@ -504,3 +504,53 @@ def test_only_a_connection_that_was_idle_for_long_gives_its_place(
     for connection in (alone, other, third):
         connection.close()
     served.close()
+
+
+def test_connections_are_taken_over_although_others_took_all_places_meanwhile(tmp_path: Path) -> None:
+    served = Served(tmp_path / "old", connections_max=2, pair=True)
+    old, kept = served.server, [served.connect() for _ in range(2)]
+    for connection in kept:
+        assert ask(connection, INFER, BODY)[0] == 200
+    others = [served.connect() for _ in range(2)]
+    for connection in others:
+        connection.request("GET", "/v2")  # waits in the backlog
+    served.take_over(tmp_path / "new", connections_max=2)
+    for connection in others:
+        with connection.getresponse() as answer:
+            assert answer.status == 200
+            answer.read()
+    old.drain(5.0)
+    for connection in (*kept, *others):
+        assert ask(connection, INFER, BODY)[::2] == (200, False)
+    late = served.connect()
+    late.request("GET", "/v2")
+    for connection in kept:
+        connection.close()
+    wait_for("the places beyond to be given back", lambda: len(served.server._open) == 2)
+    others[0].close()
+    with late.getresponse() as answer:
+        assert answer.status == 200, "a usual place is for the next one who knocks"
+        answer.read()
+    for connection in (late, others[1]):
+        connection.close()
+    served.close()
+
+
+def test_an_empty_line_after_a_body_keeps_no_connection_from_the_next_server(
+    paired: Served, tmp_path: Path
+) -> None:
+    old = paired.server
+    request = f"POST {INFER} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(BODY)}\r\n\r\n".encode() + BODY
+    with socket.create_connection(("127.0.0.1", paired.port), 20) as client:
+        for _ in range(2):
+            client.sendall(request + b"\r\n")
+            answer = http.client.HTTPResponse(client)
+            answer.begin()
+            assert (answer.status, answer.will_close) == (200, False)
+            answer.read()
+            if paired.server is old:
+                paired.take_over(tmp_path / "new")
+                begin_s = time.monotonic()
+                old.drain(30.0)
+                assert time.monotonic() - begin_s < 20, "it waits for no request that has not begun"
+    assert paired.model.calls == 1

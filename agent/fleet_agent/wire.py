@@ -1,6 +1,7 @@
-"""One connection to an agent: a request in one write, its answer read back. Just as much of HTTP/1.1 as
-the agent speaks, over TCP or a Unix socket."""
+"""One connection to a worker, for whoever asks it: a request in one write, its answer read back. Just as
+much of HTTP/1.1 as the worker speaks, over TCP or a Unix socket."""
 
+import select
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ from fleet_agent.errors import InferenceError
 READ_BYTES: Final = 64 * 1024
 HEAD_BYTES_MAX: Final = 64 * 1024
 BODY_BYTES_MAX: Final = 256 * 1024 * 1024
+PORT_MAX: Final = 65_535
 UNIX: Final = "unix:"
 HTTP: Final = "http://"
 
@@ -34,7 +36,7 @@ class Address:
         if text.startswith(UNIX) and len(text) > len(UNIX):
             return cls(path=text[len(UNIX) :])
         host, colon, port = text.removeprefix(HTTP).rstrip("/").rpartition(":")
-        if text.startswith(HTTP) and colon and host and port.isdigit():
+        if text.startswith(HTTP) and colon and host and port.isdecimal() and int(port[:6]) <= PORT_MAX:
             return cls(host=host.strip("[]"), port=int(port))
         raise ValueError(f"an address is http://HOST:PORT or unix:/PATH, got {text!r}")
 
@@ -67,29 +69,31 @@ class Response:
 
 
 class Wire:
-    """A connection that is opened when it is needed, kept, and opened again after the agent closed it."""
+    """A connection that is opened when it is needed, kept, and opened again after the agent closed it.
+    ``again``: what broke on a kept connection is asked once more over a new one."""
 
-    def __init__(self, address: Address, timeout_s: float) -> None:
-        self._address, self._timeout_s = address, timeout_s
+    def __init__(self, address: Address, timeout_s: float, *, again: bool = True) -> None:
+        self._address, self._timeout_s, self._again = address, timeout_s, again
         self._host = f"Host: {address.host if not address.path else 'localhost'}\r\n".encode()
         self._connection: socket.socket | None = None
 
     def ask(self, method: str, path: str, headers: str = "", body: Sequence[bytes] = ()) -> Response:
         """Send a request and return its answer. ``headers``: whole lines. Raises `InferenceError`.
 
-        A request over a kept connection that was closed meanwhile is sent once more over a new one: what
-        is asked here changes nothing on the agent.
+        What is asked here changes nothing on the agent: so it may be asked once more.
         """
         length = sum(map(len, body))
         head = f"{method} {path} HTTP/1.1\r\n".encode() + self._host
         if method == "POST":
             head += f"Content-Length: {length}\r\n".encode()
         parts = [head + headers.encode() + b"\r\n", *body]
+        if _is_stale(self._connection):
+            self.close()
         was_kept = self._connection is not None
         try:
             return self._ask_once(parts)
         except Closed:
-            if not was_kept:
+            if not (was_kept and self._again):
                 raise self._broken("it closes the connection instead of answering") from None
         try:
             return self._ask_once(parts)
@@ -115,7 +119,7 @@ class Wire:
                 hint="is the model slow? give the client a longer timeout_s",
                 code="inference.timeout",
             ) from exc
-        except (ConnectionResetError, BrokenPipeError) as exc:
+        except OSError as exc:
             self.close()
             raise Closed from exc
         except BaseException:
@@ -179,3 +183,12 @@ class Wire:
             hint="is this the address of an agent?",
             code="inference.protocol",
         )
+
+
+def _is_stale(connection: socket.socket | None) -> bool:
+    """The agent says nothing unasked: what there is to read is the end."""
+    if connection is None:
+        return False
+    poller = select.poll()
+    poller.register(connection, select.POLLIN)
+    return bool(poller.poll(0))
