@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from fleet_agent.benchmark.device import Benchmarks
+from fleet_agent.benchmark.device import Benchmarks, BenchmarkTerms
 from fleet_agent.benchmark.kept import KeptTables
 from fleet_agent.benchmark.measuring import Measuring
 from fleet_agent.floor import load_floor_ms
@@ -59,6 +59,10 @@ TRIAL_INTERVAL_MIN_S: Final = 1.0
 """However short the soak: no more rows of statistics than one a second."""
 TRIAL_INTERVAL_MAX_S: Final = 30.0
 """However long the soak: a trial that waits for inferences hears of them soon."""
+BENCHMARK_WITHIN_S: Final = 1200.0
+"""Well within the limit of `VERIFYING`: what is measured by then is the choice."""
+BENCHMARK_SHARE: Final = 0.5
+"""Of what is left until the deadline; the rest is for the self-test and the trial."""
 MEMORY_SHARE: Final = 0.75
 """What a worker may have of the machine's memory, unless somebody says otherwise."""
 
@@ -100,8 +104,16 @@ class DeviceJobs:
         evidence = self.installer.verify(record.entry, record.manifest, aborted)
         if record.policy.benchmark and self.benchmarks is not None:
             slot = self.installer.slots.path(record.entry.manifest)
-            evidence |= self.benchmarks.take(slot, record.target, record.manifest, aborted)
+            evidence |= self.benchmarks.take(
+                slot, record.target, record.manifest, self._benchmark_terms(record, aborted)
+            )
         return evidence
+
+    def _benchmark_terms(self, record: UpdateRecord, aborted: threading.Event) -> BenchmarkTerms:
+        """The state that it runs in has a limit and the update a deadline: neither may be lost to it."""
+        left_s = record.deadline_ms / 1000 - self.clock.boot_s()
+        total_s = min(BENCHMARK_WITHIN_S, left_s * BENCHMARK_SHARE)
+        return BenchmarkTerms(aborted, total_s, record.policy.memory_bytes_max)
 
     def _wall_s(self) -> float | None:
         wall_ms = self.clock.now().wall_ms

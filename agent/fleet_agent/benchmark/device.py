@@ -1,12 +1,13 @@
 """Benchmarks of this device: within an update, and by hand."""
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fleet_agent.benchmark.kept import KeptTable, KeptTables, describe_conditions
-from fleet_agent.benchmark.measuring import Measuring
+from fleet_agent.benchmark.measuring import LATE, Measuring
 from fleet_agent.benchmark.rows import BenchmarkRow, find_fastest, limit_threads, plan_rows
 from fleet_shared.manifest import parse_manifest
 from fleet_shared.messages.reported import Failure, Running, RuntimeFact
@@ -27,6 +28,15 @@ class RowMeasured:
 
 
 @dataclass(frozen=True)
+class BenchmarkTerms:
+    """``total_s``: how long all rows may take; ``memory_bytes_max``: what the model's worker may have."""
+
+    aborted: threading.Event
+    total_s: float = math.inf
+    memory_bytes_max: int | None = None
+
+
+@dataclass(frozen=True)
 class Benchmarks:
     """``report`` may be called from any thread."""
 
@@ -36,7 +46,7 @@ class Benchmarks:
     kept: KeptTables
     report: Callable[[RowMeasured], None]
 
-    def take(self, slot: Path, target: Running, manifest: bytes, aborted: threading.Event) -> Detail:
+    def take(self, slot: Path, target: Running, manifest: bytes, terms: BenchmarkTerms) -> Detail:
         """Measure an installed variant, unless it was under the same conditions, and report the table;
         return the evidence: which row is the fastest that passes. Raises `TransferError`
         (``transfer.aborted``)."""
@@ -44,9 +54,11 @@ class Benchmarks:
         conditions = describe_conditions(planned)
         rows: Sequence[BenchmarkRow] | None = self.kept.find(target.manifest, conditions)
         if rows is None:
-            rows = replace(self.measuring(slot), aborted=aborted).fill_in(planned)
-            self.kept.keep(KeptTable(manifest=target.manifest, conditions=conditions, rows=tuple(rows)))
-        fastest = find_fastest(rows)
+            measuring = replace(self.measuring(slot), aborted=terms.aborted, total_s=terms.total_s)
+            rows = measuring.fill_in(planned)
+            if not any(row.failure is not None and row.failure.message == LATE for row in rows):
+                self.kept.keep(KeptTable(manifest=target.manifest, conditions=conditions, rows=tuple(rows)))
+        fastest = find_fastest(rows, terms.memory_bytes_max)
         for row in rows:
             self.report(RowMeasured(target.assignment, describe_row(row, target, fastest), row.failure))
         return describe_choice(rows, fastest)
