@@ -241,7 +241,8 @@ class Workers:
         says so (`try_out`, `keep`)."""
         if self.active is not None:
             self._let_go(self.active)
-        self.active, self._running, self._restart_in_s = None, None, None
+        self.active, self._running, self._restart_in_s, self._serves = None, None, None, False
+        self.changed += 1
 
     @property
     def has_room(self) -> bool:

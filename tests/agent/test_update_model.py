@@ -394,7 +394,10 @@ class Life(RuleBasedStateMachine):
     def _look_at_folder(self) -> None:
         pointers = self.device.slots.load_pointers()
         named = {running.manifest for running in (pointers.active, pointers.previous) if running is not None}
-        assert {path.name for path in (self.folder / "slots").iterdir()} <= named
+        slots = {path.name for path in (self.folder / "slots").iterdir()}
+        damaged = {name for name in slots if name.endswith(".damaged")}
+        assert slots - damaged <= named
+        assert len(damaged) <= 1, "one is kept, until the next update"
         left = [path.name for path in self.folder.rglob("*.tmp")]
         assert not left, f"left over: {left}"
 

@@ -67,6 +67,7 @@ class UpdateRunner:
     _retry_at_s: float | None = None
     _gap_since_s: float | None = None
     _awaits_room: bool = False
+    _inspects_again: bool = False
 
     # -- what the supervisor asks
 
@@ -134,6 +135,8 @@ class UpdateRunner:
             return
         waits = self.record.waiting is not None
         self.record = msgspec.structs.replace(self.record.ordered(order, policy), waiting=None)
+        if self._soak is not None:
+            self._soak.policy = policy
         self._save(self.record)
         self.changed += 1
         if waits:
@@ -180,23 +183,32 @@ class UpdateRunner:
     def on_inspected(self, found: SlotInspected) -> None:
         """An installed model was read through. A damaged one is set aside, and the last good one runs."""
         self.inspection.take()
-        running = found.running
+        running, record = found.running, self.record
         if found.whole or running not in (self.pointers.active, self.pointers.previous):
             return
+        if record is not None and record.is_renewing(running):
+            self._inspects_again = True  # what was read may be of before
+            return
         log.error("%s:%s is damaged on the disk", running.model, running.version)
-        if self.record is not None and self.record.target == running and self.record.state in TOUCHED:
-            self.feed(UpdateEvent.FAILED, failure=_damaged(running))
+        if record is not None and not record.state.is_final:
+            self._forget_way_back(record, running)
         # The pointers first: they never name what is not there.
         self._fall_back(running)
         set_slot_aside(self.slots, running, self.witness)
 
+    def _forget_way_back(self, record: UpdateRecord, damaged: Running) -> None:
+        """An update does not return to a model that is gone, and one of that model has failed."""
+        left = record.without(damaged.manifest)
+        if left != record:
+            self.record = left
+            self._save(left)
+        if record.target == damaged and record.state in TOUCHED:
+            self.feed(UpdateEvent.FAILED, failure=_damaged(damaged))
+
     def _fall_back(self, damaged: Running) -> None:
         """Point to what is left; what the disk refuses now is written later."""
-        if self.pointers.active == damaged:
-            pointers = Pointers(active=self.pointers.previous)
-        elif self.pointers.previous == damaged:
-            pointers = Pointers(active=self.pointers.active)
-        else:
+        pointers = self.pointers.without(damaged.manifest)
+        if pointers == self.pointers:
             return  # the return from it has done so already
         self.pointers = pointers
         self._write_pointers()
@@ -335,9 +347,11 @@ class UpdateRunner:
                 raise ValueError(f"no update is {record.state.value}")
 
     def _try_out(self, record: UpdateRecord) -> None:
-        if self._gap_since_s is None and record.before is not None and self._needs_gap(record):
+        if not self._awaits_room and record.before is not None and self._needs_gap(record):
             log.warning("memory holds no second worker: the old one ends first")
-            self._gap_since_s, self._awaits_room = self.clock.boot_s(), True
+            self._awaits_room = True
+            if self._gap_since_s is None:  # else nothing answers since an earlier one
+                self._gap_since_s = self.clock.boot_s()
             self.workers.make_room()
         if self._awaits_room and not self.workers.has_room:
             return  # `tick` comes back
@@ -402,6 +416,9 @@ class UpdateRunner:
             self.workers.keep(self.pointers.active, _terms(self.record, self.pointers.active))
         self._prune()
         self._report_outcome()
+        if self._inspects_again:
+            self._inspects_again = False
+            self.inspection.ask(self.pointers.active, self.pointers.previous)
 
     # -- the disk
 
