@@ -41,12 +41,15 @@ from fleet_agent.transfer.allowance import Allowance
 from fleet_agent.transfer.download import Downloader
 from fleet_agent.transfer.urls import BlobUrls
 from fleet_agent.trust_process import TrustProcess
+from fleet_agent.update.gap import Gap
 from fleet_agent.update.inspection import Inspection
 from fleet_agent.update.install import Installer, plan_transfer
 from fleet_agent.update.jobs import Jobs, SlowJobs
 from fleet_agent.update.record import Evidence, RecordFile, UpdateRecord
+from fleet_agent.update.repair import AGAIN_AFTER_S, AGAIN_CEILING_S
 from fleet_agent.update.room import check_memory, is_tight
 from fleet_agent.update.runner import UpdateRunner
+from fleet_agent.update.saved import Saved
 from fleet_agent.uplink import Uplink
 from fleet_agent.watch import Bounds
 from fleet_agent.worker.protocol import Limits, SourceSpec, Trial, WorkerSpec
@@ -208,16 +211,18 @@ def wire(
     journal = Journal(outbox, clock)
     sender = Sender(outbox, jitter=lambda: 0.8 + 0.4 * random.random())
     updates = UpdateRunner(
-        file=RecordFile(paths.record),
-        slots=slots,
+        saved=Saved(
+            RecordFile(paths.record), slots, clock, Backoff(1.0, settings.retry_ceiling_s, random.random)
+        ),
+        gap=Gap(workers, clock, is_tight),
         workers=workers,
         jobs=jobs,
         slow=SlowJobs(inbox.put),
         clock=clock,
         witness=journal,
         retry=Backoff(1.0, settings.retry_ceiling_s, random.random),
+        repair=Backoff(AGAIN_AFTER_S, AGAIN_CEILING_S, random.random),
         inspection=Inspection(slots, inbox.put),
-        is_tight=is_tight,
         spare_bytes=settings.spare_slots_bytes,
     )
     supervisor = Supervisor(

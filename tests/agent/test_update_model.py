@@ -220,7 +220,7 @@ class Life(RuleBasedStateMachine):
             if record is not None and record.accepted >= self.desired[-1].order and record.is_settled:
                 self._live(65)  # whatever is tried again once a minute
                 break
-            if self._ended():
+            if self._ended() and (record is None or record.state.is_final):
                 break
         self._look_at_rest()
 

@@ -101,13 +101,33 @@ def set_slot_aside(slots: Slots, running: Running, witness: Witness) -> None:
         failure=Failure(
             code="slot.damaged",
             message=f"{running.model}:{running.version} is damaged on the disk of the device",
-            hint="the agent goes on with the last good model; is the memory card worn out? push again",
+            hint="the agent goes on with the last good model, and fetches the newest one again; is the "
+            "memory card worn out?",
         ),
         assignment=running.assignment,
         detail={
             "manifest": running.manifest,
             "version": running.version,
             "kept_as": None if kept_as is None else str(kept_as),
+        },
+    )
+
+
+def tell_repair(record: UpdateRecord, witness: Witness) -> None:
+    """Say how one try to repair a damaged model ended; one that gave way to a newer assignment ended for
+    nobody."""
+    failure = record.failure
+    if failure is not None and failure.code == "update.superseded":
+        return
+    witness.event(
+        "slot.repaired" if record.state is UpdateState.SUCCEEDED else "slot.unrepaired",
+        failure=failure,
+        assignment=record.entry.assignment,
+        detail={
+            "manifest": record.target.manifest,
+            "version": record.target.version,
+            "tries": record.repairs,
+            "bytes_fetched": record.evidence.get("bytes_fetched"),
         },
     )
 

@@ -30,7 +30,8 @@ class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True):
     of the agent within this update, ``late_resumes`` those of them that found its download done;
     ``accepted`` is the newest order that was taken up. ``before_latency`` is what ``before`` was
     measured to do, ``before_memory_bytes_max`` what its own policy allows its worker.
-    ``waiting``: why a download stands still.
+    ``waiting``: why a download stands still. ``repairs``: so many times was the model of this update,
+    which succeeded, found damaged and fetched again (`repair`); none is the update itself.
     """
 
     schema: int = SCHEMA
@@ -54,6 +55,7 @@ class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True):
     before_latency: Latency | None = None
     before_memory_bytes_max: int | None = None
     waiting: Failure | None = None
+    repairs: int = 0
 
     @property
     def is_settled(self) -> bool:
