@@ -72,7 +72,13 @@ def told(device: Device) -> list[Event]:
 def test_the_newest_model_is_fetched_again_and_comes_back(device: Device) -> None:
     lose(device, "2.0.0")
     assert device.served == "1.0.0", "somebody answers meanwhile"
+    device.reach(S.SELF_TESTING)
+    device.run(1.0)
+    assert [one.code for one in device.link.reports[-1].trouble] == ["slot.damaged"]
     prove(device)
+    device.run(1.0)
+    assert device.link.reports[-1].trouble == ()
+    assert {one.update and one.update.state for one in device.link.reports} == {S.SUCCEEDED}
     assert device.active == device.served == "2.0.0"
     previous = device.slots.load_pointers().previous
     assert previous is not None
@@ -142,6 +148,12 @@ def test_a_repair_that_fails_leaves_the_device_as_it_is(device: Device) -> None:
     assert failed.name == "slot.unrepaired"
     assert failed.failure is not None
     assert failed.failure.code == "self_test.wrong"
+    device.run(1.0)
+    report = device.link.reports[-1]
+    assert report.update is not None
+    assert (report.update.state, report.update.failure) == (S.SUCCEEDED, None), "the assignment did"
+    (trouble,) = report.trouble
+    assert "other answers" in trouble.message
     assert device.outcomes == OUTCOMES
 
 

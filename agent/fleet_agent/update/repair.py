@@ -13,6 +13,7 @@ import msgspec
 from fleet_agent.slots import Pointers
 from fleet_agent.update.record import UpdateRecord
 from fleet_shared.messages.desired import OverBudget
+from fleet_shared.messages.reported import Failure
 from fleet_shared.messages.update import UpdateState as S
 
 REPAIRS_MAX: Final = 8
@@ -30,6 +31,22 @@ def wants_repair(record: UpdateRecord | None, pointers: Pointers) -> bool:
     if record.state is S.SUCCEEDED:
         return pointers.active != record.target
     return record.repairs > 0
+
+
+def explain_repair(record: UpdateRecord | None, pointers: Pointers) -> Failure | None:
+    """Return what is to be said while the model of the newest assignment is lost; none while it is not."""
+    if record is None or not (record.repairs or wants_repair(record, pointers)):
+        return None
+    if record.state is S.SUCCEEDED and pointers.active == record.target:
+        return None
+    name = f"{record.target.model}:{record.target.version}"
+    why = "" if record.failure is None else f": {record.failure.message}"
+    again = "is fetched again" if record.repairs < REPAIRS_MAX else "is not fetched again"
+    return Failure(
+        code="slot.damaged",
+        message=f"{name} was damaged on the disk, and {again}; tries so far: {record.repairs}{why}",
+        hint="is the memory card of the device worn out? a new push starts anew",
+    )
 
 
 def plan_repair(record: UpdateRecord, pointers: Pointers, boot_id: str, now_ms: int) -> UpdateRecord:

@@ -33,7 +33,7 @@ from fleet_agent.update.latency import Measured
 from fleet_agent.update.machine import TOUCHED, UNTOUCHED, UpdateEvent, is_late, is_retried, next_state
 from fleet_agent.update.measured import take_fastest
 from fleet_agent.update.record import Evidence, UpdateRecord
-from fleet_agent.update.repair import plan_repair, wants_repair
+from fleet_agent.update.repair import explain_repair, plan_repair, wants_repair
 from fleet_agent.update.resume import resume_record
 from fleet_agent.update.saved import Saved
 from fleet_agent.update.soak import Soak
@@ -92,20 +92,23 @@ class UpdateRunner:
 
     @property
     def progress(self) -> Progress | None:
-        if self.record is None:
+        """Where the newest assignment stands. One that is repaired has succeeded, whatever becomes of that:
+        `trouble` tells of it."""
+        record = self.record
+        if record is None:
             return None
         return Progress(
-            assignment=self.record.entry.assignment,
-            state=self.record.state,
+            assignment=record.entry.assignment,
+            state=S.SUCCEEDED if record.repairs else record.state,
             bytes_done=self.bytes_done,
             bytes_total=self.bytes_total,
-            failure=self.record.failure or self.record.waiting,
+            failure=None if record.repairs else record.failure or record.waiting,
         )
 
     @property
     def trouble(self) -> Failure | None:
-        """What the disk says against what is to be on it, if it does."""
-        return self.saved.trouble
+        """What the disk says against what is to be on it, or that it lost a model that is not back yet."""
+        return self.saved.trouble or explain_repair(self.record, self.pointers)
 
     # -- what the supervisor tells
 
