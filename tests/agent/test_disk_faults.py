@@ -16,6 +16,7 @@ from fleet_agent.journal import HELD_MAX, Journal
 from fleet_agent.link.outbox import Outbox, OutboxLimits
 from fleet_agent.slots import Slots
 from fleet_agent.update.inspection import SlotInspected
+from fleet_shared.messages.desired import WhenTight
 from fleet_shared.messages.telemetry import AnyRow, Event, Sample, Source, Tombstone, decode_row
 from fleet_shared.messages.update import UpdateState as S
 from fleet_shared.names import digest_of
@@ -136,6 +137,45 @@ def test_an_update_does_not_count_on_a_model_that_is_gone(device: Device) -> Non
     assert previous is not None
     assert previous.version == "1.0.0"
     assert device.slots.is_intact(previous.manifest)
+
+
+def test_a_self_test_goes_on_while_the_active_model_gives_way(device: Device) -> None:
+    device.run_until(lambda: not device.agent.updates.inspection._busy)
+    active = device.worker
+    device.push("3.0.0", "a-3", 3)
+    device.reach(S.SELF_TESTING)
+    candidate = device.worker
+    rot(device, "2.0.0")
+    active.exit(-signal.SIGSEGV)
+    device.run_until(lambda: device.served == "1.0.0")
+    assert candidate.done == []
+    candidate.ready()
+    device.run()
+    candidate.serving()
+    candidate.say(make_stats())
+    device.run(SOAK_S + 1)
+    assert device.outcomes[2:] == [("succeeded", "a-3")]
+    assert device.active == device.served == "3.0.0"
+
+
+def test_a_model_that_gives_way_within_a_gap_takes_no_memory(device: Device) -> None:
+    device.run_until(lambda: not device.agent.updates.inspection._busy)
+    active, device.tight = device.slots.load_pointers().active, True
+    old = device.worker
+    device.push("3.0.0", "a-3", 3, when_tight=WhenTight.GAP)
+    device.reach(S.SELF_TESTING)
+    device.run(1.0)
+    old.exit(0)
+    device.run(10.0)  # 1.0.0 did not leave by itself
+    candidate = device.worker
+    assert candidate.spec.assignment == "a-3"
+    rot(device, "2.0.0")
+    device.agent.updates.inspection.ask(active)
+    device.run_until(lambda: device.slots.load_pointers().previous is None)
+    assert device.worker is candidate, "memory holds no second one"
+    candidate.exit(-signal.SIGSEGV)
+    device.run()
+    assert device.served == "1.0.0"
 
 
 @pytest.mark.parametrize("found", ["in the trial", "after a restart in the trial"])

@@ -223,6 +223,19 @@ def test_a_download_that_waits_goes_on_with_a_larger_budget(device: Device, rest
     assert device.saved.failure is None
 
 
+def test_a_download_under_a_larger_budget_has_all_its_tries(device: Device) -> None:
+    device.downloads.clear()
+    device.push("2.0.0", "a-2", 2, bytes_max=1, over_bytes=OverBudget.WAIT)
+    device.jobs.refuse_download = [over_budget()]
+    device.downloads.set()
+    device.run_until(lambda: device.saved.waiting is not None)
+    device.jobs.refuse_download = [READ_ERROR]
+    device.push("2.0.0", "a-2", 3, bytes_max=10**6)
+    device.run_until(lambda: is_planned(device))
+    device.run(5)
+    device.soak()
+
+
 def test_a_newer_assignment_takes_the_place_of_one_that_waits(device: Device) -> None:
     device.downloads.clear()
     device.push("2.0.0", "a-2", 2, bytes_max=1, over_bytes=OverBudget.WAIT)

@@ -38,6 +38,11 @@ class Gap:
         return True
 
     @property
+    def is_open(self) -> bool:
+        """Whether nothing has served since the old worker was told to leave."""
+        return self._since_s is not None
+
+    @property
     def is_ready(self) -> bool:
         """Whether the old worker has left that was waited for."""
         return self.awaits_room and self.workers.has_room
@@ -50,7 +55,7 @@ class Gap:
     def leave(self) -> bool:
         """The update has ended; tell whether nothing serves, so that somebody must be started."""
         self.awaits_room = False
-        return self._since_s is not None
+        return self.is_open
 
     def _is_needed(self, record: UpdateRecord) -> bool:
         return record.policy.when_tight is WhenTight.GAP and self.is_tight(record)

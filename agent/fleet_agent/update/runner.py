@@ -159,6 +159,7 @@ class UpdateRunner:
         self.saved.save(record)
         self.changed += 1
         if waits:
+            self._stage = Stage()
             self._act(record)
 
     def feed(
@@ -228,8 +229,10 @@ class UpdateRunner:
         if pointers == self.pointers:
             return  # the return from it has done so already
         self.saved.point_away(pointers)
-        self.workers.keep(pointers.active, _terms(self.record, pointers.active))
         self.changed += 1
+        if self.gap.is_open and self.record is not None and self.record.state is S.SELF_TESTING:
+            return  # memory holds the one on trial only; who serves is settled at its end
+        self.workers.give_way(pointers.active, _terms(self.record, pointers.active))
 
     def on_progress(self, count: int, total: int | None) -> None:
         """``count`` bytes came in; a ``total`` starts the count anew."""
