@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from fleet_agent.benchmark.device import Benchmarks
+from fleet_agent.benchmark.device import Benchmarks, BenchmarkTerms
 from fleet_agent.benchmark.kept import KeptTables
 from fleet_agent.benchmark.measuring import Measuring
 from fleet_agent.floor import load_floor_ms
@@ -41,12 +41,15 @@ from fleet_agent.transfer.allowance import Allowance
 from fleet_agent.transfer.download import Downloader
 from fleet_agent.transfer.urls import BlobUrls
 from fleet_agent.trust_process import TrustProcess
+from fleet_agent.update.gap import Gap
 from fleet_agent.update.inspection import Inspection
 from fleet_agent.update.install import Installer, plan_transfer
 from fleet_agent.update.jobs import Jobs, SlowJobs
 from fleet_agent.update.record import Evidence, RecordFile, UpdateRecord
+from fleet_agent.update.repair import AGAIN_AFTER_S, AGAIN_CEILING_S
 from fleet_agent.update.room import check_memory, is_tight
 from fleet_agent.update.runner import UpdateRunner
+from fleet_agent.update.saved import Saved
 from fleet_agent.uplink import Uplink
 from fleet_agent.watch import Bounds
 from fleet_agent.worker.protocol import Limits, SourceSpec, Trial, WorkerSpec
@@ -59,6 +62,10 @@ TRIAL_INTERVAL_MIN_S: Final = 1.0
 """However short the soak: no more rows of statistics than one a second."""
 TRIAL_INTERVAL_MAX_S: Final = 30.0
 """However long the soak: a trial that waits for inferences hears of them soon."""
+BENCHMARK_WITHIN_S: Final = 1200.0
+"""Well within the limit of `VERIFYING`: what is measured by then is the choice."""
+BENCHMARK_SHARE: Final = 0.5
+"""Of what is left until the deadline; the rest is for the self-test and the trial."""
 MEMORY_SHARE: Final = 0.75
 """What a worker may have of the machine's memory, unless somebody says otherwise."""
 
@@ -100,8 +107,16 @@ class DeviceJobs:
         evidence = self.installer.verify(record.entry, record.manifest, aborted)
         if record.policy.benchmark and self.benchmarks is not None:
             slot = self.installer.slots.path(record.entry.manifest)
-            evidence |= self.benchmarks.take(slot, record.target, record.manifest, aborted)
+            evidence |= self.benchmarks.take(
+                slot, record.target, record.manifest, self._benchmark_terms(record, aborted)
+            )
         return evidence
+
+    def _benchmark_terms(self, record: UpdateRecord, aborted: threading.Event) -> BenchmarkTerms:
+        """The state that it runs in has a limit and the update a deadline: neither may be lost to it."""
+        left_s = record.deadline_ms / 1000 - self.clock.boot_s()
+        total_s = min(BENCHMARK_WITHIN_S, left_s * BENCHMARK_SHARE)
+        return BenchmarkTerms(aborted, total_s, record.policy.memory_bytes_max)
 
     def _wall_s(self) -> float | None:
         wall_ms = self.clock.now().wall_ms
@@ -197,16 +212,18 @@ def wire(
     journal = Journal(outbox, clock)
     sender = Sender(outbox, jitter=lambda: 0.8 + 0.4 * random.random())
     updates = UpdateRunner(
-        file=RecordFile(paths.record),
-        slots=slots,
+        saved=Saved(
+            RecordFile(paths.record), slots, clock, Backoff(1.0, settings.retry_ceiling_s, random.random)
+        ),
+        gap=Gap(workers, clock, is_tight),
         workers=workers,
         jobs=jobs,
         slow=SlowJobs(inbox.put),
         clock=clock,
         witness=journal,
         retry=Backoff(1.0, settings.retry_ceiling_s, random.random),
+        repair=Backoff(AGAIN_AFTER_S, AGAIN_CEILING_S, random.random),
         inspection=Inspection(slots, inbox.put),
-        is_tight=is_tight,
         spare_bytes=settings.spare_slots_bytes,
     )
     supervisor = Supervisor(

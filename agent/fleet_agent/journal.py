@@ -18,7 +18,6 @@ from fleet_shared.names import AssignmentId
 
 log = logging.getLogger(__name__)
 
-
 HELD_MAX: Final = 500
 """So many rows are held in memory while the disk takes none."""
 THIN_EVERY_S: Final = 3600.0
@@ -38,6 +37,7 @@ class Journal:
     _held: deque[AnyRow] = field(default_factory=deque)
     _lost: int = 0
     _thin_at_s: float = 0.0
+    _undated: bool = False
 
     def tick(self, now_s: float) -> None:
         """Say that the outbox was found damaged, if it was; thin out what is too old."""
@@ -50,8 +50,6 @@ class Journal:
                 self.outbox.thin_old(self.clock.now())
             except AgentError as exc:
                 log.error("the outbox could not be thinned out: %s", exc.message)
-
-    _undated: bool = False
 
     def event(
         self,
@@ -121,8 +119,8 @@ class Journal:
             self._flush_each(rows)
         self._held.clear()
         if self._lost:
-            lost, self._lost = self._lost, 0
-            self.outbox.append(event_row(self.clock.now(), "telemetry.lost", detail={"rows": lost}))
+            self.outbox.append(event_row(self.clock.now(), "telemetry.lost", detail={"rows": self._lost}))
+            self._lost = 0
 
     def _flush_each(self, rows: list[AnyRow]) -> None:
         for row in rows:

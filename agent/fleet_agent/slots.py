@@ -5,6 +5,7 @@ hold follows from its name, so it is repaired file by file, and is never gone fo
 pointers file says which slot is active and which was before; replacing it is the switch.
 """
 
+import errno
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -35,12 +36,21 @@ MANIFEST_FILE: Final = "manifest.json"
 _STAGING: Final = ".staging"
 _DAMAGED: Final = ".damaged"
 _READ_BYTES: Final = 256 * 1024
+_GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.EUCLEAN, errno.EBADMSG})
+"""What the disk says when a file, or a part of it, is there no more."""
 
 
 class Pointers(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = 1
     active: Running | None = None
     previous: Running | None = None
+
+    def without(self, manifest: Digest) -> "Pointers":
+        """Return what is left once a model is gone: the one before takes its place."""
+        named = (self.active, self.previous)
+        left = [running for running in named if running is not None and running.manifest != manifest]
+        active, previous = [*left, None, None][:2]
+        return Pointers(active=active, previous=previous)
 
 
 class Slots:
@@ -57,27 +67,34 @@ class Slots:
 
     def is_whole(self, manifest: Digest, blobs: Mapping[Role, BlobRef]) -> bool:
         """Read the slot through: whether every file is what the manifest promises. Slow."""
-        promised = {FILES[role]: blob.sha256 for role, blob in blobs.items() if role in FILES}
-        slot = self.path(manifest)
         try:
-            return all(
-                _digest_file(slot / name) == sha256
-                for name, sha256 in (promised | {MANIFEST_FILE: manifest}).items()
-            )
+            return self._keeps(manifest, blobs)
         except OSError:
             return False
 
     def is_intact(self, manifest: Digest) -> bool:
-        """As `is_whole`, by the manifest that lies in the slot itself: its digest is the slot's name.
-        Raises `OSError` for a disk that cannot be read, which is another matter. Slow."""
+        """As `is_whole`, by the manifest that lies in the slot itself: its digest is the slot's name. Slow.
+        Raises `OSError` where it cannot be judged (no descriptor left, no permission): that says nothing
+        against the model."""
         try:
             raw = (self.path(manifest) / MANIFEST_FILE).read_bytes()
-            if hashlib.sha256(raw).hexdigest() != manifest:
-                return False
-            blobs = parse_manifest(raw).blobs
-        except (FileNotFoundError, NotADirectoryError, MessageError):
+            return hashlib.sha256(raw).hexdigest() == manifest and self._keeps(
+                manifest, parse_manifest(raw).blobs
+            )
+        except MessageError:
             return False
-        return self.is_whole(manifest, blobs)
+        except OSError as exc:
+            if exc.errno in _GONE:
+                return False
+            raise
+
+    def _keeps(self, manifest: Digest, blobs: Mapping[Role, BlobRef]) -> bool:
+        promised = {FILES[role]: blob.sha256 for role, blob in blobs.items() if role in FILES}
+        slot = self.path(manifest)
+        return all(
+            _digest_file(slot / name) == sha256
+            for name, sha256 in (promised | {MANIFEST_FILE: manifest}).items()
+        )
 
     def set_slot_aside(self, manifest: Digest) -> Path | None:
         """Move a damaged slot out of the way, for a human to look at; the newest one is kept. None

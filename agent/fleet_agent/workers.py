@@ -90,6 +90,10 @@ class Workers:
         """From now on this model serves (or none); whoever served another one leaves, and nobody is
         on trial beside it. One that cannot be started is tried again."""
         self.dismiss_candidate()
+        self.give_way(running, terms)
+
+    def give_way(self, running: Running | None, terms: Terms = FOR_GOOD) -> None:
+        """As `keep`, and whoever is on trial goes on."""
         if running is not None and running == self._running:
             return  # it serves, or its restart is planned
         if self.active is not None:
@@ -241,7 +245,8 @@ class Workers:
         says so (`try_out`, `keep`)."""
         if self.active is not None:
             self._let_go(self.active)
-        self.active, self._running, self._restart_in_s = None, None, None
+        self.active, self._running, self._restart_in_s, self._serves = None, None, None, False
+        self.changed += 1
 
     @property
     def has_room(self) -> bool:

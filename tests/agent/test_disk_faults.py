@@ -1,7 +1,9 @@
 """What rots on the disk of a device while its agent runs or is away: it says so and goes on with what is
 left. Real slots and a real outbox; see `tests.system.test_disk` for whole processes."""
 
+import errno
 import os
+import shutil
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -13,11 +15,13 @@ from fleet_agent.errors import OutboxError
 from fleet_agent.journal import HELD_MAX, Journal
 from fleet_agent.link.outbox import Outbox, OutboxLimits
 from fleet_agent.slots import Slots
+from fleet_agent.update.inspection import SlotInspected
+from fleet_shared.messages.desired import WhenTight
 from fleet_shared.messages.telemetry import AnyRow, Event, Sample, Source, Tombstone, decode_row
 from fleet_shared.messages.update import UpdateState as S
 from fleet_shared.names import digest_of
 from tests.kit.device import Device
-from tests.kit.device_edges import FakeClock, make_manifest, make_stats
+from tests.kit.device_edges import SOAK_S, FakeClock, make_manifest, make_stats
 
 
 @pytest.fixture
@@ -116,6 +120,135 @@ def test_a_return_to_a_model_that_rotted_goes_further_back(device: Device) -> No
     assert device.outcomes[2:] == [("rolled-back", "a-3")]
 
 
+def test_an_update_does_not_count_on_a_model_that_is_gone(device: Device) -> None:
+    """The active one is found damaged while the next one is on its way: what is left is the way back."""
+    device.run_until(lambda: not device.agent.updates.inspection._busy)
+    device.downloads.clear()
+    device.push("3.0.0", "a-3", 3)
+    rot(device, "2.0.0")
+    device.worker.exit(-signal.SIGSEGV)
+    device.run_until(lambda: device.served == "1.0.0")
+    device.downloads.set()
+    device.soak()
+    device.worker.say(make_stats())
+    device.run(SOAK_S + 1)
+    assert device.state() is S.SUCCEEDED
+    previous = device.slots.load_pointers().previous
+    assert previous is not None
+    assert previous.version == "1.0.0"
+    assert device.slots.is_intact(previous.manifest)
+
+
+def test_a_self_test_goes_on_while_the_active_model_gives_way(device: Device) -> None:
+    device.run_until(lambda: not device.agent.updates.inspection._busy)
+    active = device.worker
+    device.push("3.0.0", "a-3", 3)
+    device.reach(S.SELF_TESTING)
+    candidate = device.worker
+    rot(device, "2.0.0")
+    active.exit(-signal.SIGSEGV)
+    device.run_until(lambda: device.served == "1.0.0")
+    assert candidate.done == []
+    candidate.ready()
+    device.run()
+    candidate.serving()
+    candidate.say(make_stats())
+    device.run(SOAK_S + 1)
+    assert device.outcomes[2:] == [("succeeded", "a-3")]
+    assert device.active == device.served == "3.0.0"
+
+
+def test_a_model_that_gives_way_within_a_gap_takes_no_memory(device: Device) -> None:
+    device.run_until(lambda: not device.agent.updates.inspection._busy)
+    active, device.tight = device.slots.load_pointers().active, True
+    old = device.worker
+    device.push("3.0.0", "a-3", 3, when_tight=WhenTight.GAP)
+    device.reach(S.SELF_TESTING)
+    device.run(1.0)
+    old.exit(0)
+    device.run(10.0)  # 1.0.0 did not leave by itself
+    candidate = device.worker
+    assert candidate.spec.assignment == "a-3"
+    rot(device, "2.0.0")
+    device.agent.updates.inspection.ask(active)
+    device.run_until(lambda: device.slots.load_pointers().previous is None)
+    assert device.worker is candidate, "memory holds no second one"
+    candidate.exit(-signal.SIGSEGV)
+    device.run()
+    assert device.served == "1.0.0"
+
+
+@pytest.mark.parametrize("found", ["in the trial", "after a restart in the trial"])
+def test_a_failed_trial_does_not_return_to_a_model_that_is_gone(device: Device, found: str) -> None:
+    device.run_until(lambda: not device.agent.updates.inspection._busy)
+    device.push("3.0.0", "a-3", 3)
+    device.soak()
+    rot(device, "2.0.0")
+    if found == "in the trial":
+        device.agent.updates.inspection.ask(device.slots.load_pointers().previous)
+    else:
+        device.crash()
+        device.boot()
+    device.run_until(lambda: device.slots.load_pointers().previous is None)
+    device.worker.exit(-signal.SIGSEGV)
+    device.run()
+    assert device.outcomes[2:] == [("rolled-back", "a-3")]
+    assert device.active == device.served == "1.0.0"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_slot_that_an_update_wrote_anew_is_not_condemned_for_what_it_was(
+    device: Device, again: bool
+) -> None:
+    """The damaged active model is pushed again, and what was read of it before is told late. Only what is
+    damaged afterwards counts."""
+    device.run_until(lambda: not device.agent.updates.inspection._busy)
+    active = device.slots.load_pointers().active
+    assert active is not None
+    device.push("2.0.0", "a-3", 3)
+    device.reach(S.SELF_TESTING)
+    device.agent.inbox.put(SlotInspected(active, whole=False))
+    device.soak()
+    device.worker.say(make_stats())
+    if again:
+        rot(device, "2.0.0")
+    device.run(SOAK_S + 1)
+    assert device.outcomes[2:] == [("succeeded", "a-3")]
+    if again:
+        device.run_until(lambda: device.served == "1.0.0")
+        return
+    device.run_until(lambda: not device.agent.updates.inspection._busy)
+    assert device.active == device.served == "2.0.0"
+    assert names(device, "slot.") == []
+
+
+def test_what_cannot_be_judged_condemns_no_model(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path) -> str:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    device.run_until(lambda: not device.agent.updates.inspection._busy)
+    monkeypatch.setattr("fleet_agent.slots._digest_file", refuse)
+    device.worker.exit(-signal.SIGSEGV)
+    device.run_until(lambda: not device.agent.updates.inspection._busy)
+    device.run(5)
+    assert device.served == "2.0.0"
+    assert names(device, "slot.") == []
+
+
+def test_a_model_whose_bytes_cannot_be_read_any_more_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    slots = Slots(tmp_path / "slots", tmp_path / "slots.json")
+    raw = make_manifest("1.0.0")
+    slots.path(digest_of(raw)).mkdir()
+    (slots.path(digest_of(raw)) / "manifest.json").write_bytes(raw)
+    monkeypatch.setattr("fleet_agent.slots._digest_file", refuse)
+    assert not slots.is_intact(digest_of(raw))
+
+
 def test_only_the_newest_damaged_model_is_kept_and_goes_with_the_next_update(tmp_path: Path) -> None:
     slots = Slots(tmp_path / "slots", tmp_path / "slots.json")
     one, two = digest_of(b"1"), digest_of(b"2")
@@ -140,15 +273,18 @@ def test_older_models_stay_within_their_budget_newest_first(tmp_path: Path) -> N
     assert list((tmp_path / "slots").iterdir()) == []
 
 
-def test_first_installs_that_fail_do_not_pile_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [S.FAILED, S.ROLLED_BACK])
+def test_first_installs_that_fail_do_not_pile_up(tmp_path: Path, end: S) -> None:
     device = Device(tmp_path)
     device.boot()
     for generation, version in enumerate(("1.0.0", "2.0.0", "3.0.0"), 1):
         device.push(version, f"a-{generation}", generation)
-        device.reach(S.SELF_TESTING)
+        if end is S.ROLLED_BACK:
+            device.soak()
+        device.reach(S.SELF_TESTING if end is S.FAILED else S.SOAKING)
         device.worker.exit(-signal.SIGSEGV)
         device.run()
-        assert device.state() is S.FAILED
+        assert device.state() is end
     assert list((tmp_path / "slots").iterdir()) == []
     device.close()
 
@@ -210,6 +346,42 @@ def test_a_reader_that_finds_the_damage_does_not_fail_for_ever(tmp_path: Path) -
     assert outbox.streams() == []
     outbox.append(sample(2))
     assert outbox.pending == 1
+    outbox.close()
+
+
+@pytest.mark.parametrize("when", ["at the start", "under way"])
+def test_a_damaged_outbox_that_cannot_be_set_aside_costs_no_agent_and_begins_anew_later(
+    tmp_path: Path, when: str
+) -> None:
+    """Numbers that start anew under the same stream would be taken for duplicates."""
+    (tmp_path / "o.damaged" / "in the way").mkdir(parents=True)
+    if when == "at the start":
+        (tmp_path / "o.db").write_bytes(os.urandom(20_000))
+    outbox = Outbox(tmp_path / "o.db", "first", new_stream=lambda: "second")
+    journal = Journal(outbox, FakeClock())
+    if when == "under way":
+        journal.event("sent")
+        damage(tmp_path / "o.db")
+    journal.event("kept")
+    assert trouble_of(journal) == "outbox.damaged"
+    shutil.rmtree(tmp_path / "o.damaged")
+    journal.event("later")
+    journal.tick(0.0)
+    assert trouble_of(journal) is None
+    assert [row.name for row in rows(outbox) if isinstance(row, Event)] == ["kept", "later", "outbox.reset"]
+    assert outbox.streams() == ["first" if when == "at the start" else "second"]
+    outbox.close()
+
+
+def test_an_outbox_that_was_closed_by_a_read_error_and_is_damaged_begins_a_new_stream(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "o.db", "first", new_stream=lambda: "second")
+    outbox.append(sample(1))
+    outbox.close()  # as after an I/O error
+    for file in tmp_path.glob("o.db*"):
+        file.write_bytes(os.urandom(20_000))
+    outbox.append(sample(2))
+    assert outbox.streams() == ["second"]
+    assert outbox.damaged == tmp_path / "o.damaged"
     outbox.close()
 
 
@@ -276,6 +448,37 @@ def test_rows_wait_in_memory_while_the_disk_takes_none(tmp_path: Path) -> None:
     told = [row for (raw,) in events if isinstance(row := decode_row(raw), Event)]
     assert [row.name for row in told] == ["kept", "writable", "telemetry.lost"]
     assert told[-1].detail == {"rows": 11}
+    outbox.close()
+
+
+class RefusesOnce(Refusing):
+    """The disk takes what was held, and then not what was lost."""
+
+    def append(self, *rows: AnyRow) -> None:
+        lost = [row for row in rows if isinstance(row, Event) and row.name == "telemetry.lost"]
+        if lost and not self.refused:
+            self.refused = True
+            raise OutboxError("the disk is full", code="outbox.full")
+        super().append(*rows)
+
+    refused = False
+
+
+def test_what_was_lost_is_said_also_when_the_disk_refuses_that_at_first(tmp_path: Path) -> None:
+    outbox = RefusesOnce(tmp_path / "o.db", "s")
+    journal = Journal(outbox, FakeClock())
+    outbox.refuses = True
+    for number in range(HELD_MAX + 10):
+        journal.host({"n": float(number)})
+    outbox.refuses = False
+    journal.event("first")
+    assert trouble_of(journal) == "outbox.full"
+    journal.event("second")
+    assert trouble_of(journal) is None
+    (raw,) = outbox._db.execute("SELECT payload FROM row ORDER BY seq DESC LIMIT 1").fetchone()
+    told = decode_row(raw)
+    assert isinstance(told, Event)
+    assert (told.name, told.detail) == ("telemetry.lost", {"rows": 11})
     outbox.close()
 
 

@@ -2,14 +2,18 @@
 
 import errno
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from fleet_agent.bootstrap import BENCHMARK_WITHIN_S, DeviceJobs
 from fleet_agent.errors import TransferError
+from fleet_agent.settings import RANGES
 from fleet_agent.update.machine import LIMITS, PASSING, TOUCHED, UNTOUCHED, is_late, is_retried
 from fleet_agent.update.stage import Stage
+from fleet_agent.workers import SERVE_WITHIN_S
 from fleet_shared.messages.desired import OverBudget, WhenTight
 from fleet_shared.messages.update import UpdateState as S
 from tests.kit.device import Device
@@ -20,7 +24,7 @@ TABLE = {
     S.VERIFYING: (1800.0, 2, "update.verifying"),
     S.SELF_TESTING: (2100.0, 3, "update.self_testing"),
     S.SWITCHING: (60.0, 1, "update.switching"),
-    S.SOAKING: (300.0, 1, "update.soaking"),
+    S.SOAKING: (2100.0, 1, "update.soaking"),
     S.ROLLING_BACK: (60.0, None, "update.stuck"),
 }
 """Written out once more: whoever changes a limit says so here as well."""
@@ -65,6 +69,31 @@ def test_only_passing_troubles_are_tried_again_and_not_for_ever(state: S) -> Non
     else:
         assert not is_retried(state, "disk.failed", tries)
         assert is_retried(state, "disk.failed", tries - 1) is (state in TABLE and tries > 1) or tries == 1
+
+
+def test_no_state_ends_before_what_it_waits_for_does() -> None:
+    """A worker that loads as slowly as the settings allow is not given up by the limit of a state, a
+    benchmark not by that of the verification."""
+    slowest_s = RANGES["worker_ready_s"].high + SERVE_WITHIN_S
+    for state in (S.SELF_TESTING, S.SOAKING):
+        assert (LIMITS[state].within_s or 0) > slowest_s
+    assert (LIMITS[S.VERIFYING].within_s or 0) >= 1.5 * BENCHMARK_WITHIN_S
+
+
+def test_a_benchmark_has_its_share_of_what_is_left_until_the_deadline(device: Device) -> None:
+    device.push("2.0.0", "a-2", 2, deadline_s=600.0, memory_bytes_max=10**8)
+    device.reach(S.SELF_TESTING)
+    jobs = DeviceJobs(
+        installer=device.jobs.installer,
+        inbox=device.agent.inbox,
+        urls=device.agent.urls,
+        spent=device.folder / "spent.json",
+        clock=device.clock,
+    )
+    device.clock.seconds += 100
+    terms = jobs._benchmark_terms(device.saved, threading.Event())
+    assert terms.total_s == pytest.approx(250.0)
+    assert terms.memory_bytes_max == 10**8
 
 
 def test_the_time_that_a_machine_slept_counts_for_nothing() -> None:
@@ -194,6 +223,19 @@ def test_a_download_that_waits_goes_on_with_a_larger_budget(device: Device, rest
     assert device.saved.failure is None
 
 
+def test_a_download_under_a_larger_budget_has_all_its_tries(device: Device) -> None:
+    device.downloads.clear()
+    device.push("2.0.0", "a-2", 2, bytes_max=1, over_bytes=OverBudget.WAIT)
+    device.jobs.refuse_download = [over_budget()]
+    device.downloads.set()
+    device.run_until(lambda: device.saved.waiting is not None)
+    device.jobs.refuse_download = [READ_ERROR]
+    device.push("2.0.0", "a-2", 3, bytes_max=10**6)
+    device.run_until(lambda: is_planned(device))
+    device.run(5)
+    device.soak()
+
+
 def test_a_newer_assignment_takes_the_place_of_one_that_waits(device: Device) -> None:
     device.downloads.clear()
     device.push("2.0.0", "a-2", 2, bytes_max=1, over_bytes=OverBudget.WAIT)
@@ -255,6 +297,31 @@ def test_a_model_that_fails_within_the_gap_brings_the_old_one_back(device: Devic
     assert device.active == device.served == "1.0.0"
     (gap,) = [event for event in device.events if event.name == "swap.gap"]
     assert int(gap.detail["gap_ms"] or 0) >= 3000
+
+
+def test_a_gap_that_has_not_ended_does_not_make_room_for_two(device: Device) -> None:
+    """The old model still loads after a failed swap, and the next push comes."""
+    old, device.tight = device.worker, True
+    device.push("2.0.0", "a-2", 2, when_tight=WhenTight.GAP)
+    device.reach(S.SELF_TESTING)
+    device.run(1.0)
+    old.exit(0)
+    device.run(2.0)
+    device.worker.exit(-signal.SIGSEGV)
+    device.run(1.0)
+    again = device.worker
+    assert again.spec.assignment == "a-1"
+    device.push("3.0.0", "a-3", 3, when_tight=WhenTight.GAP)
+    device.reach(S.SELF_TESTING)
+    device.run(1.0)
+    assert (device.worker is again, again.done) == (True, ["drain"])
+    again.exit(0)
+    device.run(2.0)
+    device.soak()
+    device.worker.say(make_stats())
+    device.run(SOAK_S + 1)
+    assert device.outcomes[2:] == [("succeeded", "a-3")]
+    assert int(device.saved.evidence["gap_ms"] or 0) >= 6000, "nothing answered since the first one"
 
 
 def test_without_that_policy_the_old_worker_stays(device: Device) -> None:

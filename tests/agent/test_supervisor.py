@@ -653,6 +653,50 @@ def test_a_trial_without_its_inferences_is_taken_back_at_the_deadline(device: De
     assert device.served == "1.0.0"
 
 
+def test_a_policy_that_is_verified_during_the_switch_counts_in_the_trial(device: Device) -> None:
+    device.downloads.clear()
+    device.push("2.0.0", "a-2", 2, soak_inferences=1000)
+    device.trust.hold = True
+    device.push("2.0.0", "a-2", 3, soak_inferences=10)
+    device.downloads.set()
+    device.soak()
+    device.trust.answer()
+    device.run()
+    device.worker.say(make_stats())
+    device.run(SOAK_S + 1)
+    assert device.outcomes[1:] == [("succeeded", "a-2")]
+    assert device.saved.evidence["soak_requests_min"] == 10
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_lost_record_of_a_trial_brings_the_model_before_back(device: Device, good: bool) -> None:
+    """Nobody looks at the trial any more: without that, a bad model would stay."""
+    device.push("2.0.0", "a-2", 2)
+    device.soak()
+    device.crash()
+    (device.folder / "update.json").write_bytes(b"\0" * 100)
+    device.boot()
+    assert device.active == device.served == "1.0.0"
+    assert device.outcomes[1:] == []
+    device.worker.ready()
+    device.worker.serving()
+    device.push("2.0.0", "a-2", 2)
+    device.soak()
+    device.worker.say(make_stats(requests=20, errors=0 if good else 20))
+    device.run(SOAK_S + 1)
+    assert device.outcomes[1:] == [("succeeded" if good else "rolled-back", "a-2")]
+    assert device.active == device.served == ("2.0.0" if good else "1.0.0")
+
+
+def test_a_lost_record_of_a_model_that_came_through_its_trial_changes_nothing(device: Device) -> None:
+    device.install("2.0.0", "a-2", 2)
+    device.crash()
+    (device.folder / "update.json").write_bytes(b"\0" * 100)
+    device.boot()
+    device.run(5.0)
+    assert device.active == device.served == "2.0.0"
+
+
 def test_a_trial_is_compared_with_the_version_before_also_after_a_restart(device: Device) -> None:
     for _ in range(3):
         device.worker.say(make_stats(p50_us=100.0))

@@ -220,7 +220,7 @@ class Life(RuleBasedStateMachine):
             if record is not None and record.accepted >= self.desired[-1].order and record.is_settled:
                 self._live(65)  # whatever is tried again once a minute
                 break
-            if self._ended():
+            if self._ended() and (record is None or record.state.is_final):
                 break
         self._look_at_rest()
 
@@ -394,7 +394,10 @@ class Life(RuleBasedStateMachine):
     def _look_at_folder(self) -> None:
         pointers = self.device.slots.load_pointers()
         named = {running.manifest for running in (pointers.active, pointers.previous) if running is not None}
-        assert {path.name for path in (self.folder / "slots").iterdir()} <= named
+        slots = {path.name for path in (self.folder / "slots").iterdir()}
+        damaged = {name for name in slots if name.endswith(".damaged")}
+        assert slots - damaged <= named
+        assert len(damaged) <= 1, "one is kept, until the next update"
         left = [path.name for path in self.folder.rglob("*.tmp")]
         assert not left, f"left over: {left}"
 

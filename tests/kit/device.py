@@ -102,7 +102,7 @@ class Device:
             is_tight=lambda _record: self.tight,
             workers=Workers(self._make_spec, inbox.put, Backoff(1.0, 60.0, lambda: 1.0), self._start_worker),
         )  # fmt: skip
-        self.agent.updates.file = record_file
+        self.agent.updates.saved.file = record_file
         self._open.append(self.agent)
         self.agent.start()
         self.agent.inbox.put(Connected("session-1"))
@@ -155,9 +155,9 @@ class Device:
     def reach(self, state: UpdateState) -> None:
         self.run_until(lambda: self.state() is state)
 
-    def install(self, version: str, assignment: str, generation: int) -> None:
+    def install(self, version: str, assignment: str, generation: int, **policy: Any) -> None:
         """Push a version and let everything go well."""
-        self.push(version, assignment, generation)
+        self.push(version, assignment, generation, **policy)
         self.soak()
         self.worker.say(make_stats())
         self.run(SOAK_S + 1)

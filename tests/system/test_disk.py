@@ -148,7 +148,7 @@ def test_files_that_rot(world: World) -> None:
         wait_for_running(client, third, second)
         rotten_active_model(client, agent, second, third)
         fourth = push(client, 4)
-        wait_for_running(client, fourth, second)
+        wait_for_running(client, fourth, third)
         rotten_record(client, agent, fourth)
         fifth = push(client, 5)
         wait_for_running(client, fifth, fourth)
@@ -198,10 +198,22 @@ def rotten_previous_model(client: Client, agent: Agent, previous: str, active: s
 
 
 def rotten_active_model(client: Client, agent: Agent, previous: str, active: str) -> None:
+    """The one before answers until the device has fetched it again, with nobody's help."""
     with stopped(agent) as state:
         rot(find_model(state, "active"))
-    event = wait_for_event(client, "slot.damaged", 2)[-1]
-    assert event.detail["version"] == active
-    wait_for_answers(agent, previous)
-    with answering(agent, previous):
-        wait_for_running(client, previous, None)
+    wait_for("an answer", lambda: answers_at_all(agent))
+    with asking(agent.http_port) as asked:
+        event = wait_for_event(client, "slot.damaged", 2)[-1]
+        assert event.detail["version"] == active
+        (repaired,) = wait_for_event(client, "slot.repaired")
+        assert (repaired.detail["version"], repaired.detail["tries"]) == (active, 1)
+        wait_for_running(client, active, previous)
+    assert not asked.failures
+    assert set(asked.answers) <= {previous, active}
+    wait_for_answers(agent, active)
+
+
+def answers_at_all(agent: Agent) -> bool:
+    with asking(agent.http_port) as client:
+        pass
+    return bool(client.answers) and not client.failures

@@ -1,5 +1,6 @@
 """Benchmarks of this device: within an update, and by hand."""
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,15 @@ class RowMeasured:
 
 
 @dataclass(frozen=True)
+class BenchmarkTerms:
+    """``total_s``: how long all rows may take; ``memory_bytes_max``: what the model's worker may have."""
+
+    aborted: threading.Event
+    total_s: float = math.inf
+    memory_bytes_max: int | None = None
+
+
+@dataclass(frozen=True)
 class Benchmarks:
     """``cpus_max``: on how many of its processors the worker will run (0: on all). ``report`` may be
     called from any thread."""
@@ -38,7 +48,7 @@ class Benchmarks:
     report: Callable[[RowMeasured], None]
     cpus_max: int = 0
 
-    def take(self, slot: Path, target: Running, manifest: bytes, aborted: threading.Event) -> Detail:
+    def take(self, slot: Path, target: Running, manifest: bytes, terms: BenchmarkTerms) -> Detail:
         """Measure an installed variant, unless it was under the same conditions, and report the table;
         return the evidence: which row is the fastest that passes. Raises `TransferError`
         (``transfer.aborted``)."""
@@ -47,10 +57,11 @@ class Benchmarks:
         conditions = describe_conditions(planned)
         rows: Sequence[BenchmarkRow] | None = self.kept.find(target.manifest, conditions)
         if rows is None:
-            rows = replace(self.measuring(slot), aborted=aborted).fill_in(planned)
+            measuring = replace(self.measuring(slot), aborted=terms.aborted, total_s=terms.total_s)
+            rows = measuring.fill_in(planned)
             if all(row.is_lasting for row in rows):
                 self.kept.keep(KeptTable(manifest=target.manifest, conditions=conditions, rows=tuple(rows)))
-        fastest = find_fastest(rows)
+        fastest = find_fastest(rows, terms.memory_bytes_max)
         for row in rows:
             self.report(RowMeasured(target.assignment, describe_row(row, target, fastest), row.failure))
         return describe_choice(rows, fastest)

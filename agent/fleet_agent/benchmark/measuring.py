@@ -1,5 +1,6 @@
 """Fill in the rows of a benchmark, each in a process of its own, one at a time."""
 
+import math
 import signal
 import subprocess
 import sys
@@ -21,18 +22,21 @@ ROW_WITHIN_S: Final = 300.0
 """Load, compile and run: what takes longer is no choice for this device."""
 LOOK_EVERY_S: Final = 0.1
 NO_LIMITS: Final = Limits()
+LATE: Final = "the time for the whole benchmark was over"
 
 
 @dataclass(frozen=True)
 class Measuring:
     """``slot``: the installed variant. ``limits``: what the worker may take, and so what is measured with.
-    ``module``: what measures; it reads a `MeasureSpec`."""
+    ``within_s``: for one row, ``total_s``: for all of them; rows that
+    find it spent are not measured. ``module``: what measures; it reads a `MeasureSpec`."""
 
     slot: Path
     compiled: Path
     limits: Limits = NO_LIMITS
     runs: int = RUNS
     within_s: float = ROW_WITHIN_S
+    total_s: float = math.inf
     module: str = "fleet_agent.worker.measure"
     aborted: threading.Event = field(default_factory=threading.Event)
 
@@ -42,12 +46,16 @@ class Measuring:
         """Return the rows as they came out; raise `TransferError` (``transfer.aborted``) when told so.
         ``done`` hears of each row at once."""
         rows = []
+        ended_s = time.monotonic() + self.total_s
         for row in planned:
-            rows.append(row if row.failure is not None else self._measure(row))
+            left_s = ended_s - time.monotonic()
+            rows.append(row if row.failure is not None else self._measure(row, left_s))
             done(rows[-1])
         return rows
 
-    def _measure(self, row: BenchmarkRow) -> BenchmarkRow:
+    def _measure(self, row: BenchmarkRow, left_s: float) -> BenchmarkRow:
+        if left_s <= 0:
+            return msgspec.structs.replace(row, failure=_interrupted(LATE).failure)
         spec = MeasureSpec(
             slot=str(self.slot),
             runtime=row.runtime,
@@ -58,14 +66,14 @@ class Measuring:
             limits=self.limits,
         )
         try:
-            said = self._run(msgspec.json.encode(spec))
+            said = self._run(msgspec.json.encode(spec), min(self.within_s, left_s))
         except OSError as exc:
             said = _interrupted(f"no process can be started: {exc}")
         if isinstance(said, Measured):
             return msgspec.structs.replace(row, measured=said)
         return msgspec.structs.replace(row, failure=said.failure)
 
-    def _run(self, spec: bytes) -> Measured | Failed:
+    def _run(self, spec: bytes, within_s: float) -> Measured | Failed:
         process = subprocess.Popen(
             [sys.executable, "-m", self.module],
             stdin=subprocess.PIPE,
@@ -76,7 +84,7 @@ class Measuring:
         # Reads and writes at the same time: what runtimes print must not fill the pipe.
         talk = threading.Thread(target=lambda: answer.append(process.communicate(spec)[0]), daemon=True)
         talk.start()
-        ended_s = time.monotonic() + self.within_s
+        ended_s = time.monotonic() + within_s
         late = False
         while talk.is_alive():
             talk.join(LOOK_EVERY_S)
@@ -87,7 +95,9 @@ class Measuring:
         if self.aborted.is_set():
             raise TransferError("the benchmark was ended", code="transfer.aborted")
         if late and process.returncode == -signal.SIGKILL:
-            return _failed(f"it did not end within {self.within_s:g} s")
+            if within_s < self.within_s:
+                return _interrupted(LATE)
+            return _failed(f"it did not end within {within_s:g} s")
         return _parse(answer[0] if answer else b"", process.returncode)
 
 

@@ -72,8 +72,12 @@ def limit_threads(cpu_count: int, cpus_max: int = 0) -> tuple[int, ...]:
     return tuple(count for count in THREADS if count <= max(1, usable))
 
 
-def find_fastest(rows: Sequence[BenchmarkRow]) -> BenchmarkRow | None:
-    """Return the row with the smallest median among those that passed: at equal medians the first,
-    which is the preferred runtime with the fewest threads."""
-    passed = [row for row in rows if row.passed]
+def find_fastest(rows: Sequence[BenchmarkRow], memory_bytes_max: int | None = None) -> BenchmarkRow | None:
+    """Return the row with the smallest median among those that passed within the memory that the worker may
+    have: at equal medians the first, which is the preferred runtime with the fewest threads."""
+    passed = [row for row in rows if row.passed and _fits(row, memory_bytes_max)]
     return min(passed, key=lambda row: row.measured.p50_us if row.measured else 0.0, default=None)
+
+
+def _fits(row: BenchmarkRow, memory_bytes_max: int | None) -> bool:
+    return memory_bytes_max is None or row.measured is None or row.measured.peak_bytes <= memory_bytes_max

@@ -25,7 +25,7 @@ from uuid import uuid4
 import msgspec
 
 from fleet_agent.errors import OutboxError
-from fleet_shared.durable import DiskOperation, disk_operation, sync_folder
+from fleet_shared.durable import DiskOperation, disk_operation, remove, rename, sync_folder
 from fleet_shared.errors import MessageError
 from fleet_shared.limits import ROWS_PER_BATCH, TELEMETRY_BYTES
 from fleet_shared.messages.telemetry import Ack, AnyRow, Sample, TelemetryBatch, Tombstone, encode_row
@@ -137,7 +137,7 @@ class Outbox:
             try:
                 db = _connect(self._path)
             except sqlite3.DatabaseError as exc:
-                self.damaged = _set_aside(self._path, exc)
+                self._set_aside(exc)
                 db = _connect(self._path)
             try:
                 with db:
@@ -353,11 +353,29 @@ class Outbox:
         log.error("the outbox is damaged, and begins anew: %s", cause)
         self.close()
         try:
-            self.damaged = _move_aside(self._path)
+            self._begin_anew()
         except OSError as exc:
-            log.error("the damaged outbox could not be set aside: %s", exc)
-            return
-        self.stream = self._new_stream()
+            log.error("the damaged outbox could not be set aside, and is tried again: %s", exc)
+
+    def _set_aside(self, cause: sqlite3.DatabaseError) -> None:
+        """Move a database that cannot be opened out of the way; a full disk is no damage."""
+        if not _is_damage(cause):
+            raise cause
+        try:
+            self._begin_anew()
+        except OSError as exc:
+            raise OutboxError(
+                f"the outbox is damaged, and cannot be set aside: {exc}",
+                hint="look at the device's kernel log",
+                code="outbox.damaged",
+            ) from exc
+
+    def _begin_anew(self) -> None:
+        """Numbers start anew with the next file: under the stream of this one, they would be taken for those
+        that it gave out already. Raises `OSError`."""
+        self.damaged = _move_aside(self._path)
+        if self.name:
+            self.stream = self._new_stream()
         self._rows = self._bytes = 0
 
 
@@ -437,13 +455,6 @@ def _check(db: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(verdict)
 
 
-def _set_aside(path: Path, cause: sqlite3.DatabaseError) -> Path:
-    """Move a damaged database out of the way; a full disk is no damage."""
-    if not _is_damage(cause):
-        raise _map(cause) from cause
-    return _move_aside(path)
-
-
 def _is_damage(cause: BaseException | None) -> bool:
     """SQLite's words for a file that is malformed, or no database at all, have no class of their own."""
     return type(cause) is sqlite3.DatabaseError
@@ -453,8 +464,8 @@ def _move_aside(path: Path) -> Path:
     """One damaged file is kept, the newest. Its log goes first: it would be played into the new one."""
     aside = path.with_suffix(".damaged")
     for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    path.replace(aside)
+        remove(path.with_name(path.name + suffix))
+    rename(path, aside)
     sync_folder(path.parent)
     return aside
 

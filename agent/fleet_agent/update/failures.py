@@ -5,7 +5,7 @@ from typing import Final
 
 from fleet_agent.update.machine import LIMITS
 from fleet_agent.update.record import UpdateRecord
-from fleet_shared.messages.reported import Failure
+from fleet_shared.messages.reported import Failure, Running
 from fleet_shared.messages.update import UpdateState
 
 FULL_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -46,6 +46,14 @@ def state_late(state: UpdateState, seconds: float, tries: int) -> Failure:
         code=LIMITS[state].code,
         message=f"{state.value} did not end within {seconds:.0f} s{again}",
         hint="is the device overloaded, or its disk slow? its log says more",
+    )
+
+
+def slot_damaged(running: Running) -> Failure:
+    return Failure(
+        code="slot.damaged",
+        message=f"{running.model}:{running.version} was damaged on the disk within its trial time",
+        hint="is the memory card of the device worn out? push again",
     )
 
 

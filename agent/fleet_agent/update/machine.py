@@ -153,8 +153,9 @@ LIMITS: Final[Mapping[S, Limit]] = MappingProxyType(
         S.SELF_TESTING: Limit(within_s=2100.0, tries=3, code="update.self_testing"),
         # One write: what cannot be written at once is taken back at once.
         S.SWITCHING: Limit(within_s=60.0, tries=1, code="update.switching"),
-        # Until the new worker serves; from there on the trial has its own end.
-        S.SOAKING: Limit(within_s=300.0, tries=1, code="update.soaking"),
+        # Until the new worker serves, which loads once more after a restart of the agent; from there on the
+        # trial has its own end.
+        S.SOAKING: Limit(within_s=2100.0, tries=1, code="update.soaking"),
         # There is nowhere else to go: it is tried for ever, and said to be stuck.
         S.ROLLING_BACK: Limit(within_s=60.0, tries=None, code="update.stuck"),
     }

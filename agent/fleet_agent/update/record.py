@@ -9,11 +9,14 @@ from typing import Final
 
 import msgspec
 
+from fleet_agent.slots import Pointers
 from fleet_agent.update.latency import Latency
 from fleet_shared.durable import rename, sync_folder, write_durably
 from fleet_shared.messages.desired import Policy, RunEntry
 from fleet_shared.messages.reported import Failure, Order, Running
 from fleet_shared.messages.update import UpdateState
+from fleet_shared.messages.update import UpdateState as S
+from fleet_shared.names import Digest
 
 SCHEMA: Final = 1
 
@@ -27,7 +30,8 @@ class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True):
     of the agent within this update, ``late_resumes`` those of them that found its download done;
     ``accepted`` is the newest order that was taken up. ``before_latency`` is what ``before`` was
     measured to do, ``before_memory_bytes_max`` what its own policy allows its worker.
-    ``waiting``: why a download stands still.
+    ``waiting``: why a download stands still. ``repairs``: so many times was the model of this update,
+    which succeeded, found damaged and fetched again (`repair`); none is the update itself.
     """
 
     schema: int = SCHEMA
@@ -51,6 +55,7 @@ class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True):
     before_latency: Latency | None = None
     before_memory_bytes_max: int | None = None
     waiting: Failure | None = None
+    repairs: int = 0
 
     @property
     def is_settled(self) -> bool:
@@ -64,6 +69,20 @@ class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True):
         before = self.before
         same = before is not None and before.manifest == self.target.manifest
         return self.before_previous if same else before
+
+    def is_renewing(self, running: Running) -> bool:
+        """Whether this update writes, or has written, the slot of an installed model anew: the same model
+        under another assignment."""
+        same = running != self.target and running.manifest == self.target.manifest
+        return same and self.state in (S.VERIFYING, S.SELF_TESTING, S.SWITCHING, S.SOAKING)
+
+    def without(self, manifest: Digest) -> "UpdateRecord":
+        """Return the record of an update whose way back must not lead to a model that is gone."""
+        left = Pointers(active=self.before, previous=self.before_previous).without(manifest)
+        record = msgspec.structs.replace(self, before=left.active, before_previous=left.previous)
+        if left.active == self.before:
+            return record
+        return msgspec.structs.replace(record, before_latency=None, before_memory_bytes_max=None)
 
     def saved_at(self, now_ms: int) -> "UpdateRecord":
         return msgspec.structs.replace(self, saved_ms=now_ms)

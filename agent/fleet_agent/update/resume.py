@@ -9,7 +9,7 @@ from fleet_agent.update.machine import UpdateEvent, is_looping, next_state, resu
 from fleet_agent.update.record import UpdateRecord
 from fleet_shared.messages.reported import Failure, Running
 from fleet_shared.messages.update import UpdateState as S
-from fleet_shared.names import Digest
+from fleet_shared.names import AssignmentId, Digest
 
 
 def rebuild_pointers(record: UpdateRecord | None, holds: Callable[[Digest], bool]) -> Pointers:
@@ -25,6 +25,13 @@ def rebuild_pointers(record: UpdateRecord | None, holds: Callable[[Digest], bool
     installed = [running for running in named if running is not None and holds(running.manifest)]
     active, previous = [*installed, None, None][:2]
     return Pointers(active=active, previous=previous)
+
+
+def is_unproven(pointers: Pointers, has_outcome: Callable[[AssignmentId], bool]) -> bool:
+    """Whether the active model was on trial when its record was lost: no outcome of it was ever stored. There
+    must be one to go back to."""
+    active, previous = pointers.active, pointers.previous
+    return active is not None and previous is not None and not has_outcome(active.assignment)
 
 
 def resume_record(

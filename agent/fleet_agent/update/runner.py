@@ -2,11 +2,11 @@
 
 All methods belong to the supervisor's thread. The slow effects run in `jobs` and come back as
 `JobDone` through the supervisor's queue. What the disk refuses is tried again in `tick`: the record,
-the pointers of a return, the outcome; and so is an effect whose trouble may pass.
+the pointers of a return, the outcome; and so are an effect whose trouble may pass, and the repair of a
+damaged model.
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -15,22 +15,32 @@ from fleet_agent.errors import AgentError
 from fleet_agent.leash import Terms
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.ports import Clock
-from fleet_agent.slots import Pointers, Slots
+from fleet_agent.slots import Pointers
 from fleet_agent.transfer.allowance import BUDGET_CODE
-from fleet_agent.update.failures import disk_failure, soak_silent, state_late, update_late
+from fleet_agent.update.failures import disk_failure, slot_damaged, soak_silent, state_late, update_late
+from fleet_agent.update.gap import Gap
 from fleet_agent.update.inspection import Inspection, SlotInspected
 from fleet_agent.update.jobs import JobDone, Jobs, SlowJobs
-from fleet_agent.update.keeping import Witness, load_pointers, load_record, prune, set_slot_aside
+from fleet_agent.update.keeping import (
+    Witness,
+    load_pointers,
+    load_record,
+    prune,
+    set_slot_aside,
+    tell_repair,
+)
 from fleet_agent.update.latency import Measured
 from fleet_agent.update.machine import TOUCHED, UNTOUCHED, UpdateEvent, is_late, is_retried, next_state
 from fleet_agent.update.measured import take_fastest
-from fleet_agent.update.record import Evidence, RecordFile, UpdateRecord
+from fleet_agent.update.record import Evidence, UpdateRecord
+from fleet_agent.update.repair import explain_repair, plan_repair, wants_repair
 from fleet_agent.update.resume import resume_record
+from fleet_agent.update.saved import Saved
 from fleet_agent.update.soak import Soak
 from fleet_agent.update.stage import Stage
 from fleet_agent.worker.protocol import Stats
 from fleet_agent.workers import Workers
-from fleet_shared.messages.desired import OverBudget, Policy, WhenTight
+from fleet_shared.messages.desired import OverBudget, Policy
 from fleet_shared.messages.reported import Failure, Order, Progress, Running
 from fleet_shared.messages.update import UpdateState as S
 from fleet_shared.names import AssignmentId
@@ -40,35 +50,38 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class UpdateRunner:
-    """``changed`` counts up whenever there is something new to report. ``is_tight``: whether memory
-    holds no second worker for a model now. ``spare_bytes``: what older models may take on the disk."""
+    """``changed`` counts up whenever there is something new to report. ``retry`` and ``repair``: when an
+    effect, or a repair, is tried again. ``spare_bytes``: what older models may take on the disk."""
 
-    file: RecordFile
-    slots: Slots
+    saved: Saved
+    gap: Gap
     workers: Workers
     jobs: Jobs
     slow: SlowJobs
     clock: Clock
     witness: Witness
     retry: Backoff
+    repair: Backoff
     inspection: Inspection
-    is_tight: Callable[[UpdateRecord], bool] = lambda _record: False
     spare_bytes: int = 0
-    record: UpdateRecord | None = None
-    pointers: Pointers = field(default_factory=Pointers)
     bytes_done: int = 0
     bytes_total: int = 0
     changed: int = 0
     _stage: Stage = field(default_factory=Stage)
     _soak: Soak | None = None
     _measured: Measured = field(default_factory=Measured)
-    _unsaved: Failure | None = None
-    _unpointed: Failure | None = None
-    _retry_at_s: float | None = None
-    _gap_since_s: float | None = None
-    _awaits_room: bool = False
+    _repair_at_s: float = 0.0
+    _inspects_again: bool = False
 
     # -- what the supervisor asks
+
+    @property
+    def record(self) -> UpdateRecord | None:
+        return self.saved.record
+
+    @property
+    def pointers(self) -> Pointers:
+        return self.saved.pointers
 
     @property
     def takes_another(self) -> bool:
@@ -79,38 +92,42 @@ class UpdateRunner:
 
     @property
     def progress(self) -> Progress | None:
-        if self.record is None:
+        """Where the newest assignment stands. One that is repaired has succeeded, whatever becomes of that:
+        `trouble` tells of it."""
+        record = self.record
+        if record is None:
             return None
         return Progress(
-            assignment=self.record.entry.assignment,
-            state=self.record.state,
+            assignment=record.entry.assignment,
+            state=S.SUCCEEDED if record.repairs else record.state,
             bytes_done=self.bytes_done,
             bytes_total=self.bytes_total,
-            failure=self.record.failure or self.record.waiting,
+            failure=None if record.repairs else record.failure or record.waiting,
         )
 
     @property
     def trouble(self) -> Failure | None:
-        """What the disk says against the record of this update, or against the pointers, if it does."""
-        return self._unsaved or self._unpointed
+        """What the disk says against what is to be on it, or that it lost a model that is not back yet."""
+        return self.saved.trouble or explain_repair(self.record, self.pointers)
 
     # -- what the supervisor tells
 
     def resume(self) -> None:
         """Go on where a crash or power cut left the record, with the worker that belongs to it."""
-        record = load_record(self.file, self.witness)
-        self.pointers = load_pointers(self.slots, record, self.witness)
+        record = load_record(self.saved.file, self.witness)
+        self.saved.pointers = load_pointers(self.saved.slots, record, self.witness)
         self.inspection.ask(self.pointers.active, self.pointers.previous)
         if record is None or record.state.is_final:
-            self.record = record
+            self.saved.record = record
             self.workers.keep(self.pointers.active, _terms(record, self.pointers.active))
             self._prune()  # the end of the last update may have been cut short
             self._report_outcome()
             return
-        record = self.record = resume_record(
+        stored = not record.repairs and self.witness.has_outcome(record.entry.assignment)
+        record = resume_record(
             record,
             switched=self.pointers.active == record.target,
-            outcome_stored=self.witness.has_outcome(record.entry.assignment),
+            outcome_stored=stored,
             boot_id=self.clock.boot_id,
             now_ms=self._now_ms(),
         )
@@ -123,6 +140,9 @@ class UpdateRunner:
         """Start an update, or let it end at once for the reason that it is ``refused`` for;
         `takes_another` must hold, and nothing be under way."""
         self.bytes_done = self.bytes_total = 0
+        self.retry.reset()
+        self.repair.reset()
+        self._repair_at_s = 0.0
         bound = _terms(self.record, record.before).memory_bytes_max
         record = msgspec.structs.replace(record, before_memory_bytes_max=bound)
         self._enter(record if refused is None else record.at(S.FAILED, failure=refused))
@@ -133,11 +153,14 @@ class UpdateRunner:
         if self.record is None:
             return
         waits = self.record.waiting is not None
-        self.record = msgspec.structs.replace(self.record.ordered(order, policy), waiting=None)
-        self._save(self.record)
+        record = msgspec.structs.replace(self.record.ordered(order, policy), waiting=None)
+        if self._soak is not None:
+            self._soak.policy = policy
+        self.saved.save(record)
         self.changed += 1
         if waits:
-            self._act(self.record)
+            self._stage = Stage()
+            self._act(record)
 
     def feed(
         self, event: UpdateEvent, *, evidence: Evidence | None = None, failure: Failure | None = None
@@ -165,8 +188,7 @@ class UpdateRunner:
         over = failure.code == BUDGET_CODE and record.state is S.DOWNLOADING
         if over and record.policy.over_bytes is OverBudget.WAIT:
             log.warning("the download waits: %s", failure.message)
-            self.record = msgspec.structs.replace(record, waiting=failure)
-            self._save(self.record)
+            self.saved.save(msgspec.structs.replace(record, waiting=failure))
             self.changed += 1
             return True
         return False
@@ -180,28 +202,37 @@ class UpdateRunner:
     def on_inspected(self, found: SlotInspected) -> None:
         """An installed model was read through. A damaged one is set aside, and the last good one runs."""
         self.inspection.take()
-        running = found.running
+        running, record = found.running, self.record
         if found.whole or running not in (self.pointers.active, self.pointers.previous):
             return
+        if record is not None and record.is_renewing(running):
+            self._inspects_again = True  # what was read may be of before
+            return
         log.error("%s:%s is damaged on the disk", running.model, running.version)
-        if self.record is not None and self.record.target == running and self.record.state in TOUCHED:
-            self.feed(UpdateEvent.FAILED, failure=_damaged(running))
+        if record is not None and not record.state.is_final:
+            self._forget_way_back(record, running)
         # The pointers first: they never name what is not there.
         self._fall_back(running)
-        set_slot_aside(self.slots, running, self.witness)
+        set_slot_aside(self.saved.slots, running, self.witness)
+
+    def _forget_way_back(self, record: UpdateRecord, damaged: Running) -> None:
+        """An update does not return to a model that is gone, and one of that model has failed."""
+        left = record.without(damaged.manifest)
+        if left != record:
+            self.saved.save(left)
+        if record.target == damaged and record.state in TOUCHED:
+            self.feed(UpdateEvent.FAILED, failure=slot_damaged(damaged))
 
     def _fall_back(self, damaged: Running) -> None:
-        """Point to what is left; what the disk refuses now is written later."""
-        if self.pointers.active == damaged:
-            pointers = Pointers(active=self.pointers.previous)
-        elif self.pointers.previous == damaged:
-            pointers = Pointers(active=self.pointers.active)
-        else:
+        """Point to what is left."""
+        pointers = self.pointers.without(damaged.manifest)
+        if pointers == self.pointers:
             return  # the return from it has done so already
-        self.pointers = pointers
-        self._write_pointers()
-        self.workers.keep(pointers.active, _terms(self.record, pointers.active))
+        self.saved.point_away(pointers)
         self.changed += 1
+        if self.gap.is_open and self.record is not None and self.record.state is S.SELF_TESTING:
+            return  # memory holds the one on trial only; who serves is settled at its end
+        self.workers.give_way(pointers.active, _terms(self.record, pointers.active))
 
     def on_progress(self, count: int, total: int | None) -> None:
         """``count`` bytes came in; a ``total`` starts the count anew."""
@@ -246,12 +277,12 @@ class UpdateRunner:
     def tick(self) -> None:
         """Look at the deadlines, the end of the soak, and at what is to be tried again."""
         now_s = self.clock.boot_s()
-        if self._retry_at_s is not None and now_s >= self._retry_at_s:
-            self._retry_at_s = None
+        if self.saved.is_due(now_s):
             self._try_again()
         again = self._stage.tick(now_s)
         record = self.record
         if record is None or record.state.is_final:
+            self._repair(record, now_s)
             return
         late = now_s * 1000 > record.deadline_ms and record.state is not S.ROLLING_BACK
         if self._soak is not None and self._judge_soak(self._soak, record, now_s, late=late):
@@ -260,7 +291,7 @@ class UpdateRunner:
             self.feed(UpdateEvent.DEADLINE_PASSED, failure=update_late(record))
         elif self._stage.is_waited_for and is_late(record.state, self._stage.seconds):
             self._end_late(record)
-        elif again or (self._awaits_room and self.workers.has_room):
+        elif again or self.gap.is_ready:
             self._act(record)
 
     def _end_late(self, record: UpdateRecord) -> None:
@@ -276,6 +307,14 @@ class UpdateRunner:
             )
         else:
             self.feed(UpdateEvent.DEADLINE_PASSED, failure=failure)
+
+    def _repair(self, record: UpdateRecord | None, now_s: float) -> None:
+        """Fetch a damaged model again, once nothing else is to be done."""
+        if record is None or now_s < self._repair_at_s or not wants_repair(record, self.pointers):
+            return
+        log.warning("%s:%s is installed again", record.target.model, record.target.version)
+        self.bytes_done = self.bytes_total = 0
+        self._enter(plan_repair(record, self.pointers, self.clock.boot_id, self._now_ms()))
 
     def close(self) -> None:
         """End the slow effect; the record stays as it is and resumes at the next start."""
@@ -302,19 +341,19 @@ class UpdateRunner:
         """Save the state, then run its effect."""
         if record.state is S.SELF_TESTING:
             record = self._measure_before(record)  # now, while nothing runs beside it
-        record = self.record = record.saved_at(self._now_ms())
-        refused = self._save(record)
+        record = record.saved_at(self._now_ms())
+        refused = self.saved.save(record)
         if refused is not None and record.state in UNTOUCHED | {S.SWITCHING}:
             # The update ends before it touches anything. From there on it goes through: the pointer
             # on disk tells a later start what is true.
-            record = self.record = record.at(S.FAILED, failure=refused)
+            record = self.saved.record = record.at(S.FAILED, failure=refused)
         self.changed += 1
         self._stage = Stage()
         self._act(record)
 
     def _act(self, record: UpdateRecord) -> None:
         """Run the effect of a state, for the first time or once more."""
-        self._stage.tries += not self._awaits_room
+        self._stage.tries += not self.gap.awaits_room
         match record.state:
             case S.DOWNLOADING:
                 self.slow.start(lambda aborted: self.jobs.download(record, aborted), UpdateEvent.DOWNLOADED)
@@ -335,13 +374,8 @@ class UpdateRunner:
                 raise ValueError(f"no update is {record.state.value}")
 
     def _try_out(self, record: UpdateRecord) -> None:
-        if self._gap_since_s is None and record.before is not None and self._needs_gap(record):
-            log.warning("memory holds no second worker: the old one ends first")
-            self._gap_since_s, self._awaits_room = self.clock.boot_s(), True
-            self.workers.make_room()
-        if self._awaits_room and not self.workers.has_room:
+        if not self.gap.has_room(record):
             return  # `tick` comes back
-        self._awaits_room = False
         try:
             self.workers.try_out(record.target, _trial(record))
         except AgentError as exc:
@@ -358,22 +392,17 @@ class UpdateRunner:
             return record
         return msgspec.structs.replace(record, before_latency=measured)
 
-    def _needs_gap(self, record: UpdateRecord) -> bool:
-        return record.policy.when_tight is WhenTight.GAP and self.is_tight(record)
-
     def _end_gap(self, assignment: AssignmentId) -> None:
         """A worker serves again after the old one had to end: say for how long nothing answered."""
-        if self._gap_since_s is None:
+        if (gap_ms := self.gap.end_ms()) is None:
             return
-        gap_ms = int((self.clock.boot_s() - self._gap_since_s) * 1000)
-        self._gap_since_s = None
         if self._is_soaking(assignment) and self.record is not None:
-            self.record = self.record.at(S.SOAKING, evidence={"gap_ms": gap_ms})
+            self.saved.record = self.record.at(S.SOAKING, evidence={"gap_ms": gap_ms})
         self.witness.event("swap.gap", assignment=assignment, detail={"gap_ms": gap_ms})
 
     def _switch(self, record: UpdateRecord) -> None:
         try:
-            self._point_to(Pointers(active=record.target, previous=record.fallback))
+            self.saved.point_to(Pointers(active=record.target, previous=record.fallback))
         except OSError as exc:
             self.feed(UpdateEvent.FAILED, failure=disk_failure("the switch could not be written", exc))
             return
@@ -385,10 +414,10 @@ class UpdateRunner:
         self._soak = None
         self.workers.keep(record.before, _terms(record, record.before))
         try:
-            self._point_to(Pointers(active=record.before, previous=record.before_previous))
+            self.saved.point_to(Pointers(active=record.before, previous=record.before_previous))
         except OSError as exc:
             log.error("the return could not be written, and is tried again: %s", exc)
-            self._try_again_soon()
+            self.saved.try_again_soon()
             return
         self.feed(UpdateEvent.RESTORED)
 
@@ -397,42 +426,21 @@ class UpdateRunner:
         self.slow.abort()
         self.workers.dismiss_candidate()
         self.workers.settle()
-        if self._gap_since_s is not None:
-            self._awaits_room = False
+        if self.gap.leave():
             self.workers.keep(self.pointers.active, _terms(self.record, self.pointers.active))
         self._prune()
         self._report_outcome()
-
-    # -- the disk
-
-    def _point_to(self, pointers: Pointers) -> None:
-        self.slots.save_pointers(pointers)
-        self.pointers, self._unpointed = pointers, None
-
-    def _write_pointers(self) -> None:
-        """Write what holds already: a model is gone, and nobody may point to it."""
-        try:
-            self._point_to(self.pointers)
-        except OSError as exc:
-            self._unpointed = disk_failure("the pointers cannot be written", exc)
-            self._try_again_soon()
-
-    def _save(self, record: UpdateRecord) -> Failure | None:
-        """Save the record; return what the disk says against it."""
-        try:
-            self.file.save(record)
-        except OSError as exc:
-            log.error("the update record cannot be written: %s", exc)
-            self._unsaved = disk_failure("the update record cannot be written", exc)
-            self._try_again_soon()
-            return self._unsaved
-        self._unsaved = None
-        return None
+        if self.record is not None and self.record.repairs:
+            tell_repair(self.record, self.witness)
+            self._repair_at_s = self.clock.boot_s() + self.repair.next_delay_s()
+        if self._inspects_again:
+            self._inspects_again = False
+            self.inspection.ask(self.pointers.active, self.pointers.previous)
 
     def _prune(self) -> None:
         """Remove what nothing points to, once nobody installs."""
         if self.slow.is_idle:
-            prune(self.slots, self.pointers, self.record, self.spare_bytes)
+            prune(self.saved.slots, self.pointers, self.record, self.spare_bytes)
 
     def _report_outcome(self) -> None:
         record = self.record
@@ -442,26 +450,16 @@ class UpdateRunner:
             self.witness.store_outcome(record)
         except AgentError as exc:
             log.error("the outcome is not stored yet, and is tried again: %s", exc)
-            self._try_again_soon()
+            self.saved.try_again_soon()
             return
-        self.record = msgspec.structs.replace(record, outcome_reported=True)
-        self._save(self.record)
+        self.saved.save(msgspec.structs.replace(record, outcome_reported=True))
         self.changed += 1
-
-    def _try_again_soon(self) -> None:
-        if self._retry_at_s is None:
-            self._retry_at_s = self.clock.boot_s() + self.retry.next_delay_s()
 
     def _try_again(self) -> None:
         if self.record is not None and self.record.state is S.ROLLING_BACK:
             self._roll_back(self.record)
         self._report_outcome()
-        if self._unsaved is not None and self.record is not None:
-            self._save(self.record)
-        if self._unpointed is not None:
-            self._write_pointers()
-        if self._retry_at_s is None:
-            self.retry.reset()
+        self.saved.write_again()
 
     def _is_soaking(self, assignment: AssignmentId) -> bool:
         record = self.record
@@ -483,11 +481,3 @@ def _terms(record: UpdateRecord | None, running: Running | None) -> Terms:
     if running == record.target:
         return Terms(memory_bytes_max=record.policy.memory_bytes_max)
     return Terms(memory_bytes_max=record.before_memory_bytes_max if running == record.before else None)
-
-
-def _damaged(running: Running) -> Failure:
-    return Failure(
-        code="slot.damaged",
-        message=f"{running.model}:{running.version} was damaged on the disk within its trial time",
-        hint="is the memory card of the device worn out? push again",
-    )

@@ -42,7 +42,7 @@ class Soak:
     errors: int = 0
     restarts: int = 0
     rss_max_bytes: int = 0
-    _until_s: float | None = None
+    _since_s: float | None = None
     _serves: bool = False
     _heard: bool = False
     _latency: LatencyWindows = field(default_factory=LatencyWindows)
@@ -50,8 +50,8 @@ class Soak:
     def begin(self, now_s: float) -> None:
         """The worker serves, for the first time or again after a restart."""
         self._serves = True
-        if self._until_s is None:
-            self._until_s = now_s + self.policy.soak_s
+        if self._since_s is None:
+            self._since_s = now_s
 
     def lose(self, failure: Failure) -> Failure | None:
         """The worker ended: return why that ends the trial, none if it may be restarted."""
@@ -68,7 +68,7 @@ class Soak:
     def judge(self, stats: Stats) -> Failure | None:
         """Take up what the worker measured; return why it speaks against the model for certain, or none."""
         self.rss_max_bytes = max(self.rss_max_bytes, stats.rss_bytes)
-        if self._until_s is None:
+        if self._since_s is None:
             return None  # measured before it served
         self._heard = True
         self.requests += stats.requests
@@ -86,7 +86,8 @@ class Soak:
 
     def is_over(self, now_s: float) -> bool:
         """Whether it was long enough, in time and inferences, and the worker measured since it serves."""
-        if not (self._heard and self._serves) or self._until_s is None or now_s < self._until_s:
+        until_s = self._until_s
+        if not (self._heard and self._serves) or until_s is None or now_s < until_s:
             return False
         return self.requests >= self.policy.soak_inferences
 
@@ -138,6 +139,10 @@ class Soak:
             "soak_rss_max_bytes": self.rss_max_bytes,
             "soak_memory_bytes_max": self.policy.memory_bytes_max,
         }
+
+    @property
+    def _until_s(self) -> float | None:
+        return None if self._since_s is None else self._since_s + self.policy.soak_s
 
     @property
     def _judges_latency(self) -> str:

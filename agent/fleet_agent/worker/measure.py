@@ -13,6 +13,7 @@ import time
 from itertools import cycle, islice
 from pathlib import Path
 from random import Random
+from typing import Final
 
 import msgspec
 import psutil
@@ -22,10 +23,12 @@ from fleet_agent.runtimes.loading import load_runtime
 from fleet_agent.worker.engine import Engine
 from fleet_agent.worker.golden import load_samples, run_golden
 from fleet_agent.worker.limits import apply_limits
-from fleet_agent.worker.protocol import Failed, Measured, MeasureSpec
+from fleet_agent.worker.protocol import Failed, Limits, Measured, MeasureSpec
 from fleet_agent.worker.slot import load_slot
 from fleet_agent.worker.statistics import Statistics, percentile
 from fleet_shared.messages.reported import Failure
+
+OOM_SCORE_MAX: Final = 1000
 
 
 def measure(spec: MeasureSpec) -> Measured:
@@ -72,6 +75,8 @@ def _end_with(parent: int) -> None:
 
 
 def main() -> int:
+    # Whoever serves must outlive it when memory runs out.
+    apply_limits(Limits(oom_score_adj=OOM_SCORE_MAX))
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     spec = msgspec.json.decode(sys.stdin.buffer.read(), type=MeasureSpec)
     try:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fleet_cloud.domain.rollout import AssignmentState
 from fleet_cloud.errors import Forbidden, Invalid, NotFound, Unavailable
 from fleet_cloud.services.ports import BlobInfo, BlobStore, Transaction, UnitOfWork
 from fleet_cloud.services.signing import UrlSigner
@@ -15,6 +16,10 @@ from fleet_shared.names import DeviceId, Digest
 
 def unknown_blob(sha256: Digest) -> NotFound:
     return NotFound(f"blob {sha256} is not in the store", hint="upload it first", code="blob.unknown")
+
+
+def _may_run(state: AssignmentState) -> bool:
+    return state.is_open or state is AssignmentState.SUCCEEDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +46,8 @@ class Blobs:
         return self.store.read(sha256, start, end)
 
     def url_for(self, device: DeviceId, fetch: Fetch) -> Chunk:
-        """Answer a device's question for a blob of its own open assignment. Failures that will
-        pass are marked: the device asks again."""
+        """Answer a device's question for a blob of its own assignment, open or succeeded: what was
+        damaged on its disk is fetched again. Failures that will pass are marked: the device asks again."""
         try:
             with self.uow.read() as transaction:
                 self._check_right(transaction, device, fetch)
@@ -57,9 +62,9 @@ class Blobs:
 
     def _check_right(self, transaction: Transaction, device: DeviceId, fetch: Fetch) -> None:
         assignment = transaction.assignments.get(fetch.assignment)
-        if assignment is None or assignment.device != device or not assignment.state.is_open:
+        if assignment is None or assignment.device != device or not _may_run(assignment.state):
             raise Forbidden(
-                f"device {device!r} has no open assignment {fetch.assignment!r}",
+                f"device {device!r} has no open or succeeded assignment {fetch.assignment!r}",
                 hint="a newer push may have taken its place",
                 code="fetch.forbidden",
             )

@@ -1,5 +1,7 @@
 """The table of a benchmark: how it is filled in, what it decides, and that it is made once."""
 
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -8,18 +10,20 @@ import msgspec
 import pytest
 
 from fleet_agent.benchmark.command import parse_threads, run_benchmark
-from fleet_agent.benchmark.device import Benchmarks, RowMeasured
+from fleet_agent.benchmark.device import Benchmarks, BenchmarkTerms, RowMeasured
 from fleet_agent.benchmark.kept import MANIFESTS_MAX, KeptTable, KeptTables
-from fleet_agent.benchmark.measuring import Measuring
+from fleet_agent.benchmark.measuring import LATE, Measuring
 from fleet_agent.benchmark.rows import BenchmarkRow, find_fastest, limit_threads, plan_rows
 from fleet_agent.benchmark.table import describe_table
 from fleet_agent.errors import SettingsError, SlotError, TransferError
+from fleet_agent.worker.measure import OOM_SCORE_MAX
 from fleet_agent.worker.protocol import Limits, Measured, SelfTest
 from fleet_shared.errors import FleetError
 from fleet_shared.limits import ROW_BYTES
 from fleet_shared.manifest import OpUse, encode_manifest
 from fleet_shared.messages.reported import Failure, RuntimeFact
 from fleet_shared.names import Digest, digest_of
+from tests.kit.waiting import wait_for
 from tests.shared.messages.samples import MANIFEST, RUNNING
 
 ODD = "tests.kit.odd_measure"
@@ -101,6 +105,41 @@ def test_an_update_that_is_given_up_ends_its_benchmark(tmp_path: Path) -> None:
     assert caught.value.code == "transfer.aborted"
 
 
+def test_what_the_time_for_the_whole_table_does_not_reach_is_said_and_measured_next_time(
+    tmp_path: Path,
+) -> None:
+    terms = BenchmarkTerms(threading.Event(), total_s=-1.0)
+    reported: list[RowMeasured] = []
+    evidence = make_benchmarks(tmp_path, reported, LITERT).take(tmp_path, TARGET, RAW, terms)
+    assert evidence == {"benchmark_rows": 2, "benchmark_passed": 0}
+    assert [one.failure and one.failure.message for one in reported] == [LATE, LATE]
+    again = make_benchmarks(tmp_path, reported, LITERT)
+    assert again.take(tmp_path, TARGET, RAW, BenchmarkTerms(threading.Event()))["benchmark_passed"] == 2
+
+
+def test_a_row_is_ended_with_the_time_for_the_whole_table(tmp_path: Path) -> None:
+    measuring = Measuring(tmp_path, tmp_path, module=ODD, total_s=1.0)
+    hung, late = measuring.fill_in([row("hang"), row("good")])
+    assert [one.outcome for one in (hung, late)] == [f"failed: {LATE}"] * 2
+
+
+def test_the_fastest_keeps_within_the_memory_that_its_worker_may_have() -> None:
+    large = msgspec.structs.replace(measured(1.0), peak_bytes=101)
+    fitting = row("b", measured=msgspec.structs.replace(measured(2.0), peak_bytes=100))
+    assert find_fastest([row("a", measured=large), fitting], 100) == fitting
+    assert find_fastest([row("a", measured=large)], 100) is None
+
+
+def test_when_memory_runs_out_the_measuring_process_goes_first() -> None:
+    command = [sys.executable, "-m", "fleet_agent.worker.measure"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        score = Path(f"/proc/{process.pid}/oom_score_adj")
+        try:
+            wait_for("its score", lambda: score.read_text().strip() == str(OOM_SCORE_MAX))
+        finally:
+            process.kill()
+
+
 def make_benchmarks(folder: Path, reported: list[RowMeasured], *runtimes: RuntimeFact) -> Benchmarks:
     return Benchmarks(
         runtimes=runtimes, cpu_count=2, measuring=lambda slot: Measuring(slot, folder, module=ODD),
@@ -112,18 +151,18 @@ def test_a_version_is_measured_once_and_reported_each_time(tmp_path: Path) -> No
     reported: list[RowMeasured] = []
     log = tmp_path / "measured"
     first = make_benchmarks(tmp_path, reported, LITERT)
-    evidence = first.take(tmp_path, TARGET, RAW, threading.Event())
+    evidence = first.take(tmp_path, TARGET, RAW, BenchmarkTerms(threading.Event()))
     assert evidence == {
         "benchmark_rows": 2, "benchmark_passed": 2, "benchmark_runtime": "litert", "benchmark_threads": 1,
         "benchmark_p50_us": 1.0,
     }  # fmt: skip
     assert log.read_text().splitlines() == ["litert 1 50 0", "litert 2 50 0"]
     again = make_benchmarks(tmp_path, reported, LITERT)
-    assert again.take(tmp_path, TARGET, RAW, threading.Event()) == evidence
+    assert again.take(tmp_path, TARGET, RAW, BenchmarkTerms(threading.Event())) == evidence
     assert len(log.read_text().splitlines()) == 2, "not measured again"
     assert [(one.detail["threads"], one.detail["fastest"]) for one in reported] == [(1, True), (2, False)] * 2
     newer = RuntimeFact(name="litert", version="2.4.0")
-    make_benchmarks(tmp_path, reported, newer).take(tmp_path, TARGET, RAW, threading.Event())
+    make_benchmarks(tmp_path, reported, newer).take(tmp_path, TARGET, RAW, BenchmarkTerms(threading.Event()))
     assert len(log.read_text().splitlines()) == 4, "another runtime is measured anew"
     assert all(len(msgspec.json.encode(one.detail)) < ROW_BYTES // 2 for one in reported)
 
@@ -132,7 +171,7 @@ def test_one_that_was_given_up_is_not_kept(tmp_path: Path) -> None:
     aborted = threading.Event()
     aborted.set()
     with pytest.raises(TransferError):
-        make_benchmarks(tmp_path, [], LITERT).take(tmp_path, TARGET, RAW, aborted)
+        make_benchmarks(tmp_path, [], LITERT).take(tmp_path, TARGET, RAW, BenchmarkTerms(aborted))
     assert not (tmp_path / "benchmarks.json").exists()
 
 
@@ -141,7 +180,9 @@ def test_what_failed_for_want_of_memory_is_measured_again(tmp_path: Path) -> Non
     raw = encode_manifest(msgspec.structs.replace(MANIFEST, contract=contract))
     benchmarks = make_benchmarks(tmp_path, [], RuntimeFact(name="killed", version="1"))
     for times in (1, 2):
-        assert benchmarks.take(tmp_path, TARGET, raw, threading.Event())["benchmark_passed"] == 0
+        assert (
+            benchmarks.take(tmp_path, TARGET, raw, BenchmarkTerms(threading.Event()))["benchmark_passed"] == 0
+        )
         assert len((tmp_path / "measured").read_text().splitlines()) == 2 * times
 
 
@@ -151,7 +192,7 @@ def test_a_version_is_measured_within_the_limits_of_its_worker(tmp_path: Path) -
         cpus_max=1,
         measuring=lambda slot: Measuring(slot, tmp_path, Limits(cpus=1), module=ODD),
     )
-    benchmarks.take(tmp_path, TARGET, RAW, threading.Event())
+    benchmarks.take(tmp_path, TARGET, RAW, BenchmarkTerms(threading.Event()))
     assert (tmp_path / "measured").read_text().splitlines() == ["litert 1 50 1"]
 
 

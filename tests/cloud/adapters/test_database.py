@@ -123,7 +123,7 @@ def test_a_newer_push_supersedes_and_the_generation_goes_up(parts: Parts) -> Non
     assert parts.rollouts.get(second.rollout).assignments[0].state is AssignmentState.TIMED_OUT
 
 
-def test_only_blobs_of_an_open_assignment_of_its_own_get_an_address(parts: Parts) -> None:
+def test_only_blobs_of_an_assignment_of_its_own_that_did_not_end_badly_get_an_address(parts: Parts) -> None:
     parts.add_device()
     version = parts.registry.register("m", parts.draft(b"one")).version
     foreign = parts.put(b"foreign")
@@ -138,6 +138,9 @@ def test_only_blobs_of_an_open_assignment_of_its_own_get_an_address(parts: Parts
     assert ask(DeviceId("pi-2"), assignment.id, blob) == "fetch.forbidden"
     assert ask(PI, AssignmentId("other"), blob) == "fetch.forbidden"
     assert ask(PI, assignment.id, foreign.sha256) == "fetch.forbidden"
+    with parts.uow.begin() as transaction:
+        transaction.assignments.put(replace(assignment, state=AssignmentState.SUCCEEDED))
+    assert ask(PI, assignment.id, blob).startswith("/api/v1/blobs/"), "what its disk lost is fetched again"
     with parts.uow.begin() as transaction:
         transaction.assignments.put(replace(assignment, state=AssignmentState.FAILED))
     assert ask(PI, assignment.id, blob) == "fetch.forbidden"
