@@ -35,7 +35,7 @@ def plan_checks(settings: Settings) -> list[tuple[str, Check]]:
         ("memory", partial(machine.check_memory, settings)),
         ("temperature", partial(machine.check_temperature, settings)),
         ("power", machine.check_power),
-        ("runtime", partial(model.check_runtime, paths)),
+        ("runtime", partial(model.check_runtime, settings)),
     ]
     try:
         identity = load_identity(paths.identity)
@@ -76,6 +76,8 @@ def _carry_out(name: str, check: Check) -> Finding:
             f"{exc.filename or 'a file'} may not be read by this user",
             "run it as root or as the user of the agent: sudo fleet-agent doctor",
         )
+    except AgentError as error:
+        found = failed(error.message, error.hint)
     except Exception as exc:  # noqa: BLE001 - a check that breaks must not hide the others
         found = failed(f"the check broke: {type(exc).__name__}: {exc}", "please report it")
     return Finding(check=name, verdict=found.verdict, message=found.message, hint=found.hint)

@@ -37,7 +37,10 @@ def judge_clock_stamp(stamp: Stamp, floor_ms: int) -> Found:
         known = f"; it is at least {_date(floor_ms)}" if floor_ms else ""
         return attention(f"the wall clock cannot be believed{known}", hint)
     if stamp.clock is Clock.UNKNOWN:
-        return ok(f"{_date(stamp.wall_ms)} UTC; no time server confirms it, a clock behind it does")
+        return ok(
+            f"{_date(stamp.wall_ms)} UTC, kept by this machine's own clock or its host's; "
+            "no time server confirms it"
+        )
     return ok(f"{_date(stamp.wall_ms)} UTC, in step with a time server")
 
 

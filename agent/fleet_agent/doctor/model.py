@@ -8,7 +8,8 @@ from typing import Final
 from fleet_agent.doctor.finding import Found, attention, failed, ok, skipped
 from fleet_agent.errors import SlotError
 from fleet_agent.paths import StatePaths
-from fleet_agent.runtimes.found import find_installed, find_runtimes
+from fleet_agent.runtimes.found import find_installed, find_runtimes, parse_allowed
+from fleet_agent.settings import Settings
 from fleet_agent.slots import MANIFEST_FILE, Slots
 from fleet_agent.status import OutboxStatus, describe_age, load_outbox, load_pointers, load_record
 from fleet_agent.update.record import UpdateRecord
@@ -21,12 +22,15 @@ SOCKET_TIMEOUT_S: Final = 5.0
 WAITING_S: Final = 3600.0
 
 
-def check_runtime(paths: StatePaths) -> Found:
+def check_runtime(settings: Settings) -> Found:
+    """Tries those that the settings allow, as the agent does."""
     try:
-        active = load_pointers(paths).active
+        active = load_pointers(StatePaths(settings.state)).active
     except (OSError, SlotError):
         active = None  # the check of the model tells
-    found, installed = find_runtimes(), {fact.name: fact for fact in find_installed()}
+    allowed = parse_allowed(settings.runtimes)
+    found = find_runtimes(allowed)
+    installed = {fact.name: fact for fact in find_installed() if not allowed or fact.name in allowed}
     # ONNX Runtime is there for other reasons as well: without TensorRT it is none of this device's faults.
     troubles = {
         one.name: one.reason for one in found.unavailable if one.name in installed and one.name != "tensorrt"
