@@ -204,6 +204,6 @@ measurement = Table(
     Column("manifest", String(64), primary_key=True, index=True),
     Column("passed", Boolean, nullable=False),
     Column("latency_p50_us", Float),
-    Column("device", String(63), nullable=False),
+    Column("device", String(63), primary_key=True),
     Column("measured_ms", BigInteger, nullable=False),
 )

@@ -22,7 +22,13 @@ def upgrade() -> None:
         sa.Column("device", sa.String(length=63), nullable=False),
         sa.Column("measured_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint(
-            "hardware", "runtime", "runtime_version", "threads", "manifest", name=op.f("pk_measurement")
+            "hardware",
+            "runtime",
+            "runtime_version",
+            "threads",
+            "manifest",
+            "device",
+            name=op.f("pk_measurement"),
         ),
     )
     with op.batch_alter_table("measurement", schema=None) as batch_op:
