@@ -89,3 +89,12 @@ def test_a_clock_that_is_nonsense_does_no_harm(parts: Parts) -> None:
     assert load_times(parts) == [0]
     parts.observe.telemetry(PI, batch(sample(3, 50_000), event(4, 10_000, "clock.known", 2**63 - 1)))
     assert load_times(parts) == [0, 2**63 - 1]
+
+
+def test_a_device_that_cannot_tell_its_boots_apart_dates_nothing(parts: Parts) -> None:
+    parts.add_device()
+    parts.clock.at_ms = received = NOW_MS + 1
+    parts.observe.telemetry(
+        PI, batch(sample(1, 1_000, boot="unknown"), event(2, 9_000, "clock.known", boot="unknown"))
+    )
+    assert load_times(parts) == [received]
