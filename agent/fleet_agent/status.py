@@ -141,7 +141,7 @@ class _Stamp(msgspec.Struct):
 
 def describe_status(status: Status) -> str:
     active, previous, update = _name(status.active), _name(status.previous), _describe_update(status)
-    outbox = f"{status.outbox_rows} rows wait for the controller"
+    outbox = f"{describe_waiting(status.outbox_rows)} for the controller"
     if "models" in status.damaged:
         active = previous = UNREADABLE
     lines = [
@@ -162,14 +162,21 @@ def describe_status(status: Status) -> str:
     return "\n".join(lines)
 
 
-def describe_link(note: LinkNote | None, *, running: bool) -> str:
+def describe_link(note: LinkNote | None, *, running: bool, why: bool = True) -> str:
+    """Return how the link of the agent is; ``why``: with the reason for which the broker is away."""
     if note is None:
         return "was never connected"
     age_s = _age_s(note.boot_id, note.boot_ms)
-    when = "before this boot" if age_s is None else f"for {describe_age(age_s)}"
+    when = "since before this boot" if age_s is None else f"for {describe_age(age_s)}"
     if not running:
         return f"{'was connected' if note.online else 'was away'} when the agent last ran"
-    return f"connected {when}" if note.online else f"away {when}: {note.reason}"
+    if note.online:
+        return f"is connected {when}"
+    return f"is away {when}" + (f": {note.reason}" if why else "")
+
+
+def describe_waiting(rows: int) -> str:
+    return f"{rows} row waits" if rows == 1 else f"{rows} rows wait"
 
 
 def describe_age(age_s: float) -> str:

@@ -75,8 +75,9 @@ def test_the_link(tmp_path: Path) -> None:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     note = LinkNote(online=True, reason="", boot_id=boot, boot_ms=0, wall_ms=None)
     save_note(tmp_path / "link.json", note)
-    assert describe_link(note, running=True).startswith("connected for ")
+    assert describe_link(note, running=True).startswith("is connected for ")
     assert describe_link(note, running=False) == "was connected when the agent last ran"
     away = msgspec.structs.replace(note, online=False, reason="no route")
-    assert describe_link(away, running=True).startswith("away for ")
+    assert describe_link(away, running=True).startswith("is away for ")
     assert describe_link(away, running=True).endswith(": no route")
+    assert not describe_link(away, running=True, why=False).endswith("no route")

@@ -11,7 +11,14 @@ from fleet_agent.paths import StatePaths
 from fleet_agent.runtimes.found import find_installed, find_runtimes, parse_allowed
 from fleet_agent.settings import Settings
 from fleet_agent.slots import MANIFEST_FILE, Slots
-from fleet_agent.status import OutboxStatus, describe_age, load_outbox, load_pointers, load_record
+from fleet_agent.status import (
+    OutboxStatus,
+    describe_age,
+    describe_waiting,
+    load_outbox,
+    load_pointers,
+    load_record,
+)
 from fleet_agent.update.record import UpdateRecord
 from fleet_shared.errors import MessageError
 from fleet_shared.manifest import parse_manifest
@@ -81,7 +88,7 @@ def check_worker(paths: StatePaths, *, running: bool) -> Found:
     try:
         active = load_pointers(paths).active
     except (OSError, SlotError):
-        active = None
+        return skipped("nobody knows which model it should serve: see the check of the model")
     if active is None:
         return skipped("no model is installed yet")
     if not running:
@@ -142,7 +149,7 @@ def judge_outbox(outbox: OutboxStatus, now_boot: tuple[str, int], *, damaged: bo
             f"it cannot be read: {outbox.trouble}",
             "a damaged one is set aside at the next start of the agent",
         )
-    words = f"{outbox.rows} rows wait"
+    words = describe_waiting(outbox.rows)
     same_boot = outbox.oldest_boot is not None and outbox.oldest_boot[0] == now_boot[0]
     age_s = (now_boot[1] - outbox.oldest_boot[1]) / 1000 if same_boot and outbox.oldest_boot else None
     if age_s is not None:

@@ -169,7 +169,14 @@ def test_worker() -> None:
 @pytest.mark.parametrize(
     ("outbox", "damaged", "running", "verdict", "words"),
     [
-        (OutboxStatus(), False, True, OK, "0 rows"),
+        (OutboxStatus(), False, True, OK, "0 rows wait"),
+        (
+            OutboxStatus(rows=1, oldest_boot=("b", 9_999_000)),
+            False,
+            True,
+            OK,
+            "1 row waits, the oldest for 1 s",
+        ),
         (OutboxStatus(rows=5, oldest_boot=("b", 9_990_000)), False, True, OK, "the oldest for 10 s"),
         (OutboxStatus(rows=5, oldest_boot=("b", 1_000)), False, True, ATTENTION, "the oldest for 3 h"),
         (OutboxStatus(rows=5, oldest_boot=("b", 1_000)), False, False, OK, "the oldest for 3 h"),
