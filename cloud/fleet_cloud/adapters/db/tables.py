@@ -182,6 +182,16 @@ telemetry = Table(
     Column("row", Text, nullable=False),
     Index("ix_telemetry_device_received", "device", "kind", "received_ms"),
 )
+# At each start of an agent its rows without a time are looked for: few or none, among all that it ever sent.
+_UNDATED = telemetry.c.wall_ms.is_(None)
+Index(
+    "ix_telemetry_undated",
+    telemetry.c.device,
+    telemetry.c.stream,
+    telemetry.c.seq,
+    sqlite_where=_UNDATED,
+    postgresql_where=_UNDATED,
+)
 
 dead_letter = Table(
     "dead_letter",
