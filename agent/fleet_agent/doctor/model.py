@@ -69,16 +69,18 @@ def check_model(paths: StatePaths) -> Found:
     again = "push the model again; the previous one can be pushed too"
     try:
         active = load_pointers(paths).active
-    except (OSError, SlotError) as exc:
+    except SlotError as exc:
         return failed(f"what is installed cannot be read: {exc}", again)
     if active is None:
         return skipped("none is installed yet")
     name = f"{active.model}:{active.version} ({active.variant})"
-    slots = Slots(paths.slots, paths.pointers)  # the folder is there: a model is installed
     try:
-        manifest = parse_manifest((slots.path(active.manifest) / MANIFEST_FILE).read_bytes())
+        manifest = parse_manifest((paths.slots / active.manifest / MANIFEST_FILE).read_bytes())
+    except PermissionError:
+        raise
     except (OSError, MessageError) as exc:
         return failed(f"{name}: its slot cannot be read: {exc}", again)
+    slots = Slots(paths.slots, paths.pointers)  # the folder is there: nothing is made
     if not slots.is_whole(active.manifest, manifest.blobs):
         return failed(f"{name}: its files are not what was released", again)
     return ok(f"{name}, whole by its digests")

@@ -17,8 +17,17 @@ from fleet_agent.doctor.machine import (
     judge_service,
     judge_temperature,
 )
-from fleet_agent.doctor.model import check_runtime, judge_outbox, judge_runtimes, judge_worker
+from fleet_agent.doctor.model import (
+    check_model,
+    check_runtime,
+    check_worker,
+    judge_outbox,
+    judge_runtimes,
+    judge_worker,
+)
+from fleet_agent.paths import StatePaths
 from fleet_agent.settings import Settings
+from fleet_agent.slots import Pointers
 from fleet_agent.status import OutboxStatus
 from fleet_agent.telemetry.clock import Stamp
 from fleet_agent.trust.protocol import CertificateRead, Refused
@@ -215,3 +224,17 @@ def test_only_a_failed_check_makes_it_fail() -> None:
         "                        timedatectl",
         "ok         disk         fine",
     ]
+
+
+def test_slots_that_are_gone_are_told_and_not_made(tmp_path: Path) -> None:
+    """Root looks: a folder of root's would keep the agent from installing anything."""
+    paths = StatePaths(tmp_path)
+    paths.pointers.write_bytes(msgspec.json.encode(Pointers(active=ACTIVE)))
+    check(check_model(paths), FAILED, "its slot cannot be read")
+    assert not paths.slots.exists()
+
+
+def test_a_worker_whose_model_nobody_knows_is_not_judged(tmp_path: Path) -> None:
+    paths = StatePaths(tmp_path)
+    paths.pointers.write_text("{")
+    check(check_worker(paths, running=True), SKIPPED, "see the check of the model")
