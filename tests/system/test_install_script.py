@@ -150,7 +150,7 @@ def test_install_again_upgrade_and_uninstall(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     first = (machine.opt / "current").readlink()
     assert (machine.root / "etc/systemd/system/fleet-agent.service").exists()
-    # pip would not take LiteRT's backports.strenum on Python 3.11 and later; the lock knows what is for which.
+    # pip would not take LiteRT's backports.strenum on Python 3.11 and later; the lock knows better.
     (packages,) = [line for line in (machine.root / "calls").read_text().splitlines() if "agent.txt" in line]
     assert {"--ignore-requires-python", "--require-hashes", "--only-binary", "--no-index"} <= set(
         packages.split()
