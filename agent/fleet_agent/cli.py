@@ -27,7 +27,7 @@ State = Annotated[
         envvar="FLEET_AGENT_STATE",
         help="Folder of the agent's state.",
         readable=False,  # what may not be read is said with what to do, and not as wrong usage
-        show_default="/var/lib/fleet-agent for root, else below the home folder",
+        show_default="/var/lib/fleet-agent for root or where it exists, else below the home folder",
     ),
 ]
 
@@ -44,13 +44,14 @@ def enrol(
     from fleet_agent.enrol import enrol as enrol_device
     from fleet_agent.enrol import suggest_device_id
     from fleet_agent.lock import state_mapped
+    from fleet_agent.ownership import left_to_owner
     from fleet_agent.paths import StatePaths
     from fleet_shared.names import parse_device_id
     from fleet_shared.token import EnrolmentToken
 
     paths = StatePaths(state)
     name = parse_device_id(device) if device else suggest_device_id(socket.gethostname())
-    with state_mapped(state):
+    with state_mapped(state), left_to_owner(state):
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (paths.identity / "device.json").exists():
             raise SettingsError(
@@ -127,12 +128,14 @@ def benchmark(
 
     from fleet_agent.benchmark.command import parse_threads, run_benchmark
     from fleet_agent.bootstrap import find_device_runtimes, worker_limits
+    from fleet_agent.ownership import left_to_owner
     from fleet_agent.settings import load_settings
 
     settings = load_settings(state, os.environ, {})
     counts = parse_threads(threads, settings.worker_cpus)
     found, limits = lambda: find_device_runtimes(settings).usable, worker_limits(settings)
-    run_benchmark(state, found, counts, runs, limits=limits, as_json=as_json)
+    with left_to_owner(state):
+        run_benchmark(state, found, counts, runs, limits=limits, as_json=as_json)
 
 
 @app.command()

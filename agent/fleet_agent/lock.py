@@ -21,9 +21,12 @@ def state_mapped(state: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
+        why = (
+            "is its disk full?" if exc.errno not in (errno.EACCES, errno.EPERM) else "or sudo fleet-agent ..."
+        )
         raise SettingsError(
             f"the state folder {state} cannot be used: {exc}",
-            hint="choose another: --state DIR, or FLEET_AGENT_STATE; is its disk full?",
+            hint=f"choose another: --state DIR, or FLEET_AGENT_STATE; {why}",
             code="agent.state",
         ) from exc
 

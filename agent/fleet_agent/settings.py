@@ -9,13 +9,15 @@ import math
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fleet_agent.errors import SettingsError
+
+T = TypeVar("T")
 
 ENVIRONMENT_PREFIX: Final = "FLEET_AGENT_"
 _BOOLEANS: Final = MappingProxyType({"true": True, "false": False, "1": True, "0": False})
@@ -33,86 +35,174 @@ class Range:
         return f"{self.low:g} to {self.high:g} {self.unit}".rstrip()
 
 
+_DESCRIPTION: Final = "description"
+_RANGE: Final = "range"
+MIB: Final = 1024 * 1024
+
+
+def _setting(default: T, description: str, allowed: Range | None = None) -> T:
+    """Return a field that says what it is; ``allowed``: what a number may be."""
+    return field(default=default, metadata={_DESCRIPTION: description, _RANGE: allowed})
+
+
 @dataclass(frozen=True)
 class Settings:
-    """``http_port``: inference on loopback, 0 takes a free port. ``source``: samples that are
-    inferred at ``source_rate_hz``: a folder or archive of images, an ``.npz``, or ``camera:0``;
-    empty: none. ``sample_interval_s``: how often the machine is read, ``stats_interval_s``: the
-    model. ``linger_s``: how long an old worker waits for open connections. ``disk_margin_bytes``:
-    what must stay free after a download. ``runtimes``: which may be used, in order of preference,
-    separated by commas; empty: all that work.
-
-    The worker: ``worker_memory_bytes_max`` bounds its resident memory (0: three quarters of the
-    machine's), ``worker_growth_bytes_max`` its steady rise since it was warm, seen over several windows
-    of ``worker_growth_window_s``; ``worker_hang_s``: how long one inference may take,
-    ``worker_ready_s``: loading, warming up and the self-test; ``worker_restarts``: so many in a row come
-    quickly, later ones each ``worker_slow_restart_s``. ``worker_nice`` is added to its priority (more is
-    less), ``worker_cpus``: how many processors it may use (0: all).
-
-    Bounds: ``memory_margin_bytes`` must stay free beside a second worker; ``spare_slots_bytes``: what
-    older models may take beside the active and the previous one. ``retry_ceiling_s``: the longest wait
-    between two tries. ``outbox_rows``, ``outbox_bytes``, ``outbox_days``: what waits for the controller at
-    most, samples thinned out first. ``log_bytes``: the size of a log file in the state folder,
-    ``log_files`` how many there are; 0: none."""
+    """Each with its default, what it means, and for a number what it may be. ``docs/settings.md`` is made of
+    this."""
 
     state: Path
-    http_port: int = 8080
-    threads: int = 1
-    source: str = ""
-    source_rate_hz: float = 10.0
-    source_loop: bool = True
-    sample_interval_s: float = 10.0
-    stats_interval_s: float = 10.0
-    linger_s: float = 5.0
-    disk_margin_bytes: int = 16 * 1024 * 1024
-    worker_memory_bytes_max: int = 0
-    worker_growth_bytes_max: int = 128 * 1024 * 1024
-    worker_growth_window_s: float = 60.0
-    worker_hang_s: float = 60.0
-    worker_ready_s: float = 180.0
-    worker_restarts: int = 10
-    worker_slow_restart_s: float = 600.0
-    worker_nice: int = 5
-    worker_cpus: int = 0
-    runtimes: str = ""
-    memory_margin_bytes: int = 16 * 1024 * 1024
-    spare_slots_bytes: int = 0
-    retry_ceiling_s: float = 60.0
-    outbox_rows: int = 200_000
-    outbox_bytes: int = 64 * 1024 * 1024
-    outbox_days: float = 30.0
-    log_bytes: int = 1024 * 1024
-    log_files: int = 3
+    """The folder of the agent's state; it holds ``agent.toml``, so it cannot stand in there."""
+    http_port: int = _setting(
+        8080,
+        "Port for inference on loopback; 0 takes a free one.",
+        Range(0, 65_535, ""),
+    )
+    threads: int = _setting(
+        1,
+        "Threads of the interpreter, where no benchmark chose another number.",
+        Range(1, 256, "threads"),
+    )
+    source: str = _setting(
+        "",
+        "Samples to infer: a folder or archive of images, an `.npz`, or `camera:0`; empty: none.",
+    )
+    source_rate_hz: float = _setting(
+        10.0,
+        "How many samples of the source are inferred.",
+        Range(0.001, 10_000, "samples a second"),
+    )
+    source_loop: bool = _setting(
+        True,
+        "Whether a source that is at its end begins again.",
+    )
+    sample_interval_s: float = _setting(
+        10.0,
+        "How often the machine is read.",
+        Range(0.1, 86_400, "seconds"),
+    )
+    stats_interval_s: float = _setting(
+        10.0,
+        "How often the worker tells what it measured of the model.",
+        Range(0.1, 3_600, "seconds"),
+    )
+    linger_s: float = _setting(
+        5.0,
+        "How long an old worker waits for open connections.",
+        Range(0, 600, "seconds"),
+    )
+    disk_margin_bytes: int = _setting(
+        16 * MIB,
+        "What must stay free on the disk after a download.",
+        Range(0, 2**50, "bytes"),
+    )
+    worker_memory_bytes_max: int = _setting(
+        0,
+        "Bound of the worker's resident memory; 0: three quarters of the machine's.",
+        Range(0, 2**50, "bytes"),
+    )
+    worker_growth_bytes_max: int = _setting(
+        128 * MIB,
+        "Bound of the worker's steady rise in memory since it was warm, seen over several windows.",
+        Range(1024 * 1024, 2**50, "bytes"),
+    )
+    worker_growth_window_s: float = _setting(
+        60.0,
+        "The window in which the rise of `worker_growth_bytes_max` is measured.",
+        Range(0.5, 86_400, "seconds"),
+    )
+    worker_hang_s: float = _setting(
+        60.0,
+        "How long one inference may take before the worker counts as hung.",
+        Range(0.5, 86_400, "seconds"),
+    )
+    worker_ready_s: float = _setting(
+        180.0,
+        "How long a new worker may load, warm up and test itself.",
+        Range(1, 1_800, "seconds"),
+    )
+    worker_restarts: int = _setting(
+        10,
+        "So many restarts of the worker in a row come quickly.",
+        Range(0, 1_000, "restarts"),
+    )
+    worker_slow_restart_s: float = _setting(
+        600.0,
+        "The time between restarts of the worker after those of `worker_restarts`.",
+        Range(1, 86_400, "seconds"),
+    )
+    worker_nice: int = _setting(
+        5,
+        "Added to the worker's niceness: more is a lower priority.",
+        Range(0, 19, ""),
+    )
+    worker_cpus: int = _setting(
+        0,
+        "How many processors the worker may use; 0: all.",
+        Range(0, 1_024, "processors"),
+    )
+    runtimes: str = _setting(
+        "",
+        "Which runtimes may be used, in order of preference, separated by commas; empty: all that work.",
+    )
+    memory_margin_bytes: int = _setting(
+        16 * MIB,
+        "What must stay free of the memory beside a second worker.",
+        Range(0, 2**50, "bytes"),
+    )
+    spare_slots_bytes: int = _setting(
+        0,
+        "What older models may take of the disk beside the active and the previous one.",
+        Range(0, 2**50, "bytes"),
+    )
+    retry_ceiling_s: float = _setting(
+        60.0,
+        "The longest wait between two tries to reach the controller, the broker or a download.",
+        Range(0.1, 3_600, "seconds"),
+    )
+    outbox_rows: int = _setting(
+        200_000,
+        "How many rows of telemetry wait for the controller at most; samples are thinned out first.",
+        Range(1000, 10_000_000, "rows"),
+    )
+    outbox_bytes: int = _setting(
+        64 * MIB,
+        "How large the rows that wait are together at most.",
+        Range(2**20, 2**40, "bytes"),
+    )
+    outbox_days: float = _setting(
+        30.0,
+        "How long a row of telemetry waits at most.",
+        Range(0.01, 3_650, "days"),
+    )
+    log_bytes: int = _setting(
+        1 * MIB,
+        "The size of one log file in the state folder.",
+        Range(65_536, 2**30, "bytes"),
+    )
+    log_files: int = _setting(
+        3,
+        "How many log files there are; 0: none.",
+        Range(0, 100, "files"),
+    )
 
 
-RANGES: Final = MappingProxyType(
-    {
-        "http_port": Range(0, 65_535, ""),
-        "threads": Range(1, 256, "threads"),
-        "source_rate_hz": Range(0.001, 10_000, "samples a second"),
-        "sample_interval_s": Range(0.1, 86_400, "seconds"),
-        "stats_interval_s": Range(0.1, 3_600, "seconds"),
-        "linger_s": Range(0, 600, "seconds"),
-        "disk_margin_bytes": Range(0, 2**50, "bytes"),
-        "worker_memory_bytes_max": Range(0, 2**50, "bytes"),
-        "worker_growth_bytes_max": Range(1024 * 1024, 2**50, "bytes"),
-        "worker_growth_window_s": Range(0.5, 86_400, "seconds"),
-        "worker_hang_s": Range(0.5, 86_400, "seconds"),
-        "worker_ready_s": Range(1, 1_800, "seconds"),
-        "worker_restarts": Range(0, 1_000, "restarts"),
-        "worker_slow_restart_s": Range(1, 86_400, "seconds"),
-        "worker_nice": Range(0, 19, ""),
-        "worker_cpus": Range(0, 1_024, "processors"),
-        "memory_margin_bytes": Range(0, 2**50, "bytes"),
-        "spare_slots_bytes": Range(0, 2**50, "bytes"),
-        "retry_ceiling_s": Range(0.1, 3_600, "seconds"),
-        "outbox_rows": Range(1000, 10_000_000, "rows"),
-        "outbox_bytes": Range(2**20, 2**40, "bytes"),
-        "outbox_days": Range(0.01, 3_650, "days"),
-        "log_bytes": Range(65_536, 2**30, "bytes"),
-        "log_files": Range(0, 100, "files"),
-    }
+@dataclass(frozen=True)
+class Described:
+    """One setting as a person looks it up. ``allowed``: for a number."""
+
+    name: str
+    default: Any
+    description: str
+    allowed: Range | None
+
+
+DESCRIBED: Final = tuple(
+    Described(one.name, one.default, one.metadata[_DESCRIPTION], one.metadata[_RANGE])
+    for one in dataclasses.fields(Settings)
+    if one.metadata
 )
+
+RANGES: Final = MappingProxyType({one.name: one.allowed for one in DESCRIBED if one.allowed is not None})
 """One for each setting that is a number: below, telemetry floods the device or nothing runs."""
 
 
@@ -121,15 +211,22 @@ SYSTEM_STATE: Final = Path("/var/lib/fleet-agent")
 
 
 def default_state() -> Path:
-    """Return where the state lives: /var/lib for root and the service's user, else below the home folder."""
+    """Return where the state lives: /var/lib for root and the service's user, else below the home folder.
+
+    Whoever has none there and looks at a machine with the service means that one.
+    """
     if os.geteuid() == 0 or os.environ.get("HOME") == str(SYSTEM_STATE):
         return SYSTEM_STATE
-    return Path.home() / ".local" / "state" / "fleet-agent"
+    return prefer_state(Path.home() / ".local" / "state" / "fleet-agent", SYSTEM_STATE)
+
+
+def prefer_state(own: Path, system: Path) -> Path:
+    return system if system.is_dir() and not own.exists() else own
 
 
 def load_settings(state: Path, environment: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
     """Merge all origins; raise `SettingsError` naming the origin, the key and what was expected."""
-    fields = {field.name: field for field in dataclasses.fields(Settings) if field.name != "state"}
+    defaults = {one.name: one.default for one in DESCRIBED}
     merged: dict[str, Any] = {}
     for origin, values in (
         (str(state / "agent.toml"), _load_file(state / "agent.toml")),
@@ -137,9 +234,9 @@ def load_settings(state: Path, environment: Mapping[str, str], flags: Mapping[st
         ("command line", {key: value for key, value in flags.items() if value is not None}),
     ):
         for key, value in values.items():
-            if key not in fields:
-                raise _unknown(key, origin, list(fields))
-            merged[key] = _convert(value, fields[key].default, key, origin)
+            if key not in defaults:
+                raise _unknown(key, origin, list(defaults))
+            merged[key] = _convert(value, defaults[key], key, origin)
     return Settings(state=state, **merged)
 
 

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -16,6 +17,8 @@ from fleet_agent.paths import StatePaths
 from fleet_agent.slots import Pointers
 from fleet_agent.update.record import RecordFile, UpdateRecord
 from fleet_shared.messages.reported import Failure, Running
+
+UNREADABLE: Final = "cannot be read"
 
 
 class OutboxStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,16 +43,26 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     update_model: str = ""
     update_age_s: float | None = None
     """Time since the last step of the update, where it was in this boot."""
+    damaged: dict[str, str] = {}
+    """What cannot be read (``models``, ``update``, ``outbox``), and why: nothing is known of it."""
 
 
 def load_status(state: Path) -> Status:
-    """Raises `SettingsError` when the device is not enrolled or its state may not be read, `SlotError` for
-    damaged pointers."""
+    """Raises `SettingsError` when the device is not enrolled or its state may not be read."""
     paths = StatePaths(state)
+    damaged: dict[str, str] = {}
     try:
         identity = load_identity(paths.identity)
-        pointers = load_pointers(paths)
-        record = load_record(paths)
+        try:
+            pointers = load_pointers(paths)
+        except SlotError as exc:
+            pointers = Pointers()
+            damaged["models"] = exc.message
+        try:
+            record = RecordFile(paths.record).load()
+        except ValueError as exc:
+            record = None
+            damaged["update"] = str(exc)
         running = is_running(state)
     except PermissionError as exc:
         raise SettingsError(
@@ -57,6 +70,9 @@ def load_status(state: Path) -> Status:
             hint="run it as root or as the user of the agent: sudo fleet-agent ...",
             code="agent.permission",
         ) from exc
+    outbox = load_outbox(paths.outbox)
+    if outbox.trouble:
+        damaged["outbox"] = f"{paths.outbox}: {outbox.trouble}"
     return Status(
         device=identity.device,
         controller=identity.controller_url,
@@ -64,11 +80,12 @@ def load_status(state: Path) -> Status:
         previous=pointers.previous,
         update=record.state.value if record else None,
         failure=record.failure if record else None,
-        outbox_rows=load_outbox(paths.outbox).rows,
+        outbox_rows=outbox.rows,
         running=running,
         link=load_note(paths.link),
         update_model=f"{record.entry.model}:{record.entry.version}" if record else "",
         update_age_s=_age_s(record.boot_id, record.saved_ms) if record else None,
+        damaged=damaged,
     )
 
 
@@ -99,7 +116,7 @@ def load_outbox(outbox: Path) -> OutboxStatus:
     try:
         if not outbox.exists():
             return OutboxStatus()
-        uri = f"file:{outbox}?{'mode=ro' if shared else 'immutable=1'}"
+        uri = f"{outbox.absolute().as_uri()}?{'mode=ro' if shared else 'immutable=1'}"
         with closing(sqlite3.connect(uri, uri=True)) as db:
             (rows,) = db.execute("SELECT count(*) FROM row").fetchone()
             oldest = db.execute("SELECT payload FROM row ORDER BY seq LIMIT 1").fetchone()
@@ -123,28 +140,43 @@ class _Stamp(msgspec.Struct):
 
 
 def describe_status(status: Status) -> str:
+    active, previous, update = _name(status.active), _name(status.previous), _describe_update(status)
+    outbox = f"{describe_waiting(status.outbox_rows)} for the controller"
+    if "models" in status.damaged:
+        active = previous = UNREADABLE
     lines = [
         f"device    {status.device} at {status.controller}",
         f"agent     {'runs' if status.running else 'does not run'}",
-        f"active    {_name(status.active)}",
-        f"previous  {_name(status.previous)}",
-        f"update    {_describe_update(status)}",
+        f"active    {active}",
+        f"previous  {previous}",
+        f"update    {UNREADABLE if 'update' in status.damaged else update}",
     ]
     if status.failure:
         lines += [f"          {status.failure.code}: {status.failure.message}"]
         lines += [f"          hint: {status.failure.hint}"] if status.failure.hint else []
     lines += [f"link      {describe_link(status.link, running=status.running)}"]
-    return "\n".join([*lines, f"outbox    {status.outbox_rows} rows wait for the controller"])
+    lines += [f"outbox    {UNREADABLE if 'outbox' in status.damaged else outbox}"]
+    lines += [f"damaged   {why}" for why in status.damaged.values()]
+    if status.damaged:
+        lines += ["          hint: the agent sets it aside at its next start; fleet-agent doctor tells more"]
+    return "\n".join(lines)
 
 
-def describe_link(note: LinkNote | None, *, running: bool) -> str:
+def describe_link(note: LinkNote | None, *, running: bool, why: bool = True) -> str:
+    """Return how the link of the agent is; ``why``: with the reason for which the broker is away."""
     if note is None:
         return "was never connected"
     age_s = _age_s(note.boot_id, note.boot_ms)
-    when = "before this boot" if age_s is None else f"for {describe_age(age_s)}"
+    when = "since before this boot" if age_s is None else f"for {describe_age(age_s)}"
     if not running:
         return f"{'was connected' if note.online else 'was away'} when the agent last ran"
-    return f"connected {when}" if note.online else f"away {when}: {note.reason}"
+    if note.online:
+        return f"is connected {when}"
+    return f"is away {when}" + (f": {note.reason}" if why else "")
+
+
+def describe_waiting(rows: int) -> str:
+    return f"{rows} row waits" if rows == 1 else f"{rows} rows wait"
 
 
 def describe_age(age_s: float) -> str:

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from fleet_agent.benchmark.device import ROW_EVENT, RowMeasured
 from fleet_agent.identity import Identity
 from fleet_agent.inbox import take
@@ -104,7 +106,7 @@ class Supervisor:
     urls: BlobUrls
     trust: Trust
     service: Service = field(default_factory=Service)
-    _link_noted: tuple[bool, str] | None = None
+    _link_noted: LinkNote | None = None
     _sample_at_s: float = 0.0
     _changes_seen: int = 0
     _workers_seen: int = 0
@@ -133,6 +135,9 @@ class Supervisor:
         """Go on where the last start ended."""
         self.journal.tick(self.clock.boot_s())
         self.journal.event("agent.started", detail={"version": self.facts.agent_version})
+        self._note_link(
+            "no answer yet since the agent started"
+        )  # an earlier agent may have left another word
         self.updates.resume()
 
     def step(self, timeout_s: float) -> bool:
@@ -234,14 +239,20 @@ class Supervisor:
                 self._on_message(channel, payload)
 
     def _note_link(self, reason: str) -> None:
-        """For `status` and `doctor`; a change only, since it wears the disk."""
-        if (self.uplink.online, reason) != self._link_noted:
-            self._link_noted = (self.uplink.online, reason)
+        """For `status` and `doctor`; a change only, since it wears the disk. Another reason is no other
+        moment: the broker is away since it went."""
+        online, noted = self.uplink.online, self._link_noted
+        if noted is not None and (noted.online, noted.reason) == (online, reason):
+            return
+        if noted is None or noted.online != online:
             stamp = self.clock.now()
-            save_note(self.paths.link, LinkNote(
-                online=self.uplink.online, reason=reason, boot_id=stamp.boot_id, boot_ms=stamp.boot_ms,
+            self._link_noted = LinkNote(
+                online=online, reason=reason, boot_id=stamp.boot_id, boot_ms=stamp.boot_ms,
                 wall_ms=stamp.wall_ms,
-            ))  # fmt: skip
+            )  # fmt: skip
+        else:
+            self._link_noted = msgspec.structs.replace(noted, reason=reason)
+        save_note(self.paths.link, self._link_noted)
 
     def _on_message(self, channel: Channel, payload: bytes) -> None:
         try:

@@ -7,12 +7,14 @@
 # this script with all that it needs.
 set -euo pipefail
 shopt -s nullglob
+umask 022 # the agent's user must be able to read what root makes here, whatever root's own habit
 
-PREFIX=/opt/fleet-agent
-STATE=/var/lib/fleet-agent
-CONFIG=/etc/fleet-agent
-UNITS=/etc/systemd/system
-COMMAND=/usr/local/bin/fleet-agent
+ROOT=${FLEET_INSTALL_ROOT:-} # a folder for the whole machine: tests
+PREFIX=$ROOT/opt/fleet-agent
+STATE=$ROOT/var/lib/fleet-agent
+CONFIG=$ROOT/etc/fleet-agent
+UNITS=$ROOT/etc/systemd/system
+COMMAND=$ROOT/usr/local/bin/fleet-agent
 OWNER=fleet-agent
 
 usage() {
@@ -43,7 +45,7 @@ step() {
 }
 
 wheels='' runtime='' python=python3 url='' token=${FLEET_AGENT_TOKEN:-} device='' wait_s=0
-start=yes dry_run=no action=install purge=no
+start=yes dry_run=no action=install purge=no changed=no switched=no
 
 parse_options() {
   while [ $# -gt 0 ]; do
@@ -72,7 +74,7 @@ parse_options() {
   [ "$purge" = no ] || [ "$action" = uninstall ] || fail "--purge goes with --uninstall"
 }
 
-has_systemd() { [ -d /run/systemd/system ]; }
+has_systemd() { [ -d "$ROOT/run/systemd/system" ]; }
 
 # -- what to install
 
@@ -206,8 +208,9 @@ install_packages() {
     sed -E '/^ *--hash/d; s/ *\\$//' "$lock" >"$requirements"
     hashes=()
   fi
-  # No compiler on a device: what has no wheel is an error and not an hour of work.
-  pip_install --only-binary :all: "${from[@]}" "${hashes[@]}" -r "$requirements" ||
+  # No compiler on a device: what has no wheel is an error and not an hour of work. The lock knows which version is
+  # for which Python; LiteRT asks on all for backports.strenum, which says of itself that it is for 3.10 only.
+  pip_install --only-binary :all: --ignore-requires-python "${from[@]}" "${hashes[@]}" -r "$requirements" ||
     fail "not all packages of $(basename "$lock") could be installed" "is the package index reachable? --wheels DIR needs none"
   pip_install --no-index --no-deps "$shared_wheel" "$agent_wheel" || fail "the agent's own wheels could not be installed"
 }
@@ -233,7 +236,7 @@ switch_environment() {
   [ "$dry_run" = no ] || return 0
   [ -z "$now" ] || point_to "$now" "$PREFIX/previous"
   point_to "$environment" "$PREFIX/current"
-  remove_older
+  switched=yes
 }
 
 point_to() { # target, link
@@ -301,11 +304,24 @@ start_service() {
   systemctl is-enabled --quiet fleet-agent.service 2>/dev/null || step systemctl enable --quiet fleet-agent.service
   if [ "$changed" = yes ]; then
     say "starting the service"
-    step systemctl restart fleet-agent.service
+    step systemctl restart fleet-agent.service || go_back
   elif ! systemctl is-active --quiet fleet-agent.service; then
     say "starting the service"
-    step systemctl start fleet-agent.service
+    step systemctl start fleet-agent.service || fail "the service does not start" "journalctl -u fleet-agent"
   fi
+}
+
+# A device that nobody can reach must not be left with an agent that does not come up.
+go_back() {
+  local before
+  before=$(readlink "$PREFIX/previous" || true)
+  if [ "$switched" = no ] || [ ! -e "$before/complete" ]; then
+    fail "the service does not start" "journalctl -u fleet-agent"
+  fi
+  say "the new agent does not come up; going back to $before"
+  point_to "$before" "$PREFIX/current"
+  systemctl restart fleet-agent.service || fail "neither the new agent nor the one before starts" "journalctl -u fleet-agent"
+  fail "the new agent does not come up, the one before runs again" "journalctl -u fleet-agent"
 }
 
 uninstall() {
@@ -317,12 +333,18 @@ uninstall() {
   if has_systemd; then step systemctl daemon-reload; fi
   step rm -f "$COMMAND"
   step rm -rf "$PREFIX"
+  if [ "$purge" = yes ]; then
+    step rm -rf "$STATE" "$CONFIG"
+    if getent passwd "$OWNER" >/dev/null; then step userdel "$OWNER"; fi
+  fi
+  if [ "$dry_run" = yes ]; then
+    say "nothing was done: this was a dry run"
+    return
+  fi
   if [ "$purge" = no ]; then
     say "removed; $STATE, $CONFIG and the user $OWNER stay (--purge removes them)"
     return
   fi
-  step rm -rf "$STATE" "$CONFIG"
-  if getent passwd "$OWNER" >/dev/null; then step userdel "$OWNER"; fi
   say "removed, with its state, settings and user"
 }
 
@@ -333,7 +355,6 @@ main() {
     uninstall
     return
   fi
-  changed=no
   find_parts
   find_python
   choose_runtime
@@ -346,6 +367,11 @@ main() {
   install_units
   enrol
   start_service
+  if [ "$dry_run" = yes ]; then
+    say "nothing was done: this was a dry run"
+    return
+  fi
+  remove_older
   if [ "$changed" = yes ]; then say "installed"; else say "nothing to change"; fi
   say "what it does: fleet-agent status; what is wrong: fleet-agent doctor"
 }

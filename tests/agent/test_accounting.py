@@ -385,7 +385,9 @@ def test_samples_are_thinned_first_then_events_and_outcomes_never(tmp_path: Path
     assert admission.state.events + admission.state.thinned == 201
     assert next(row.name for row in admission.rows if isinstance(row, Event)) == "update.succeeded"
     outbox.close()
-    assert Outbox(tmp_path / "o.db", "later").name == "s"
+    later = Outbox(tmp_path / "o.db", "later")
+    assert later.name == "s"
+    later.close()
 
 
 def test_a_row_that_cannot_be_written_down_is_one_error_and_no_gap(tmp_path: Path) -> None:

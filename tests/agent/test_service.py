@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet_agent.runtimes.found import PROBE_WITHIN_S, RUNTIMES
 from fleet_agent.service import Service, take_service
 from tests.kit.systemd import NotifySocket
 
@@ -66,3 +67,29 @@ def test_a_systemd_that_is_away_ends_nothing(tmp_path: Path) -> None:
     abstract = Service("@fleet-agent-test-nobody")
     abstract.started()
     abstract.stopping()
+
+
+def read_unit() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in (Path(__file__).parents[2] / "deploy/systemd/fleet-agent.service").read_text().splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def test_the_unit_waits_until_every_runtime_was_tried() -> None:
+    """A start that is cut off leaves nothing behind, and the next one would be cut off as well."""
+    (limit,) = read_unit()["TimeoutStartSec"]
+    assert int(limit) >= len(RUNTIMES) * PROBE_WITHIN_S + 120
+
+
+def test_the_unit_waits_for_no_time_server() -> None:
+    """time-sync.target comes, where somebody enabled it, with the first answer of one."""
+    assert not any("time-sync.target" in value for values in read_unit().values() for value in values)
+
+
+def test_the_unit_lets_the_agent_ask_for_the_clock() -> None:
+    """A C library of 64-bit times on a 32-bit machine asks by another name."""
+    allowed = " ".join(read_unit()["SystemCallFilter"]).split()
+    assert {"adjtimex", "clock_adjtime", "clock_adjtime64"} <= set(allowed)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fleet_agent.errors import SettingsError
-from fleet_agent.settings import RANGES, Settings, load_settings
+from fleet_agent.settings import DESCRIBED, RANGES, Settings, load_settings, prefer_state
 
 
 def load(
@@ -75,6 +75,23 @@ def test_a_file_is_held_to_the_same(tmp_path: Path, line: str) -> None:
 @pytest.mark.parametrize(("name", "value"), [("http_port", 70_000), ("threads", 0), ("source_rate_hz", 0.0)])
 def test_flags_are_held_to_the_same(tmp_path: Path, name: str, value: float) -> None:
     assert "command line" in refused(tmp_path, flags={name: value}).message
+
+
+def test_every_setting_is_described_in_a_sentence_of_its_own() -> None:
+    names = [field.name for field in dataclasses.fields(Settings) if field.name != "state"]
+    assert [one.name for one in DESCRIBED] == names
+    assert len({one.description for one in DESCRIBED}) == len(names)
+    assert all(one.description.endswith(".") and "|" not in one.description for one in DESCRIBED)
+
+
+def test_who_looks_at_a_machine_with_the_service_means_that_one(tmp_path: Path) -> None:
+    """Without an agent of their own; else `fleet-agent status` would say "not enrolled" there."""
+    own, system = tmp_path / "own", tmp_path / "system"
+    assert prefer_state(own, system) == own
+    system.mkdir()
+    assert prefer_state(own, system) == system
+    own.mkdir()
+    assert prefer_state(own, system) == own
 
 
 def test_unknown_keys_and_broken_files(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fleet_agent.link.events import Connected, Disconnected
+from fleet_agent.link.note import LinkNote, load_note
 from fleet_agent.update.latency import Latency
 from fleet_agent.update.machine import RESUMES_MAX
 from fleet_agent.update.record import RecordFile, UpdateRecord
@@ -856,3 +858,34 @@ def test_the_agent_takes_the_last_window_along_when_it_ends(device: Device) -> N
     device.crash()
     device.boot()
     assert [row.values["requests"] for row in device.samples[before:]] == [7.0]
+
+
+# -- what a person at the device reads of the link
+
+
+def load_link(device: Device) -> LinkNote:
+    note = load_note(device.folder / "link.json")
+    assert note is not None
+    return note
+
+
+def test_an_agent_that_was_killed_while_connected_says_nothing_of_the_new_start(device: Device) -> None:
+    assert load_link(device).online
+    device.crash()
+    device.boot(connect=False)
+    assert not load_link(device).online
+    assert "no answer yet" in load_link(device).reason
+
+
+def test_a_broker_is_away_since_it_went_whatever_the_reason_by_now(device: Device) -> None:
+    device.agent.inbox.put(Disconnected("reset"))
+    device.run()
+    went = load_link(device)
+    for reason in ("no route", "refused", "no route"):
+        device.run(60.0)
+        device.agent.inbox.put(Disconnected(reason))
+        device.run()
+    assert load_link(device) == msgspec.structs.replace(went, reason="no route")
+    device.agent.inbox.put(Connected("session-2"))
+    device.run()
+    assert load_link(device).boot_ms > went.boot_ms

@@ -73,7 +73,7 @@ class Device:
         self.url_of: Callable[[Digest], str] | None = None
         self._open: list[Supervisor] = []
 
-    def boot(self) -> None:
+    def boot(self, *, connect: bool = True) -> None:
         self.starts += 1
         remove_leftovers(StatePaths(self.folder))
         inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -105,7 +105,8 @@ class Device:
         self.agent.updates.saved.file = record_file
         self._open.append(self.agent)
         self.agent.start()
-        self.agent.inbox.put(Connected("session-1"))
+        if connect:
+            self.agent.inbox.put(Connected("session-1"))
         self.run()
 
     def crash(self) -> None:

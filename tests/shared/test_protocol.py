@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,7 +96,7 @@ def test_an_encoding_gives_the_blob_back(content: bytes, encoding: Encoding, par
 
 
 def test_a_decoder_stops_at_the_promised_length() -> None:
-    bomb = encode_blob(Encoding.ZSTD, b"\0" * 50_000_000)
+    bomb = zstandard.ZstdCompressor(level=1).compress(b"\0" * 50_000_000)
     assert len(bomb) < 10_000
     with pytest.raises(CodecError, match="more than the promised"):
         next(decode_blob(Encoding.ZSTD, [bomb], 1000))

@@ -274,7 +274,7 @@ def test_a_model_that_crashes_again_and_again_after_its_trial_is_given_up_aloud(
 
     wait_for("the report to say so", look)
     shown = run_fleet(site.world.controller.url, "device", "show", "pi-1").stdout
-    assert "given-up, restarted 2 times in a row" in shown
+    assert "ended too often in a row, and is tried again from time to time (2 restarts in a row)" in shown
     assert "worker.crashed: " in shown
     version, assignment = site.push(make_package(seed=100), soak_s=0.2)
     assert assignment.state == "succeeded"

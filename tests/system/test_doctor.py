@@ -38,6 +38,7 @@ def test_a_device_that_is_not_enrolled_says_so_and_nothing_is_made(tmp_path: Pat
     state = tmp_path / "state"
     found = examine(state, code=1)
     assert found["enrolment"] == ("failed", "this device is not enrolled")
+    assert found["agent"][0] == "skipped", "to start it would not help"
     assert {"clock", "disk", "memory", "runtime"} <= found.keys()
     assert "error[agent.not_enrolled]" in run(state, "status").stderr
     assert not state.exists()
@@ -64,7 +65,7 @@ def test_a_healthy_device_running_and_stopped_and_each_trouble_is_found(world: W
     status = run(agent.state, "status").stdout
     assert "agent     runs\n" in status
     assert "update    tiny:1.0.0 succeeded" in status
-    assert "link      connected for" in status
+    assert "link      is connected for" in status
     assert agent.end() == 0
 
     before = sorted(path.name for path in agent.state.rglob("*"))

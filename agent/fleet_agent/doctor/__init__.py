@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from fleet_agent.doctor import controller, machine, model
-from fleet_agent.doctor.finding import Check, Finding, Found, Verdict, failed
+from fleet_agent.doctor.finding import Check, Finding, Found, Verdict, failed, ok, skipped
 from fleet_agent.errors import AgentError
 from fleet_agent.floor import load_floor_ms
 from fleet_agent.identity import Identity, load_identity
@@ -25,22 +25,21 @@ def examine(settings: Settings) -> list[Finding]:
 
 def plan_checks(settings: Settings) -> list[tuple[str, Check]]:
     paths = StatePaths(settings.state)
+    identity = _load_identity(paths)
     stamp = DeviceClock(partial(load_floor_ms, paths.floor)).now()
     running = _is_running(paths)
     checks: list[tuple[str, Check]] = [
         ("service", machine.check_service),
-        ("agent", partial(_say_running, running=running)),
+        ("agent", partial(_say_running, running=running, identity=identity)),
         ("clock", partial(machine.check_clock, paths)),
         ("disk", partial(machine.check_disk, settings)),
         ("memory", partial(machine.check_memory, settings)),
         ("temperature", partial(machine.check_temperature, settings)),
         ("power", machine.check_power),
-        ("runtime", partial(model.check_runtime, paths)),
+        ("runtime", partial(model.check_runtime, settings)),
     ]
-    try:
-        identity = load_identity(paths.identity)
-    except AgentError as error:
-        return [*checks, ("enrolment", partial(failed, error.message, error.hint))]
+    if isinstance(identity, AgentError):
+        return [*checks, ("enrolment", partial(failed, identity.message, identity.hint))]
     now_boot = (stamp.boot_id, stamp.boot_ms)
     return [
         *checks,
@@ -76,6 +75,8 @@ def _carry_out(name: str, check: Check) -> Finding:
             f"{exc.filename or 'a file'} may not be read by this user",
             "run it as root or as the user of the agent: sudo fleet-agent doctor",
         )
+    except AgentError as error:
+        found = failed(error.message, error.hint)
     except Exception as exc:  # noqa: BLE001 - a check that breaks must not hide the others
         found = failed(f"the check broke: {type(exc).__name__}: {exc}", "please report it")
     return Finding(check=name, verdict=found.verdict, message=found.message, hint=found.hint)
@@ -88,11 +89,20 @@ def _is_running(paths: StatePaths) -> bool:
         return False
 
 
-def _say_running(*, running: bool) -> Found:
+def _load_identity(paths: StatePaths) -> Identity | AgentError:
+    try:
+        return load_identity(paths.identity)
+    except AgentError as error:
+        return error
+
+
+def _say_running(*, running: bool, identity: Identity | AgentError) -> Found:
     if running:
-        return Found(Verdict.OK, "it runs")
+        return ok("it runs")
+    if isinstance(identity, AgentError) and identity.code == "agent.not_enrolled":
+        return skipped("it has nothing to do before this device is enrolled")
     return failed("it does not run", "systemctl start fleet-agent, or fleet-agent run")
 
 
 def _say_enrolled(identity: Identity) -> Found:
-    return Found(Verdict.OK, f"{identity.device} at {identity.controller_url}")
+    return ok(f"{identity.device} at {identity.controller_url}")

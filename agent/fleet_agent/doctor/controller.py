@@ -55,19 +55,20 @@ def judge_certificate(answer: TrustAnswer, now_ms: int | None) -> Found:
 def check_broker(identity: Identity, paths: StatePaths, *, running: bool) -> Found:
     broker = identity.broker
     note = load_note(paths.link)
-    last = describe_link(note, running=running)
+    last = describe_link(note, running=running, why=False)
     trouble = try_broker(broker, paths.identity)
     if trouble:
         return failed(
-            f"{broker.host}:{broker.port}: {trouble}; the link {last}",
+            f"{broker.host}:{broker.port} cannot be reached: {trouble}; the agent {last}",
             "is the network up, the address right?",
         )
     if running and (note is None or not note.online):
         return failed(
-            f"{broker.host}:{broker.port} answers, but the agent is not connected: {last}",
+            f"{broker.host}:{broker.port} answers, but the agent is not connected: "
+            f"{describe_link(note, running=running)}",
             "see the agent's log",
         )
-    return ok(f"{broker.host}:{broker.port} answers; {last}")
+    return ok(f"{broker.host}:{broker.port} answers; the agent {last}")
 
 
 def try_broker(broker: BrokerAddress, identity: Path) -> str:
@@ -81,7 +82,9 @@ def try_broker(broker: BrokerAddress, identity: Path) -> str:
                     return ""
     except ssl.SSLCertVerificationError as exc:
         return f"its certificate is not accepted: {exc.verify_message}"
-    except (OSError, ValueError) as exc:
+    except OSError as exc:
+        return exc.strerror or str(exc)
+    except ValueError as exc:
         return str(exc)
     return ""
 
@@ -101,7 +104,7 @@ def check_controller(identity: Identity) -> Found:
         )
     except (OSError, ValueError) as exc:
         return attention(
-            f"{identity.controller_url} cannot be reached: {exc}",
+            f"{identity.controller_url} cannot be reached: {getattr(exc, 'strerror', None) or exc}",
             "models come from there; what is installed goes on without it",
         )
     return ok(f"{identity.controller_url} answers")

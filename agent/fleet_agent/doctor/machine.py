@@ -37,7 +37,10 @@ def judge_clock_stamp(stamp: Stamp, floor_ms: int) -> Found:
         known = f"; it is at least {_date(floor_ms)}" if floor_ms else ""
         return attention(f"the wall clock cannot be believed{known}", hint)
     if stamp.clock is Clock.UNKNOWN:
-        return ok(f"{_date(stamp.wall_ms)} UTC; no time server confirms it, a clock behind it does")
+        return ok(
+            f"{_date(stamp.wall_ms)} UTC, kept by this machine's own clock or its host's; "
+            "no time server confirms it"
+        )
     return ok(f"{_date(stamp.wall_ms)} UTC, in step with a time server")
 
 
@@ -72,12 +75,12 @@ def judge_disk(
         )
     if free_bytes < margin_bytes:
         return failed(
-            f"{_mib(free_bytes)} are free, less than the margin of {_mib(margin_bytes)}: no update comes in",
+            f"{_size(free_bytes)} free, less than the margin of {_size(margin_bytes)}: no update comes in",
             "free space, or set disk_margin_bytes lower",
         )
     if inodes is not None and inodes < INODES_FREE:
         return failed(f"only {inodes} more files fit", "remove small files")
-    return ok(f"{_mib(free_bytes)} free at {folder}, writable")
+    return ok(f"{_size(free_bytes)} free at {folder}, writable")
 
 
 def check_memory(settings: Settings) -> Found:
@@ -89,7 +92,7 @@ def judge_memory(readings: dict[str, float]) -> Found:
         return skipped("this machine does not tell its memory")
     total = readings["memory_total_bytes"]
     free = total - readings["memory_used_bytes"]
-    words = f"{_mib(free)} of {_mib(total)} free"
+    words = f"{_size(free)} of {_size(total)} free"
     if free < MEMORY_FREE_BYTES:
         return attention(
             f"{words}: an update may not start a second worker", "what else runs here? ps aux --sort -rss"
@@ -157,5 +160,6 @@ def _date(ms: int) -> str:
         return f"{ms} ms"
 
 
-def _mib(size_bytes: float) -> str:
-    return f"{size_bytes / 2**20:.0f} MiB"
+def _size(size_bytes: float) -> str:
+    gib = size_bytes / 2**30
+    return f"{size_bytes / 2**20:.0f} MiB" if gib < 10 else f"{gib:.0f} GiB"

@@ -8,9 +8,17 @@ from typing import Final
 from fleet_agent.doctor.finding import Found, attention, failed, ok, skipped
 from fleet_agent.errors import SlotError
 from fleet_agent.paths import StatePaths
-from fleet_agent.runtimes.found import find_installed, find_runtimes
+from fleet_agent.runtimes.found import find_installed, find_runtimes, parse_allowed
+from fleet_agent.settings import Settings
 from fleet_agent.slots import MANIFEST_FILE, Slots
-from fleet_agent.status import OutboxStatus, describe_age, load_outbox, load_pointers, load_record
+from fleet_agent.status import (
+    OutboxStatus,
+    describe_age,
+    describe_waiting,
+    load_outbox,
+    load_pointers,
+    load_record,
+)
 from fleet_agent.update.record import UpdateRecord
 from fleet_shared.errors import MessageError
 from fleet_shared.manifest import parse_manifest
@@ -21,12 +29,15 @@ SOCKET_TIMEOUT_S: Final = 5.0
 WAITING_S: Final = 3600.0
 
 
-def check_runtime(paths: StatePaths) -> Found:
+def check_runtime(settings: Settings) -> Found:
+    """Tries those that the settings allow, as the agent does."""
     try:
-        active = load_pointers(paths).active
+        active = load_pointers(StatePaths(settings.state)).active
     except (OSError, SlotError):
         active = None  # the check of the model tells
-    found, installed = find_runtimes(), {fact.name: fact for fact in find_installed()}
+    allowed = parse_allowed(settings.runtimes)
+    found = find_runtimes(allowed)
+    installed = {fact.name: fact for fact in find_installed() if not allowed or fact.name in allowed}
     # ONNX Runtime is there for other reasons as well: without TensorRT it is none of this device's faults.
     troubles = {
         one.name: one.reason for one in found.unavailable if one.name in installed and one.name != "tensorrt"
@@ -58,16 +69,18 @@ def check_model(paths: StatePaths) -> Found:
     again = "push the model again; the previous one can be pushed too"
     try:
         active = load_pointers(paths).active
-    except (OSError, SlotError) as exc:
+    except SlotError as exc:
         return failed(f"what is installed cannot be read: {exc}", again)
     if active is None:
         return skipped("none is installed yet")
     name = f"{active.model}:{active.version} ({active.variant})"
-    slots = Slots(paths.slots, paths.pointers)  # the folder is there: a model is installed
     try:
-        manifest = parse_manifest((slots.path(active.manifest) / MANIFEST_FILE).read_bytes())
+        manifest = parse_manifest((paths.slots / active.manifest / MANIFEST_FILE).read_bytes())
+    except PermissionError:
+        raise
     except (OSError, MessageError) as exc:
         return failed(f"{name}: its slot cannot be read: {exc}", again)
+    slots = Slots(paths.slots, paths.pointers)  # the folder is there: nothing is made
     if not slots.is_whole(active.manifest, manifest.blobs):
         return failed(f"{name}: its files are not what was released", again)
     return ok(f"{name}, whole by its digests")
@@ -77,7 +90,7 @@ def check_worker(paths: StatePaths, *, running: bool) -> Found:
     try:
         active = load_pointers(paths).active
     except (OSError, SlotError):
-        active = None
+        return skipped("nobody knows which model it should serve: see the check of the model")
     if active is None:
         return skipped("no model is installed yet")
     if not running:
@@ -138,7 +151,7 @@ def judge_outbox(outbox: OutboxStatus, now_boot: tuple[str, int], *, damaged: bo
             f"it cannot be read: {outbox.trouble}",
             "a damaged one is set aside at the next start of the agent",
         )
-    words = f"{outbox.rows} rows wait"
+    words = describe_waiting(outbox.rows)
     same_boot = outbox.oldest_boot is not None and outbox.oldest_boot[0] == now_boot[0]
     age_s = (now_boot[1] - outbox.oldest_boot[1]) / 1000 if same_boot and outbox.oldest_boot else None
     if age_s is not None:

@@ -14,6 +14,8 @@ from fleet_shared.messages.telemetry import Clock
 
 BUILT_S: Final = 1_767_225_600
 """2026-01-01: no wall clock before this is right."""
+LATEST_S: Final = BUILT_S + 30 * 365 * 86_400
+"""No device works that long with this release: a later clock is one that lost its power or its mind."""
 FLOOR_EVERY_S: Final = 60.0
 """How often the floor is read again; it only rises."""
 
@@ -45,7 +47,7 @@ class ClockEvidence:
 def judge_clock(wall_ms: int, floor_ms: int, evidence: ClockEvidence) -> Clock:
     """Say whether ``wall_ms`` can be believed: `UNSYNCED` means no. `UNKNOWN` is believed too, but nobody
     compared it with another clock."""
-    if wall_ms < max(BUILT_S * 1000, floor_ms):
+    if not max(BUILT_S * 1000, floor_ms) <= wall_ms <= LATEST_S * 1000:
         return Clock.UNSYNCED
     if evidence.in_step:
         return Clock.SYNCED
@@ -63,7 +65,7 @@ class DeviceClock:
         wall_s: Callable[[], float] = time.time,
     ) -> None:
         self.boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else "unknown"
-        self._load_floor_ms, self._load_evidence, self._wall_s = floor_ms, evidence or load_evidence, wall_s
+        self._load_floor_ms, self._load_evidence, self._wall_s = floor_ms, evidence or Evidence().load, wall_s
         self._floor_ms = 0
         self._floor_at_s: float | None = None
         self._was_in_step = False
@@ -104,10 +106,19 @@ class _Timex(ctypes.Structure):
     )
 
 
-def load_evidence(root: Path = Path("/")) -> ClockEvidence:
-    """Ask the kernel, systemd-timesyncd, and whether there is a clock behind the clock."""
-    synced = root / "run/systemd/timesync/synchronized"  # made at the first answer of a server after boot
-    return ClockEvidence(in_step=_ask_kernel() or synced.exists(), kept=_has_clock(root))
+class Evidence:
+    """Asks the kernel and systemd-timesyncd each time, and once whether there is a clock behind the clock:
+    what set the time at boot does not change, and reading it takes milliseconds, several times a second."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+        self._kept: bool | None = None
+
+    def load(self) -> ClockEvidence:
+        if self._kept is None:
+            self._kept = _has_clock(self._root)
+        synced = self._root / "run/systemd/timesync/synchronized"  # made at the first answer after boot
+        return ClockEvidence(in_step=_ask_kernel() or synced.exists(), kept=self._kept)
 
 
 def _ask_kernel() -> bool:

@@ -95,7 +95,7 @@ def _decide_device(
     if observation.facts is None:
         late = now_ms > rollout.created_ms + rollout.policy.deadline_s * 1000
         return Refuse(observation.device, _never_seen(rollout)) if late else None
-    choice = choose_variant(version, observation.facts, rollout.variant, measurements)
+    choice = choose_variant(version, observation.facts, rollout.variant, measurements, observation.device)
     if isinstance(choice, Failure):
         return Refuse(observation.device, choice)
     return Assign(observation.device, choice.name, choice.digest)

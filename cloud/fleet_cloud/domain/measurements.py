@@ -1,14 +1,17 @@
 """What devices measured of a variant, and what it says about devices like them. Pure.
 
 Like are devices of the same hardware and number of processors that run the same runtime in the same
-major and minor version. What one of them measured is believed of the others: it decides which of the
-released variants they get, never whether something runs.
+major and minor version. What they measured is believed of their like: it decides which of the released
+variants they get, never whether something runs. A device believes itself first; else the middle of what the
+others say counts, so that one that lies, or is broken, decides nothing against two that are not.
 """
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from statistics import median_low
 from typing import Final
 
 from fleet_shared.messages.reported import Facts
@@ -43,8 +46,8 @@ class Measurement:
 
 def describe_hardware(facts: Facts) -> str:
     """Return what devices must have in common to be alike."""
-    kind = (facts.hardware or facts.machine).replace("\0", "")
-    return clip(f"{kind}, {facts.machine}, {facts.cpu_count} processors", HARDWARE_BYTES)
+    words = f"{facts.hardware or facts.machine}, {facts.machine}, {facts.cpu_count} processors"
+    return clip(words.replace("\0", ""), HARDWARE_BYTES)
 
 
 def describe_version(version: str) -> str:
@@ -63,7 +66,7 @@ def read_row(
         return None
     if detail.get("manifest") != manifest:
         return None
-    if not isinstance(threads, int) or not 1 <= threads <= THREADS_MAX:
+    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= THREADS_MAX:
         return None
     passed = detail.get("passed") is True
     if p50_us is not None and not _is_latency(p50_us):
@@ -81,17 +84,29 @@ def read_row(
     )
 
 
-def find_latencies(measurements: Iterable[Measurement], facts: Facts) -> dict[Digest, float]:
-    """Return for each variant that was measured on a device like this one the best median of those
-    rows that passed; infinity where none passed."""
+def find_latencies(
+    measurements: Iterable[Measurement], facts: Facts, device: DeviceId | None = None
+) -> dict[Digest, float]:
+    """Return for each variant how fast it is on ``device``: its own best row that passed; else the middle
+    of what devices like it say, of an even number the faster. Infinity where none passed. That it computes
+    wrongly is believed of two others, not of one: nobody like it would ever get the variant to contradict."""
     hardware = describe_hardware(facts)
     installed = {(one.name, describe_version(one.version)) for one in facts.runtimes}
-    best: dict[Digest, float] = {}
+    said: dict[Digest, dict[DeviceId, float]] = defaultdict(dict)
     for one in measurements:
         if one.hardware == hardware and (one.runtime, one.runtime_version) in installed:
             p50_us = one.latency_p50_us if one.passed and one.latency_p50_us is not None else math.inf
-            best[one.manifest] = min(p50_us, best.get(one.manifest, math.inf))
-    return best
+            best = said[one.manifest]
+            best[one.device] = min(p50_us, best.get(one.device, math.inf))
+    found = {manifest: _agree(best, device) for manifest, best in said.items()}
+    return {manifest: p50_us for manifest, p50_us in found.items() if p50_us is not None}
+
+
+def _agree(best: Mapping[DeviceId, float], device: DeviceId | None) -> float | None:
+    if device is not None and device in best:
+        return best[device]
+    middle = median_low(best.values())
+    return None if len(best) == 1 and middle == math.inf else middle
 
 
 def _is_latency(value: str | float | bool) -> bool:

@@ -18,7 +18,7 @@ from fleet_cloud.domain.model import ModelVersion, Variant
 from fleet_shared.compatibility import find_incompatibilities
 from fleet_shared.manifest import Role
 from fleet_shared.messages.reported import Facts, Failure
-from fleet_shared.names import Digest, VariantName
+from fleet_shared.names import DeviceId, Digest, VariantName
 
 ACCURACY_SLACK: Final = 0.01
 """Accuracy (a fraction) that a smaller file may cost."""
@@ -32,8 +32,9 @@ def choose_variant(
     facts: Facts,
     forced: VariantName | None = None,
     measurements: Iterable[Measurement] = (),
+    device: DeviceId | None = None,
 ) -> Variant | Failure:
-    """Return the variant for a device with these facts, or why none fits. ``measurements``: of the
+    """Return the variant for ``device`` with these facts, or why none fits. ``measurements``: of the
     version's variants, on any devices."""
     wanted = [variant for variant in version.variants if forced in (None, variant.name)]
     reasons = {variant.name: find_obstacles(variant, facts) for variant in wanted}
@@ -45,7 +46,7 @@ def choose_variant(
             message=f"no variant of {version.model}:{version.version} fits the device: {why}",
             hint="build a variant for this runtime, or install another runtime on the device",
         )
-    return _prefer(fitting, find_latencies(measurements, facts))
+    return _prefer(fitting, find_latencies(measurements, facts, device))
 
 
 def _prefer(fitting: list[Variant], latencies_us: Mapping[Digest, float]) -> Variant:

@@ -16,13 +16,15 @@ from fleet_shared.messages.telemetry import Event
 from fleet_shared.names import DeviceId
 
 PAGE: Final = 1000
+NO_BOOT: Final = frozenset({"", "unknown"})
+"""What a device says that cannot tell its boots apart."""
 LATEST_MS: Final = 2**63 - 1
 """What a row holds at most: a device may say anything."""
 
 
 def date_rows(transaction: Transaction, device: DeviceId, event: Event) -> int:
     """Date the stored rows of the event's boot that have no wall time; return how many."""
-    if event.wall_ms is None:
+    if event.wall_ms is None or event.boot_id in NO_BOOT:
         return 0
     booted_ms = event.wall_ms - event.boot_ms
     dated = 0

@@ -284,10 +284,10 @@ class Outbox(Protocol):
 
 
 class Measurements(Protocol):
-    """The newest of each hardware, runtime, number of threads and variant."""
+    """The newest of each device, hardware, runtime, number of threads and variant."""
 
     def put(self, measurement: Measurement) -> None:
-        """Keep it in place of an older one; of a variant only so many are kept, the newest."""
+        """Keep it in place of the device's older one; only so many are kept, the newest."""
 
     def of_manifests(self, manifests: Sequence[Digest]) -> Sequence[Measurement]: ...
 

@@ -1,11 +1,12 @@
 """The rules of the doctor: what is well, what somebody should look at, what fails; each with what to do."""
 
+import re
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from fleet_agent.doctor import describe_findings, has_failed
+from fleet_agent.doctor import describe_findings, examine, has_failed
 from fleet_agent.doctor.controller import judge_certificate
 from fleet_agent.doctor.finding import Finding, Found, Verdict
 from fleet_agent.doctor.machine import (
@@ -16,7 +17,17 @@ from fleet_agent.doctor.machine import (
     judge_service,
     judge_temperature,
 )
-from fleet_agent.doctor.model import judge_outbox, judge_runtimes, judge_worker
+from fleet_agent.doctor.model import (
+    check_model,
+    check_runtime,
+    check_worker,
+    judge_outbox,
+    judge_runtimes,
+    judge_worker,
+)
+from fleet_agent.paths import StatePaths
+from fleet_agent.settings import Settings
+from fleet_agent.slots import Pointers
 from fleet_agent.status import OutboxStatus
 from fleet_agent.telemetry.clock import Stamp
 from fleet_agent.trust.protocol import CertificateRead, Refused
@@ -167,7 +178,14 @@ def test_worker() -> None:
 @pytest.mark.parametrize(
     ("outbox", "damaged", "running", "verdict", "words"),
     [
-        (OutboxStatus(), False, True, OK, "0 rows"),
+        (OutboxStatus(), False, True, OK, "0 rows wait"),
+        (
+            OutboxStatus(rows=1, oldest_boot=("b", 9_999_000)),
+            False,
+            True,
+            OK,
+            "1 row waits, the oldest for 1 s",
+        ),
         (OutboxStatus(rows=5, oldest_boot=("b", 9_990_000)), False, True, OK, "the oldest for 10 s"),
         (OutboxStatus(rows=5, oldest_boot=("b", 1_000)), False, True, ATTENTION, "the oldest for 3 h"),
         (OutboxStatus(rows=5, oldest_boot=("b", 1_000)), False, False, OK, "the oldest for 3 h"),
@@ -178,6 +196,20 @@ def test_worker() -> None:
 )
 def test_outbox(outbox: OutboxStatus, damaged: bool, running: bool, verdict: Verdict, words: str) -> None:
     check(judge_outbox(outbox, ("b", 10_000_000), damaged=damaged, running=running), verdict, words)
+
+
+def test_only_the_runtimes_that_the_settings_allow_are_tried(tmp_path: Path) -> None:
+    """What the operator excluded may be broken, and is none of the agent's business."""
+    found = check_runtime(Settings(tmp_path, runtimes="litert"))
+    assert found.verdict is OK
+    assert re.fullmatch(r"litert [\d.]+", found.message)
+
+
+def test_a_setting_that_names_no_runtime_is_said_as_such(tmp_path: Path) -> None:
+    (found,) = [one for one in examine(Settings(tmp_path, runtimes="abacus")) if one.check == "runtime"]
+    assert found.verdict is FAILED
+    assert "there is no runtime 'abacus'" in found.message
+    assert "known are litert" in found.hint
 
 
 def test_only_a_failed_check_makes_it_fail() -> None:
@@ -192,3 +224,17 @@ def test_only_a_failed_check_makes_it_fail() -> None:
         "                        timedatectl",
         "ok         disk         fine",
     ]
+
+
+def test_slots_that_are_gone_are_told_and_not_made(tmp_path: Path) -> None:
+    """Root looks: a folder of root's would keep the agent from installing anything."""
+    paths = StatePaths(tmp_path)
+    paths.pointers.write_bytes(msgspec.json.encode(Pointers(active=ACTIVE)))
+    check(check_model(paths), FAILED, "its slot cannot be read")
+    assert not paths.slots.exists()
+
+
+def test_a_worker_whose_model_nobody_knows_is_not_judged(tmp_path: Path) -> None:
+    paths = StatePaths(tmp_path)
+    paths.pointers.write_text("{")
+    check(check_worker(paths, running=True), SKIPPED, "see the check of the model")

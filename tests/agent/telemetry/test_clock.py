@@ -6,7 +6,7 @@ import pytest
 
 from fleet_agent.journal import Journal
 from fleet_agent.link.outbox import Outbox
-from fleet_agent.telemetry.clock import BUILT_S, ClockEvidence, DeviceClock, judge_clock, load_evidence
+from fleet_agent.telemetry.clock import BUILT_S, LATEST_S, ClockEvidence, DeviceClock, Evidence, judge_clock
 from fleet_shared.messages.telemetry import AnyRow, Clock, Event, decode_row
 from tests.kit.device_edges import FakeClock
 
@@ -26,6 +26,10 @@ LATER_MS = BUILT_MS + 10_000
         (LATER_MS, LATER_MS, STEP, Clock.SYNCED),
         (LATER_MS, LATER_MS + 1, STEP, Clock.UNSYNCED),  # before what was signed
         (LATER_MS, LATER_MS + 1, KEPT, Clock.UNSYNCED),
+        (LATEST_S * 1000, 0, KEPT, Clock.UNKNOWN),
+        (LATEST_S * 1000 + 1, 0, KEPT, Clock.UNSYNCED),
+        (4_070_908_800_000, 0, KEPT, Clock.UNSYNCED),  # 2099: a real-time clock that lost its battery
+        (4_070_908_800_000, 0, STEP, Clock.UNSYNCED),
     ],
 )
 def test_a_clock_is_believed_with_evidence_and_not_before_the_floor(
@@ -72,11 +76,22 @@ def tree(root: Path, files: dict[str, str]) -> Path:
     ],
 )
 def test_a_clock_behind_the_clock_is_found(tmp_path: Path, files: dict[str, str], kept: bool) -> None:
-    assert load_evidence(tree(tmp_path, files)).kept is kept
+    assert Evidence(tree(tmp_path, files)).load().kept is kept
 
 
 def test_timesyncd_says_that_the_clock_was_set_since_boot(tmp_path: Path) -> None:
-    assert load_evidence(tree(tmp_path, {"run/systemd/timesync/synchronized": ""})).in_step
+    evidence = Evidence(tmp_path)
+    tree(tmp_path, {"run/systemd/timesync/synchronized": ""})
+    assert evidence.load().in_step
+
+
+def test_a_clock_behind_the_clock_is_looked_for_once(tmp_path: Path) -> None:
+    """It is a chip on a slow bus, and the supervisor asks for the time several times a second."""
+    rtc = {"sys/class/rtc/rtc0/hctosys": "1\n", "sys/class/rtc/rtc0/since_epoch": f"{BUILT_S}\n"}
+    evidence = Evidence(tree(tmp_path, rtc))
+    assert evidence.load().kept
+    (tmp_path / "sys/class/rtc/rtc0/since_epoch").unlink()
+    assert evidence.load().kept
 
 
 def load_rows(outbox: Outbox) -> list[AnyRow]:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from fleet_cloud.adapters.db.engine import mapped_errors, migrate, open_engine
+from fleet_cloud.adapters.db.engine import MIGRATIONS, mapped_errors, migrate, open_engine
 from fleet_cloud.adapters.db.tables import metadata
 from fleet_cloud.domain.device import Device
 from fleet_cloud.domain.rollout import AssignmentState, RolloutState
@@ -26,6 +28,22 @@ from tests.kit.parts import PI, Parts, outcome_batch
 def test_the_migrations_give_the_tables_of_the_code(url: str) -> None:
     engine = open_engine(url)
     migrate(engine)
+    migrate(engine)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_the_newest_migration_can_be_undone_and_made_again(url: str) -> None:
+    engine = open_engine(url)
+    migrate(engine)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "-1")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) != []
     migrate(engine)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []

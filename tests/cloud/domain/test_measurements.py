@@ -1,6 +1,7 @@
 """What measurements say about like devices, and what they change about the choice of a variant."""
 
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 import pytest
@@ -36,8 +37,8 @@ def measured(manifest: Digest, p50_us: float | None, **changes: object) -> Measu
     return replace(one, **changes)  # type: ignore[arg-type]
 
 
-def choose(*measurements: Measurement, facts: Facts = FACTS) -> str:
-    return chosen(choose_variant(TWO, facts, None, measurements))
+def choose(*measurements: Measurement, facts: Facts = FACTS, device: str = "this") -> str:
+    return chosen(choose_variant(TWO, facts, None, measurements, DeviceId(device)))
 
 
 def test_a_row_of_a_benchmark_is_read() -> None:
@@ -54,7 +55,8 @@ def test_a_row_of_a_benchmark_is_read() -> None:
     "change",
     [
         {"runtime": "abacus"}, {"runtime": None}, {"runtime": 3}, {"threads": 0}, {"threads": 257},
-        {"threads": "1"}, {"manifest": "0" * 64}, {"latency_p50_us": 0}, {"latency_p50_us": -1.0},
+        {"threads": "1"}, {"threads": True},
+        {"manifest": "0" * 64}, {"latency_p50_us": 0}, {"latency_p50_us": -1.0},
         {"latency_p50_us": "1"}, {"latency_p50_us": True}, {"latency_p50_us": float("inf")},
         {"latency_p50_us": float("nan")},
     ],
@@ -66,7 +68,8 @@ def test_what_makes_no_sense_is_no_measurement(change: Detail) -> None:
 def test_hardware_is_a_kind_of_board_with_its_processors() -> None:
     pi = msgspec.structs.replace(FACTS, hardware="Raspberry Pi 4 Model B Rev 1.4")
     assert describe_hardware(pi) == "Raspberry Pi 4 Model B Rev 1.4, aarch64, 4 processors"
-    assert describe_hardware(msgspec.structs.replace(pi, hardware="a\0b")) == "ab, aarch64, 4 processors"
+    nul = msgspec.structs.replace(pi, hardware="a\0b", machine="aarch\0" + "64")  # PostgreSQL stores none
+    assert describe_hardware(nul) == "ab, aarch64, 4 processors"
     assert len(describe_hardware(msgspec.structs.replace(pi, hardware="x" * 1000)).encode()) <= 200
 
 
@@ -82,7 +85,7 @@ def test_only_like_devices_count_and_the_best_row_that_passed() -> None:
         measured(SMALL.digest, 9.0), measured(SMALL.digest, 5.0, threads=4),
         measured(SMALL.digest, 1.0, passed=False), measured(SMALL.digest, 2.0, hardware="a Jetson"),
         measured(SMALL.digest, 2.0, runtime_version="2.2"), measured(SMALL.digest, 2.0, runtime="openvino"),
-        measured(LARGE.digest, None),
+        measured(LARGE.digest, None), measured(LARGE.digest, None, device=DeviceId("another")),
     ]  # fmt: skip
     assert find_latencies(rows, FACTS) == {SMALL.digest: 5.0, LARGE.digest: float("inf")}
 
@@ -100,11 +103,31 @@ def test_a_winner_that_nobody_measured_stays() -> None:
 
 
 def test_what_passed_nowhere_is_no_choice_while_there_is_another() -> None:
-    assert choose(measured(SMALL.digest, None)) == "fp32"
-    assert choose(measured(SMALL.digest, 1.0, passed=False)) == "fp32"
-    assert choose(measured(SMALL.digest, None), measured(LARGE.digest, None)) == "int8"
+    own = partial(choose, device="other")
+    assert own(measured(SMALL.digest, None)) == "fp32"
+    assert own(measured(SMALL.digest, 1.0, passed=False)) == "fp32"
+    assert own(measured(SMALL.digest, None), measured(LARGE.digest, None)) == "int8"
     one_works = [measured(SMALL.digest, None), measured(SMALL.digest, 4.0, threads=2)]
     assert choose(*one_works, measured(LARGE.digest, 5.0)) == "int8"
+
+
+def test_one_device_takes_no_variant_from_its_like() -> None:
+    """It would never be contradicted: nobody like it would get the variant again."""
+    failed = measured(SMALL.digest, None)
+    assert choose(failed) == "int8"
+    assert choose(failed, measured(SMALL.digest, None, device=DeviceId("another"))) == "fp32"
+    assert choose(failed, measured(SMALL.digest, 4.0, device=DeviceId("another"))) == "int8"
+
+
+def test_of_several_devices_the_middle_counts_and_of_its_own_word_nothing_else() -> None:
+    said = [
+        measured(SMALL.digest, p50_us, device=DeviceId(name))
+        for name, p50_us in (("liar", 0.001), ("one", 9.0), ("two", 10.0))
+    ]
+    assert find_latencies(said, FACTS) == {SMALL.digest: 9.0}
+    assert find_latencies(said[:2], FACTS) == {SMALL.digest: 0.001}
+    assert find_latencies(said, FACTS, DeviceId("two")) == {SMALL.digest: 10.0}
+    assert choose(*said, measured(LARGE.digest, 5.0)) == "fp32", "the liar does not win"
 
 
 def test_accuracy_still_comes_first_and_a_forced_variant_is_forced() -> None:

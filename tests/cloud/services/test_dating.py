@@ -1,5 +1,10 @@
 """Rows written before the device knew the time get one, once it does; on SQLite and PostgreSQL alike."""
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.services.telemetry import Readings
 from fleet_shared.messages.telemetry import Clock, Event, Sample, Source
 from fleet_shared.names import DeviceId
@@ -89,3 +94,24 @@ def test_a_clock_that_is_nonsense_does_no_harm(parts: Parts) -> None:
     assert load_times(parts) == [0]
     parts.observe.telemetry(PI, batch(sample(3, 50_000), event(4, 10_000, "clock.known", 2**63 - 1)))
     assert load_times(parts) == [0, 2**63 - 1]
+
+
+def test_a_device_that_cannot_tell_its_boots_apart_dates_nothing(parts: Parts) -> None:
+    parts.add_device()
+    parts.clock.at_ms = received = NOW_MS + 1
+    parts.observe.telemetry(
+        PI, batch(sample(1, 1_000, boot="unknown"), event(2, 9_000, "clock.known", boot="unknown"))
+    )
+    assert load_times(parts) == [received]
+
+
+def test_rows_without_a_time_are_found_without_reading_all_others(tmp_path: Path) -> None:
+    """An agent that starts again and again must not cost the database a walk over all that it ever sent."""
+    engine = open_engine(f"sqlite:///{tmp_path / 'fleet.db'}")
+    migrate(engine)
+    engine.dispose()
+    query = "SELECT * FROM telemetry WHERE device = 'a' AND wall_ms IS NULL ORDER BY stream, seq LIMIT 5"
+    with closing(sqlite3.connect(tmp_path / "fleet.db")) as db:
+        plan = " ".join(str(row) for row in db.execute(f"EXPLAIN QUERY PLAN {query}"))
+    assert "USING INDEX ix_telemetry_undated" in plan
+    assert "TEMP B-TREE" not in plan

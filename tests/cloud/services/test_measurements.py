@@ -98,10 +98,52 @@ def test_of_a_variant_only_so_many_are_kept(parts: Parts) -> None:
     with parts.uow.begin() as transaction:
         for number in range(kept + 3):
             transaction.measurements.put(
-                Measurement(f"board {number}", "litert", "2.3", 1, Digest("a" * 64), True, 1.0, PI, number)
-            )
+                Measurement(
+                    f"board {number}", "litert", "2.3", 1, Digest("a" * 64), True, 1.0,
+                    DeviceId(f"pi-{number}"), number,
+                )
+            )  # fmt: skip
         found = transaction.measurements.of_manifests([Digest("a" * 64)])
         assert {one.measured_ms for one in found} == set(range(3, kept + 3))
         assert transaction.measurements.of_manifests([]) == []
         (one,) = transaction.measurements.of_hardware(f"board {kept}", 10)
         assert one.passed is True
+
+
+def test_one_device_pushes_nobody_out(parts: Parts) -> None:
+    """Not by many numbers of threads, not by calling itself another board each time."""
+    parts.add_device()
+    manifest = Digest("a" * 64)
+
+    def say(device: str, at_ms: int, hardware: str = "board", version: str = "2.3", threads: int = 1) -> None:
+        row = Measurement(hardware, "litert", version, threads, manifest, True, 1.0, DeviceId(device), at_ms)
+        transaction.measurements.put(row)
+
+    def load(device: str) -> set[tuple[str, str, int]]:
+        rows = transaction.measurements.of_manifests([manifest])
+        return {(one.hardware, one.runtime_version, one.threads) for one in rows if one.device == device}
+
+    with parts.uow.begin() as transaction:
+        say("honest", 1)
+        for number in range(1, table.PER_DEVICE + 5):
+            say("liar", 1 + number, threads=number + 1)
+        assert len(load("liar")) == table.PER_DEVICE
+        for number in range(1, 2 * table.PER_DEVICE):
+            say("liar", 1000 + number, hardware=f"board {number}")
+        assert load("liar") == {(f"board {2 * table.PER_DEVICE - 1}", "2.3", 1)}
+        assert load("honest") == {("board", "2.3", 1)}
+        say("honest", 2, version="2.4")
+        assert load("honest") == {("board", "2.4", 1)}, "it has one version of a runtime"
+
+
+def test_of_a_kind_the_newest_devices_speak(parts: Parts) -> None:
+    parts.add_device()
+    manifest = Digest("a" * 64)
+    with parts.uow.begin() as transaction:
+        for number in range(table.PER_KIND + 2):
+            name = DeviceId(f"pi-{number}")
+            transaction.measurements.put(
+                Measurement("board", "litert", "2.3", 1, manifest, True, 1.0, name, number)
+            )
+        found = transaction.measurements.of_manifests([manifest])
+    assert {one.device for one in found} == {f"pi-{n}" for n in range(2, table.PER_KIND + 2)}

@@ -182,6 +182,16 @@ telemetry = Table(
     Column("row", Text, nullable=False),
     Index("ix_telemetry_device_received", "device", "kind", "received_ms"),
 )
+# At each start of an agent its rows without a time are looked for: few or none, among all that it ever sent.
+_UNDATED = telemetry.c.wall_ms.is_(None)
+Index(
+    "ix_telemetry_undated",
+    telemetry.c.device,
+    telemetry.c.stream,
+    telemetry.c.seq,
+    sqlite_where=_UNDATED,
+    postgresql_where=_UNDATED,
+)
 
 dead_letter = Table(
     "dead_letter",
@@ -204,6 +214,6 @@ measurement = Table(
     Column("manifest", String(64), primary_key=True, index=True),
     Column("passed", Boolean, nullable=False),
     Column("latency_p50_us", Float),
-    Column("device", String(63), nullable=False),
+    Column("device", String(63), primary_key=True),
     Column("measured_ms", BigInteger, nullable=False),
 )

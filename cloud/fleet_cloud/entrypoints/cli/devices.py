@@ -1,7 +1,8 @@
 """``fleet device list | show | label | token``."""
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -20,6 +21,17 @@ from fleet_cloud.errors import Invalid
 if TYPE_CHECKING:
     from fleet_cloud.client import DeviceView
     from fleet_cloud.client.views import MeasurementView
+    from fleet_shared.messages.reported import Failure
+
+WORKER_WORDS: Final = MappingProxyType(
+    {
+        "starting": "starts",
+        "serving": "serves",
+        "restarting": "ended, and is started again in a moment",
+        "given-up": "ended too often in a row, and is tried again from time to time",
+        "unknown": "in a state that this version of fleet does not know",
+    }
+)
 
 app = typer.Typer(help="Devices and their labels.", no_args_is_help=True)
 
@@ -72,6 +84,7 @@ def show(
         print(f"{name + ':':<11} {value}")
     _print_update(view)
     _print_worker(view)
+    _print_trouble(view)
     if measurements:
         print("measured by devices like it:")
         rows = [_measured(one) for one in measurements]
@@ -164,21 +177,30 @@ def _facts(device: "DeviceView") -> dict[str, str]:
     }
 
 
-def _print_worker(device: "DeviceView") -> None:
-    """What is to be told of the inference worker: nothing of one that serves as it should."""
-    worker = device.reported.worker if device.reported else None
-    if worker is None or worker.failure is None:
-        return
-    print(f"{'worker:':<11} {worker.state.value}, restarted {worker.restarts} times in a row")
-    print(f"{'':<11} {worker.failure.code}: {worker.failure.message}")
-    print(f"{'':<11} hint: {worker.failure.hint}")
-
-
 def _print_update(device: "DeviceView") -> None:
     update = device.reported.update if device.reported else None
-    if update is None:
-        return
-    print(f"{'update:':<11} {update.state.value}")
-    if update.failure:
-        print(f"{'':<11} {update.failure.code}: {update.failure.message}")
-        print(f"{'':<11} hint: {update.failure.hint}")
+    if update is not None:
+        _print_part("update", update.state.value, update.failure)
+
+
+def _print_worker(device: "DeviceView") -> None:
+    """How the inference worker is; nothing where no model is installed, or an older agent reports."""
+    worker = device.reported.worker if device.reported else None
+    if worker is not None:
+        restarts = f" ({worker.restarts} restarts in a row)" if worker.restarts else ""
+        _print_part(
+            "worker", WORKER_WORDS.get(worker.state.value, worker.state.value) + restarts, worker.failure
+        )
+
+
+def _print_trouble(device: "DeviceView") -> None:
+    for failure in device.reported.trouble if device.reported else ():
+        _print_part("trouble", "this device cannot do all that it should", failure)
+
+
+def _print_part(name: str, words: str, failure: "Failure | None") -> None:
+    print(f"{name + ':':<11} {words}")
+    if failure is not None:
+        print(f"{'':<11} {failure.code}: {failure.message}")
+    if failure is not None and failure.hint:
+        print(f"{'':<11} hint: {failure.hint}")

@@ -41,7 +41,9 @@ def telemetry(
         print_table(("source", "metric", "readings", "newest"), rows, empty="no readings in this time")
     else:
         points = [
-            (_time(point.at_ms), describe_value(metric, point.value)) for s in series for point in s.points
+            (describe_time(point.at_ms), describe_value(metric, point.value))
+            for s in series
+            for point in s.points
         ]
         print_table(("time", metric), points, empty=f"no readings of {metric} in this time")
     print(
@@ -51,5 +53,8 @@ def telemetry(
     )
 
 
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+def describe_time(at_ms: int) -> str:
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return f"{at_ms} ms"  # a device may say anything

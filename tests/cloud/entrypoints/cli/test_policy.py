@@ -32,7 +32,13 @@ def test_settings_become_the_policy() -> None:
     [
         ("latency_ratio=2", "did you mean latency_ratio_max?"),
         ("bytes_max", "write bytes_max=VALUE"),
-        ("bytes_max=much", "bytes_max=much"),
+        ("bytes_max=much", "bytes_max=much: it is a whole number, or null for no bound"),
+        ("bytes_max=1.5", "a whole number"),
+        ("benchmark=maybe", "true or false"),
+        ("error_rate_max=few", "it is a number"),
+        ("latency_ratio_max=nan", "a number"),  # JSON would carry it as null: no bound at all
+        ("latency_ratio_max=inf", "a number"),
+        ("error_rate_max=-inf", "a number"),
         ("over_bytes=panic", "one of fail, wait"),
         ("soak_s=3", "no part of the policy"),
     ],
@@ -41,6 +47,10 @@ def test_a_wrong_setting_is_named_with_what_is_expected(setting: str, said: str)
     with pytest.raises(typer.BadParameter) as caught:
         read_policy(1, 60, [setting])
     assert said in str(caught.value)
+
+
+def test_a_bound_can_be_taken_away() -> None:
+    assert read_policy(1, 60, ["latency_ratio_max=null", "bytes_max=null"]) == Policy(soak_s=1, deadline_s=60)
 
 
 @pytest.mark.parametrize(

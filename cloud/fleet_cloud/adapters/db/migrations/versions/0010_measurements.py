@@ -1,4 +1,4 @@
-"""what devices measured of variants"""
+"""what devices measured of variants; rows without a time are found"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,12 +22,27 @@ def upgrade() -> None:
         sa.Column("device", sa.String(length=63), nullable=False),
         sa.Column("measured_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint(
-            "hardware", "runtime", "runtime_version", "threads", "manifest", name=op.f("pk_measurement")
+            "hardware",
+            "runtime",
+            "runtime_version",
+            "threads",
+            "manifest",
+            "device",
+            name=op.f("pk_measurement"),
         ),
     )
     with op.batch_alter_table("measurement", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_measurement_manifest"), ["manifest"], unique=False)
+    undated = sa.text("wall_ms IS NULL")
+    op.create_index(
+        "ix_telemetry_undated",
+        "telemetry",
+        ["device", "stream", "seq"],
+        sqlite_where=undated,
+        postgresql_where=undated,
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_telemetry_undated", "telemetry")
     op.drop_table("measurement")
