@@ -51,8 +51,8 @@ def kill_at_random(lane: Lane, scenario: Scenario, assignment: str, chance: rand
 
 def measure(state: Path) -> tuple[Counter[str], int]:
     """Return how many files there are by name, digests left out, and the bytes of those that an update
-    writes. Release metadata grows with the releases."""
-    files = [path for path in state.rglob("*") if path.is_file()]
+    writes. Release metadata grows with the releases; the log has bounds of its own."""
+    files = [path for path in state.rglob("*") if path.is_file() and not path.name.startswith("agent.log")]
     names = Counter(re.sub(r"[0-9a-f]{64}", "DIGEST", path.relative_to(state).as_posix()) for path in files)
     kept = [path for path in files if "trust" not in path.parts and not path.name.startswith("outbox.db")]
     return names, sum(path.stat().st_size for path in kept)
