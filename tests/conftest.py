@@ -47,10 +47,10 @@ def mosquitto(tmp_path: Path) -> "Iterator[Mosquitto]":
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Postgres]":
+def postgres_server() -> "Iterator[Postgres]":
     from tests.kit.postgres import postgres
 
-    with postgres(tmp_path_factory.mktemp("postgres")) as server:
+    with postgres() as server:
         yield server
 
 

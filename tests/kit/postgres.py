@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,15 +44,22 @@ class Postgres:
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
+    """The data lie beside pytest's own folders: those are closed to other users again whenever another run
+    of pytest begins on this machine, and a server that cannot reach its data ends."""
+    with tempfile.TemporaryDirectory(prefix="fleet-postgres-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        with _run(Path(folder) / "data") as running:
+            yield running
+
+
+@contextmanager
+def _run(data: Path) -> Iterator[Postgres]:
     binaries = max(Path("/usr/lib/postgresql").glob("*/bin"))
-    data, port = folder / "data", free_port()
-    data.mkdir(parents=True)
+    port = free_port()
+    data.mkdir()
     as_user = [] if os.geteuid() else ["runuser", "-u", "postgres", "--"]
     if as_user:
-        for path in (data, *folder.parents, folder):
-            if path.is_relative_to("/tmp"):  # noqa: S108 - pytest's own folders
-                path.chmod(path.stat().st_mode | 0o055)
         shutil.chown(data, "postgres")
     init = [str(binaries / "initdb"), "-D", str(data), "-U", "fleet", "-A", "trust", "--no-sync"]
     subprocess.run([*as_user, *init], check=True, capture_output=True, cwd="/")
