@@ -221,7 +221,15 @@ def default_state() -> Path:
 
 
 def prefer_state(own: Path, system: Path) -> Path:
-    return system if system.is_dir() and not own.exists() else own
+    return system if _is_there(system) and not _is_there(own) else own
+
+
+def _is_there(folder: Path) -> bool:
+    """What may not be looked at (a service's home folder may be another user's) is not there."""
+    try:
+        return folder.is_dir()
+    except OSError:
+        return False
 
 
 def load_settings(state: Path, environment: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:

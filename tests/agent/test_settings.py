@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -92,6 +93,20 @@ def test_who_looks_at_a_machine_with_the_service_means_that_one(tmp_path: Path) 
     assert prefer_state(own, system) == system
     own.mkdir()
     assert prefer_state(own, system) == own
+
+
+class Closed(type(Path())):  # type: ignore[misc]
+    """A folder of another user."""
+
+    def stat(self, *, follow_symlinks: bool = True) -> NoReturn:  # noqa: ARG002
+        raise PermissionError(13, "Permission denied", str(self))
+
+
+def test_a_home_folder_that_may_not_be_looked_at_has_no_state(tmp_path: Path) -> None:
+    system = tmp_path / "system"
+    system.mkdir()
+    assert prefer_state(Closed(tmp_path / "own"), system) == system
+    assert prefer_state(tmp_path / "own", Closed(system)) == tmp_path / "own"
 
 
 def test_unknown_keys_and_broken_files(tmp_path: Path) -> None:
