@@ -208,9 +208,8 @@ install_packages() {
     sed -E '/^ *--hash/d; s/ *\\$//' "$lock" >"$requirements"
     hashes=()
   fi
-  # No compiler on a device: what has no wheel is an error and not an hour of work. The lock knows which version is
-  # for which Python; LiteRT asks on all for backports.strenum, which says of itself that it is for 3.10 only.
-  pip_install --only-binary :all: --ignore-requires-python "${from[@]}" "${hashes[@]}" -r "$requirements" ||
+  # No compiler on a device: what has no wheel is an error and not an hour of work.
+  pip_install --only-binary :all: "${from[@]}" "${hashes[@]}" -r "$requirements" ||
     fail "not all packages of $(basename "$lock") could be installed" "is the package index reachable? --wheels DIR needs none"
   pip_install --no-index --no-deps "$shared_wheel" "$agent_wheel" || fail "the agent's own wheels could not be installed"
 }

@@ -150,11 +150,8 @@ def test_install_again_upgrade_and_uninstall(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     first = (machine.opt / "current").readlink()
     assert (machine.root / "etc/systemd/system/fleet-agent.service").exists()
-    # pip would not take LiteRT's backports.strenum on Python 3.11 and later; the lock knows better.
     (packages,) = [line for line in (machine.root / "calls").read_text().splitlines() if "agent.txt" in line]
-    assert {"--ignore-requires-python", "--require-hashes", "--only-binary", "--no-index"} <= set(
-        packages.split()
-    )
+    assert {"--require-hashes", "--only-binary", "--no-index"} <= set(packages.split())
     # A root whose files are for itself alone: the agent's user must be able to start the agent all the same.
     for path in (machine.opt, first, first / "bin/fleet-agent", machine.root / "etc/fleet-agent/environment"):
         assert path.stat().st_mode & 0o044 == 0o044, path
