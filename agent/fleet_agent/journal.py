@@ -9,11 +9,11 @@ from typing import Final
 from fleet_agent.errors import AgentError
 from fleet_agent.link.outbox import Outbox
 from fleet_agent.ports import Clock
-from fleet_agent.rows import Detail, event_row, host_row, model_row, outcome_row
+from fleet_agent.rows import event_row, host_row, model_row, outcome_row
 from fleet_agent.update.record import UpdateRecord
 from fleet_agent.worker.protocol import Stats
 from fleet_shared.messages.reported import Failure, Running
-from fleet_shared.messages.telemetry import CLOCK_KNOWN, AnyRow, Sample
+from fleet_shared.messages.telemetry import CLOCK_KNOWN, AnyRow, Detail, Sample
 from fleet_shared.names import AssignmentId
 
 log = logging.getLogger(__name__)

@@ -8,11 +8,9 @@ from fleet_agent.update.record import UpdateRecord
 from fleet_agent.worker.protocol import Stats
 from fleet_shared.limits import CLASS_NAME_BYTES, CLASSES_PER_SAMPLE, FACT_BYTES
 from fleet_shared.messages.reported import Failure, Running
-from fleet_shared.messages.telemetry import Event, Sample, Source
+from fleet_shared.messages.telemetry import Detail, Event, Sample, Source
 from fleet_shared.names import AssignmentId
 from fleet_shared.wire import clip
-
-Detail = dict[str, str | int | float | bool | None]
 
 OTHER: Final = "other"
 """The classes of a sample that are not among its most frequent ones, summed."""

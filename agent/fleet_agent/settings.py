@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from fleet_agent.errors import SettingsError
+from fleet_shared.limits import MIB
 
 T = TypeVar("T")
 
@@ -37,7 +38,6 @@ class Range:
 
 _DESCRIPTION: Final = "description"
 _RANGE: Final = "range"
-MIB: Final = 1024 * 1024
 
 
 def _setting(default: T, description: str, allowed: Range | None = None) -> T:
@@ -103,7 +103,7 @@ class Settings:
     worker_growth_bytes_max: int = _setting(
         128 * MIB,
         "Bound of the worker's steady rise in memory since it was warm, seen over several windows.",
-        Range(1024 * 1024, 2**50, "bytes"),
+        Range(MIB, 2**50, "bytes"),
     )
     worker_growth_window_s: float = _setting(
         60.0,

@@ -32,7 +32,6 @@ from fleet_agent.update.plan import Accept, Nothing, Start, explain_no_runtime, 
 from fleet_agent.update.record import Evidence, UpdateRecord
 from fleet_agent.update.runner import UpdateRunner
 from fleet_agent.uplink import Uplink
-from fleet_agent.watch import Detail
 from fleet_agent.worker.protocol import Failed, Ready, Serving, SourceFailed, Stats
 from fleet_agent.worker_process import WorkerExited, WorkerSaid
 from fleet_agent.workers import Lost, Workers
@@ -40,7 +39,7 @@ from fleet_shared.errors import MessageError
 from fleet_shared.manifest import parse_manifest
 from fleet_shared.messages.fetch import Chunk, Fetch
 from fleet_shared.messages.reported import Facts, Failure, Order, Reported, Running
-from fleet_shared.messages.telemetry import Ack
+from fleet_shared.messages.telemetry import Ack, Detail
 from fleet_shared.messages.update import UpdateState
 from fleet_shared.topics import Channel
 from fleet_shared.wire import decode

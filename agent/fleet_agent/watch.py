@@ -4,13 +4,11 @@ Time is what passed while the supervisor's loop ran: a machine that slept is no 
 """
 
 from dataclasses import dataclass, field
-from typing import Final
 
 from fleet_agent.blackbox import Doing, Vital
 from fleet_agent.growth import WINDOW_S, Growth
-
-MIB: Final = 1024 * 1024
-Detail = dict[str, str | int | float | bool | None]
+from fleet_shared.limits import MIB
+from fleet_shared.messages.telemetry import Detail
 
 
 @dataclass(frozen=True)

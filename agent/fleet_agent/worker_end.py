@@ -6,8 +6,9 @@ from types import MappingProxyType
 from typing import Final
 
 from fleet_agent.blackbox import Doing, Vital
-from fleet_agent.watch import Detail, Verdict
+from fleet_agent.watch import Verdict
 from fleet_shared.messages.reported import Failure
+from fleet_shared.messages.telemetry import Detail
 
 CRASHES: Final = frozenset(
     {

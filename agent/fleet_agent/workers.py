@@ -1,8 +1,7 @@
 """Which worker serves, and which is on trial. The serving one is restarted when it ends.
 
 Every worker is watched: by a leash (a time within which it must be ready, serve, or leave) and by what
-it is doing (`watch`). Time counts only while the supervisor's loop runs: a machine that slept, or a loop
-that was held up, is no worker's fault.
+it is doing (`watch`). Time counts only while the supervisor's loop runs (`passed`).
 """
 
 import logging
@@ -15,6 +14,7 @@ from typing import Final
 from fleet_agent.errors import WorkerError
 from fleet_agent.leash import Leash, Terms
 from fleet_agent.link.backoff import Backoff
+from fleet_agent.passed import Passed
 from fleet_agent.ports import Worker
 from fleet_agent.restarts import Restarts
 from fleet_agent.watch import Bounds, Verdict, Watch
@@ -34,8 +34,6 @@ HEALTHY_AFTER_S: Final = 600.0
 STOP_WITHIN_S: Final = 5.0
 FINISH_LINGER_S: Final = 0.2
 """At the end of the agent nobody accepts any more: idle connections are not waited for longer."""
-PASSED_MAX_S: Final = 1.0
-"""What one turn of the supervisor's loop takes at most from a leash."""
 
 
 FOR_GOOD: Final = Terms()
@@ -77,7 +75,7 @@ class Workers:
     _failure: Failure | None = None
     _restart_in_s: float | None = None
     _leashes: list[Leash] = field(default_factory=list)
-    _ticked_s: float | None = None
+    _passed: Passed = field(default_factory=Passed)
     _unseen_s: float = 0.0
     _served_s: float = 0.0
 
@@ -155,6 +153,7 @@ class Workers:
         """The worker cannot run its model, and is about to end."""
         if (leash := self._find(worker)) is not None:
             leash.failure = failure
+            leash.set(STOP_WITHIN_S, "it said that it cannot run its model, and did not end within")
 
     def forget(self, exited: Worker, failure: Failure | None = None) -> Lost | None:
         """A worker ended, for ``failure`` unless it said why itself: plan the restart if it was the serving
@@ -210,8 +209,7 @@ class Workers:
     # -- time
 
     def tick(self, now_s: float) -> None:
-        passed_s = 0.0 if self._ticked_s is None else min(now_s - self._ticked_s, PASSED_MAX_S)
-        self._ticked_s = now_s
+        passed_s = self._passed.take_s(now_s)
         self._count_served(passed_s)
         for leash in self._leashes:
             leash.shorten(passed_s)

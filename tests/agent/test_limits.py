@@ -13,8 +13,10 @@ from fleet_agent.errors import TransferError
 from fleet_agent.settings import RANGES
 from fleet_agent.update.machine import LIMITS, PASSING, TOUCHED, UNTOUCHED, is_late, is_retried
 from fleet_agent.update.stage import Stage
+from fleet_agent.worker.protocol import Failed
 from fleet_agent.workers import SERVE_WITHIN_S
 from fleet_shared.messages.desired import OverBudget, WhenTight
+from fleet_shared.messages.reported import Failure
 from fleet_shared.messages.update import UpdateState as S
 from tests.kit.device import Device
 from tests.kit.device_edges import SOAK_S, make_stats
@@ -280,7 +282,8 @@ def test_where_memory_holds_one_worker_the_old_one_ends_first_and_the_gap_is_tol
     assert 1000 <= int(device.saved.evidence["gap_ms"] or 0) <= 4000
 
 
-def test_a_model_that_fails_within_the_gap_brings_the_old_one_back(device: Device) -> None:
+def fail_within_the_gap(device: Device) -> None:
+    """The old worker had to leave, and the new one ends in its self-test."""
     old, device.tight = device.worker, True
     device.push("2.0.0", "a-2", 2, when_tight=WhenTight.GAP)
     device.reach(S.SELF_TESTING)
@@ -289,6 +292,10 @@ def test_a_model_that_fails_within_the_gap_brings_the_old_one_back(device: Devic
     device.run(2.0)
     device.worker.exit(-signal.SIGSEGV)
     device.run(1.0)
+
+
+def test_a_model_that_fails_within_the_gap_brings_the_old_one_back(device: Device) -> None:
+    fail_within_the_gap(device)
     assert device.outcomes[1:] == [("failed", "a-2")]
     device.worker.ready()
     device.run()
@@ -301,14 +308,7 @@ def test_a_model_that_fails_within_the_gap_brings_the_old_one_back(device: Devic
 
 def test_a_gap_that_has_not_ended_does_not_make_room_for_two(device: Device) -> None:
     """The old model still loads after a failed swap, and the next push comes."""
-    old, device.tight = device.worker, True
-    device.push("2.0.0", "a-2", 2, when_tight=WhenTight.GAP)
-    device.reach(S.SELF_TESTING)
-    device.run(1.0)
-    old.exit(0)
-    device.run(2.0)
-    device.worker.exit(-signal.SIGSEGV)
-    device.run(1.0)
+    fail_within_the_gap(device)
     again = device.worker
     assert again.spec.assignment == "a-1"
     device.push("3.0.0", "a-3", 3, when_tight=WhenTight.GAP)
@@ -330,3 +330,16 @@ def test_without_that_policy_the_old_worker_stays(device: Device) -> None:
     device.reach(S.SELF_TESTING)
     device.run(1.0)
     assert old.done == ["serve"]
+
+
+def test_a_worker_that_says_that_it_failed_and_stays_is_ended(device: Device) -> None:
+    stuck = device.worker
+    stuck.say(Failed(failure=Failure(code="worker.model.rejected", message="no")))
+    device.run(4.0)
+    assert device.agent.workers.active is stuck
+    device.run(3.0)
+    assert device.agent.workers.active is not stuck
+    report = device.agent.workers.report
+    assert report is not None
+    assert report.failure is not None
+    assert report.failure.code == "worker.model.rejected", "what it said, not how it ended"

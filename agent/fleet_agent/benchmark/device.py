@@ -11,9 +11,8 @@ from fleet_agent.benchmark.measuring import Measuring
 from fleet_agent.benchmark.rows import BenchmarkRow, find_fastest, limit_threads, plan_rows
 from fleet_shared.manifest import parse_manifest
 from fleet_shared.messages.reported import Failure, Running, RuntimeFact
+from fleet_shared.messages.telemetry import Detail
 from fleet_shared.names import AssignmentId
-
-Detail = dict[str, str | int | float | bool | None]
 
 ROW_EVENT = "benchmark.row"
 

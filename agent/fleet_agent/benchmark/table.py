@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from fleet_agent.benchmark.rows import BenchmarkRow, find_fastest
+from fleet_shared.limits import MIB
 
-MIB = 1024 * 1024
 HEAD = ("", "runtime", "threads", "p50 ms", "p99 ms", "peak MiB", "grew MiB", "load ms", "golden vectors")
 
 

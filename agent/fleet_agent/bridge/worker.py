@@ -12,7 +12,7 @@ import msgspec
 from fleet_agent.bridge.answers import Answer
 from fleet_agent.bridge.payloads import ModelInfo, Request
 from fleet_agent.errors import AgentError, InferenceError, SettingsError
-from fleet_agent.wire import UNIX, Address, Wire
+from fleet_agent.worker_http import UNIX, Address, Wire
 
 JSON_BYTES: Final = "Inference-Header-Content-Length"
 BUSY: Final = frozenset({408, 425, 429, 503})

@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from fleet_agent.client.tensors import Outputs, read_answer, write_request
 from fleet_agent.errors import InferenceError
-from fleet_agent.wire import Address, Response, Wire
+from fleet_agent.worker_http import Address, Response, Wire
 
 DEFAULT_ADDRESS: Final = "http://127.0.0.1:8080"
 TIMEOUT_S: Final = 30.0

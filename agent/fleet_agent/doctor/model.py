@@ -1,12 +1,10 @@
 """Checks of what this device runs: runtime, model, worker, last update, outbox."""
 
-import socket
-from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from fleet_agent.doctor.finding import Found, attention, failed, ok, skipped
-from fleet_agent.errors import SlotError
+from fleet_agent.errors import InferenceError, SlotError
 from fleet_agent.paths import StatePaths
 from fleet_agent.runtimes.found import find_installed, find_runtimes, parse_allowed
 from fleet_agent.settings import Settings
@@ -20,6 +18,7 @@ from fleet_agent.status import (
     load_record,
 )
 from fleet_agent.update.record import UpdateRecord
+from fleet_agent.worker_http import Address, Wire
 from fleet_shared.errors import MessageError
 from fleet_shared.manifest import parse_manifest
 from fleet_shared.messages.reported import Running, RuntimeFact
@@ -100,17 +99,13 @@ def check_worker(paths: StatePaths, *, running: bool) -> Found:
 
 def ask_health(path: Path, word: str) -> str:
     """Return the status of ``/v2/health/WORD``, or what went wrong."""
+    wire = Wire(Address(path=str(path)), SOCKET_TIMEOUT_S, again=False)
     try:
-        with closing(socket.socket(socket.AF_UNIX)) as client:
-            client.settimeout(SOCKET_TIMEOUT_S)
-            client.connect(str(path))
-            client.sendall(
-                f"GET /v2/health/{word} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n".encode()
-            )
-            line = client.recv(256).split(b"\r\n", 1)[0].decode(errors="replace").split()
-    except OSError as exc:
-        return str(exc)
-    return line[1] if len(line) > 1 else "it closed the connection"
+        return str(wire.ask("GET", f"/v2/health/{word}").status)
+    except InferenceError as exc:
+        return exc.message
+    finally:
+        wire.close()
 
 
 def judge_worker(live: str, ready: str) -> Found:

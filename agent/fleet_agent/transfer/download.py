@@ -8,10 +8,10 @@ from pathlib import Path
 from fleet_agent.errors import TransferError
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.transfer.allowance import Allowance
+from fleet_agent.transfer.answer import Answer, AnswerError, Head, Pace
 from fleet_agent.transfer.part import Part
 from fleet_agent.transfer.policy import RETRIES_MAX, Budget, Step, decide_step, parse_retry_after_s
 from fleet_agent.transfer.urls import NotYetError
-from fleet_agent.transfer.wire import Answer, Head, Pace, WireError
 from fleet_shared.durable import append, make_folder, sync_folder
 from fleet_shared.names import Digest
 
@@ -141,7 +141,7 @@ class _Download:
                 self._pay(answer.received - (self.counted.fetched - before))
         except NotYetError as exc:
             self.trouble = f"{exc.message} ({exc.code})"
-        except WireError as exc:
+        except AnswerError as exc:
             self.trouble, self.dripping = str(exc), exc.slow
         return Step.RETRY, None
 

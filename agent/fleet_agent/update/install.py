@@ -12,9 +12,9 @@ from pathlib import Path
 
 from fleet_agent.errors import TransferError
 from fleet_agent.slots import FILES, MANIFEST_FILE, Slots, write_verified
+from fleet_agent.transfer.answer import PART_BYTES
 from fleet_agent.transfer.download import Counted, Downloader
 from fleet_agent.transfer.part import Part
-from fleet_agent.transfer.wire import PART_BYTES
 from fleet_agent.update.failures import FULL_ERRORS
 from fleet_agent.update.record import Evidence
 from fleet_shared.codec import SUPPORTED, Encoding, decode_blob

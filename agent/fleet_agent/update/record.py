@@ -14,13 +14,15 @@ from fleet_agent.update.latency import Latency
 from fleet_shared.durable import rename, sync_folder, write_durably
 from fleet_shared.messages.desired import Policy, RunEntry
 from fleet_shared.messages.reported import Failure, Order, Running
+from fleet_shared.messages.telemetry import Detail
 from fleet_shared.messages.update import UpdateState
 from fleet_shared.messages.update import UpdateState as S
 from fleet_shared.names import Digest
 
 SCHEMA: Final = 1
 
-Evidence = dict[str, str | int | float | bool | None]
+Evidence = Detail
+"""What was observed of an update; it becomes the detail of its outcome."""
 
 
 class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True):

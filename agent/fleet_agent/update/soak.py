@@ -98,13 +98,11 @@ class Soak:
         ratio, allowed = self._ratio, self.policy.latency_ratio_max
         if ratio is None or allowed is None or ratio <= allowed:
             return None
-        now, before = self._latency.median, self.before
-        assert now is not None and before is not None, "or there is no ratio"  # noqa: S101, PT018
         return Failure(
             code="soak.latency",
-            message=f"the median latency is {now.p50_us:.0f} µs, {ratio:.2f} times that of the previous "
-            f"version ({before.p50_us:.0f} µs), and may be {allowed:g} times",
-            hint="fleet benchmark tells which variant and runtime suit this device",
+            message=f"the median latency is {ratio:.2f} times that of the previous version "
+            f"({self._describe_latency()}), and may be {allowed:g} times",
+            hint="fleet-agent benchmark tells which variant and runtime suit this device",
         )
 
     def explain_late(self) -> Failure | None:
@@ -162,6 +160,10 @@ class Soak:
         if now is None or before is None or min(now.requests, before.requests) < MEDIAN_FROM:
             return None
         return now.p50_us / before.p50_us if before.p50_us > 0 else None
+
+    def _describe_latency(self) -> str:
+        known = (one for one in (self._latency.median, self.before) if one is not None)
+        return " after ".join(f"{one.p50_us:.0f} µs" for one in known)
 
     def _explain_errors(self) -> Failure:
         return Failure(

@@ -1,16 +1,13 @@
 """How long a state has lasted, and how often its effect was run. Pure: time is an argument.
 
-Seconds count while the agent's loop runs, `PASSED_MAX_S` a turn at most: a machine that slept, or a loop
-that was held up, is no update's fault.
+Seconds count while the agent's loop runs (`passed`).
 """
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
 
+from fleet_agent.passed import Passed
 from fleet_agent.update.record import Evidence
 from fleet_shared.messages.update import UpdateState
-
-PASSED_MAX_S: Final = 1.0
 
 
 @dataclass
@@ -20,7 +17,7 @@ class Stage:
     tries: int = 0
     seconds: float = 0.0
     is_waited_for: bool = True
-    _ticked_s: float | None = None
+    _passed: Passed = field(default_factory=Passed)
     _again_in_s: float | None = None
 
     def again_in(self, delay_s: float) -> None:
@@ -29,8 +26,7 @@ class Stage:
 
     def tick(self, now_s: float) -> bool:
         """Tell whether the effect is to be run once more now."""
-        passed_s = 0.0 if self._ticked_s is None else min(now_s - self._ticked_s, PASSED_MAX_S)
-        self._ticked_s = now_s
+        passed_s = self._passed.take_s(now_s)
         self.seconds += passed_s
         if self._again_in_s is None:
             return False

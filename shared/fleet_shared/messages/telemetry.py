@@ -71,6 +71,10 @@ class Sample(Row, frozen=True, kw_only=True, tag="sample"):
     window_ms: Count = 0
 
 
+Detail = dict[str, str | int | float | bool | None]
+"""What an event tells beside its name; whole numbers of 64 bits."""
+
+
 class Event(Row, frozen=True, kw_only=True, tag="event"):
     """One thing that happened. ``name`` is dotted: ``update.succeeded``, ``desired.refused``."""
 

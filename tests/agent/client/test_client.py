@@ -13,7 +13,7 @@ import pytest
 from fleet_agent.client import InferenceClient, InferenceError, Outputs
 from fleet_agent.client.tensors import write_request
 from fleet_agent.errors import WorkerError
-from fleet_agent.wire import Address, Wire
+from fleet_agent.worker_http import Address, Wire
 from tests.kit.engine import package_of
 from tests.kit.ports import free_port
 from tests.kit.scripted_http import BREAK, ScriptedHttp

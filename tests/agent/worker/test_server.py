@@ -354,8 +354,8 @@ class Client(threading.Thread):
         connection.close()
 
 
-def test_no_request_fails_while_one_server_takes_over_from_another(tmp_path: Path) -> None:
-    served = Served(tmp_path / "old")
+def swap_three_times(served: Served, folder: Path) -> list[Client]:
+    """Swap the server while eight clients ask it all the time; return them, none of them having failed."""
     stop = threading.Event()
     clients = [Client(served, stop) for _ in range(8)]
     for client in clients:
@@ -363,7 +363,7 @@ def test_no_request_fails_while_one_server_takes_over_from_another(tmp_path: Pat
     for turn in range(3):
         old, old_model = served.server, served.model
         wait_for_calls(old_model, 50)
-        served.take_over(tmp_path / f"new{turn}")
+        served.take_over(folder / f"new{turn}")
         old.drain(5.0)
         assert not old._open
         calls = old_model.calls
@@ -373,6 +373,12 @@ def test_no_request_fails_while_one_server_takes_over_from_another(tmp_path: Pat
     for client in clients:
         client.join(20)
     assert [client.failed for client in clients] == [[]] * 8
+    return clients
+
+
+def test_no_request_fails_while_one_server_takes_over_from_another(tmp_path: Path) -> None:
+    served = Served(tmp_path / "old")
+    clients = swap_three_times(served, tmp_path)
     assert all(client.closed >= 3 for client in clients)
     served.close()
 
@@ -402,23 +408,7 @@ def test_a_request_that_is_computed_during_the_drain_is_answered_and_an_idle_con
 
 def test_no_connection_is_closed_where_the_next_server_takes_them_over(tmp_path: Path) -> None:
     served = Served(tmp_path / "old", pair=True)
-    stop = threading.Event()
-    clients = [Client(served, stop) for _ in range(8)]
-    for client in clients:
-        client.start()
-    for turn in range(3):
-        old, old_model = served.server, served.model
-        wait_for_calls(old_model, 50)
-        served.take_over(tmp_path / f"new{turn}")
-        old.drain(5.0)
-        assert not old._open
-        calls = old_model.calls
-        wait_for_calls(served.model, 50)
-        assert old_model.calls == calls, "the old one serves nobody any more"
-    stop.set()
-    for client in clients:
-        client.join(20)
-    assert [client.failed for client in clients] == [[]] * 8
+    clients = swap_three_times(served, tmp_path)
     assert [client.closed for client in clients] == [0] * 8
     served.close()
 

@@ -30,7 +30,7 @@ LOOK_EVERY_S: Final = 0.1
 """How soon an abort is seen."""
 
 
-class WireError(Exception):
+class AnswerError(Exception):
     """The network's fault: the message is for the operator. ``slow``: it gave some, but too little."""
 
     def __init__(self, message: str, *, slow: bool = False) -> None:
@@ -54,28 +54,28 @@ class Head:
 
 
 class Answer:
-    """`head`, then `parts`, then `close` in any case. Raises `WireError`, or `TransferError`
+    """`head`, then `parts`, then `close` in any case. Raises `AnswerError`, or `TransferError`
     (``transfer.aborted``) soon after ``aborted`` is set. ``received``: bytes of the body that came over
     the wire, taken or not."""
 
     def __init__(self, url: str, headers: Mapping[str, str], aborted: threading.Event, pace: Pace) -> None:
         self.received = 0
         self._aborted, self._pace = aborted, pace
-        self._queue: queue.Queue[Head | bytes | WireError | None] = queue.Queue(PARTS_AHEAD)
+        self._queue: queue.Queue[Head | bytes | AnswerError | None] = queue.Queue(PARTS_AHEAD)
         self._left = threading.Event()
         self._response: BaseHTTPResponse | None = None
         try:
             threading.Thread(target=self._ask, args=(url, headers), name="wire", daemon=True).start()
         except RuntimeError as exc:
-            raise WireError(f"no thread can be started: {exc}") from exc
+            raise AnswerError(f"no thread can be started: {exc}") from exc
 
     def head(self) -> Head:
         deadline_s = time.monotonic() + HEAD_WITHIN_S
         while (item := self._take()) is None:
             if time.monotonic() >= deadline_s:
-                raise WireError(f"no answer within {HEAD_WITHIN_S:g} s")
+                raise AnswerError(f"no answer within {HEAD_WITHIN_S:g} s")
         if not isinstance(item, Head):
-            raise WireError("the answer has no head")
+            raise AnswerError("the answer has no head")
         return item
 
     def parts(self) -> Iterator[bytes]:
@@ -90,7 +90,7 @@ class Answer:
                 yield item
             if (now_s := time.monotonic()) - begin_s >= self._pace.window_s:
                 if count < self._pace.bytes_min:
-                    raise WireError(f"only {count} bytes in {now_s - begin_s:.0f} s", slow=count > 0)
+                    raise AnswerError(f"only {count} bytes in {now_s - begin_s:.0f} s", slow=count > 0)
                 begin_s, count = now_s, 0
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class Answer:
             item = self._queue.get(timeout=LOOK_EVERY_S)
         except queue.Empty:
             return None
-        if isinstance(item, WireError):
+        if isinstance(item, AnswerError):
             raise item
         return b"" if item is None else item
 
@@ -132,9 +132,9 @@ class Answer:
                     wanted = self._put(content)
             self._put(None)
         except Exception as exc:  # noqa: BLE001 - the guard of the thread: whoever waits hears of it
-            self._put(WireError(f"{type(exc).__name__}: {exc}"))
+            self._put(AnswerError(f"{type(exc).__name__}: {exc}"))
 
-    def _put(self, item: Head | bytes | WireError | None) -> bool:
+    def _put(self, item: Head | bytes | AnswerError | None) -> bool:
         """Hand it over; tell whether anybody wants it."""
         while not self._left.is_set():
             try:

@@ -12,9 +12,9 @@ import pytest
 from fleet_agent.errors import TransferError
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.transfer.allowance import Allowance
+from fleet_agent.transfer.answer import Pace
 from fleet_agent.transfer.download import Downloader
 from fleet_agent.transfer.policy import RETRIES_MAX, parse_retry_after_s
-from fleet_agent.transfer.wire import Pace
 from fleet_shared.limits import KIB, MIB
 from fleet_shared.names import AssignmentId, Digest
 from tests.kit.blob_server import BlobServer, Handler, blob_server, content, status
