@@ -8,21 +8,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from fleet_agent.datatypes import DATATYPES
 from fleet_agent.errors import InferenceError
 
 Array = NDArray[Any]
 
-DATATYPES: Final = MappingProxyType(
-    {
-        np.dtype(name): datatype
-        for name, datatype in {
-            "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
-            "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
-            "float16": "FP16", "float32": "FP32", "float64": "FP64",
-        }.items()
-    }
-)  # fmt: skip
-DTYPES: Final = MappingProxyType({datatype: dtype for dtype, datatype in DATATYPES.items()})
+DTYPES: Final = MappingProxyType({datatype: np.dtype(name) for name, datatype in DATATYPES.items()})
+_NAMES: Final = MappingProxyType({dtype: datatype for datatype, dtype in DTYPES.items()})
+"""By the type itself, not its name: that says nothing of the order of bytes."""
 
 
 class Outputs(dict[str, Array]):
@@ -97,7 +90,7 @@ def read_answer(body: memoryview, json_bytes: int | None) -> Outputs:
 
 
 def _name(name: str, array: Array) -> str:
-    datatype = DATATYPES.get(array.dtype)
+    datatype = _NAMES.get(array.dtype)
     if datatype is None:
         raise ValueError(f"input {name!r} has dtype {array.dtype}, which cannot be sent: convert it first")
     return datatype

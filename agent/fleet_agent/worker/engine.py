@@ -17,15 +17,6 @@ from fleet_agent.worker.totals import Served
 
 
 @dataclass(frozen=True)
-class Progress:
-    """``began_s``: when the inference that runs now began, on the monotonic clock; none while the model
-    is idle. One whose ``finished`` stands still while it runs makes no progress."""
-
-    began_s: float | None
-    finished: int
-
-
-@dataclass(frozen=True)
 class Inference:
     """What one run gave, how long it waited for the model, and how long the model took."""
 
@@ -63,8 +54,6 @@ class Engine:
         check_contract(self.model.outputs, contract.outputs, "output")
         check_datatypes((*self.model.inputs, *self.model.outputs))
         self._lock = threading.Lock()
-        self._began_s: float | None = None
-        self._finished = 0
 
     def prove(self) -> SelfTest:
         """Run the golden vectors (which also warm up); raise `SelfTestFailed`."""
@@ -72,10 +61,6 @@ class Engine:
         if not has_passed(test):
             raise SelfTestFailed(test)
         return test
-
-    def progress(self) -> Progress:
-        """Return how far the model is; waits for nothing, so that it answers while the model hangs."""
-        return Progress(self._began_s, self._finished)
 
     def infer(self, inputs: Sequence[Array], label: str | None = None) -> list[Array]:
         """Answer one sample of the agent's own source, and count it as a request. Raises `WorkerError`."""
@@ -104,15 +89,11 @@ class Engine:
         asked_ns = time.perf_counter_ns()
         with self._lock:
             begin_ns = time.perf_counter_ns()
-            self._began_s = time.monotonic()
             try:
                 outputs = self.model.invoke(inputs)
             except (WorkerError, ValueError) as exc:
                 self.statistics.add_error()
                 raise WorkerError(f"inference failed: {exc}", code="worker.invoke") from exc
-            finally:
-                self._began_s = None
-                self._finished += 1
         end_ns = time.perf_counter_ns()
         self.statistics.add((end_ns - asked_ns) / 1000, name=self._predicted(outputs), label=label)
         return Inference(outputs, begin_ns - asked_ns, end_ns - begin_ns)

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from fleet_agent.datatypes import DATATYPES
 from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.port import Array, TensorInfo
-from fleet_agent.worker.datatypes import DATATYPES
 from fleet_agent.worker.pictures import prepare_pictures
 from fleet_agent.worker.tensor_data import BATCH_MAX, BadRequest, RequestTensor
 from fleet_agent.worker.tensors import dequantize, prepare

@@ -7,8 +7,8 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from fleet_agent.datatypes import DATATYPES
 from fleet_agent.runtimes.port import Array, TensorInfo
-from fleet_agent.worker.datatypes import DATATYPES
 
 BATCH_MAX: Final = 256
 _HAVE_NO_FORM: Final = ("BYTES", "BF16")

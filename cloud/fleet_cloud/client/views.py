@@ -159,8 +159,7 @@ class PolicyRequest(Policy, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def of(cls, policy: Policy) -> "PolicyRequest":
         return cls(**msgspec.structs.asdict(policy))
 
-    @property
-    def policy(self) -> Policy:
+    def as_policy(self) -> Policy:
         return Policy(**msgspec.structs.asdict(self))
 
 

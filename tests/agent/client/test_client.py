@@ -190,6 +190,12 @@ def test_tensors_are_sent_as_they_are(tmp_path: Path) -> None:
     assert b'"shape":[3,2]' in document
 
 
+def test_numbers_in_the_other_order_of_bytes_are_not_sent_as_if_they_were_in_this_one() -> None:
+    other = np.ones((1, 2), dtype=np.dtype(np.float32).newbyteorder("S"))
+    with pytest.raises(ValueError, match="convert it first"):
+        write_request({"x": other}, None, binary=True)
+
+
 def test_what_broke_under_a_request_is_asked_again_only_where_that_is_wanted(tmp_path: Path) -> None:
     ok = (200, b"{}", False)
     for again, requests in ((True, 3), (False, 2)):

@@ -1,8 +1,6 @@
 """The protocol over a real model, without sockets; golden vectors that must and must not pass."""
 
 import json
-import threading
-import time
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,8 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from fleet_agent.errors import WorkerError
-from fleet_agent.worker.engine import Engine, Progress, SelfTestFailed
+from fleet_agent.worker.engine import Engine, SelfTestFailed
 from fleet_agent.worker.oip import Protocol
 from fleet_agent.worker.protocol import Failed, FromWorker
 from fleet_agent.worker.statistics import RESERVOIR, Statistics, percentile
@@ -20,10 +17,9 @@ from fleet_agent.worker.tensor_data import BadRequest
 from fleet_agent.worker.tensors import preprocess, quantize
 from fleet_shared.manifest import Preprocessing, Quantization
 from fleet_shared.messages.reported import Failure
-from tests.kit.engine import edit_golden, hold, load_engine, package_of, write_slot
+from tests.kit.engine import edit_golden, load_engine, package_of, write_slot
 from tests.kit.packages import LABELS
 from tests.kit.tiny_model import make_sum_and_product
-from tests.kit.waiting import wait_for
 
 
 def make_engine(folder: Path, statistics: Statistics | None = None, *, spoil: bool = False) -> Engine:
@@ -198,24 +194,3 @@ def test_a_label_counts_only_where_there_is_a_class_to_compare_it_with() -> None
     statistics.add(1.0, name="cat", label="cat")
     window = statistics.take()
     assert (window.requests, window.labelled, window.correct) == (2, 1, 1)
-
-
-def test_progress_tells_of_the_running_inference_and_counts_the_finished(tmp_path: Path) -> None:
-    engine = make_engine(tmp_path)
-    model = hold(engine)
-    inputs = [np.zeros((1, 8), np.float32)]
-    assert engine.progress() == Progress(None, 0)
-    model.go.clear()
-    thread = threading.Thread(target=engine.infer, args=(inputs,))
-    before_s = time.monotonic()
-    thread.start()
-    began_s = wait_for("the inference to begin", lambda: engine.progress().began_s)
-    assert before_s <= began_s <= time.monotonic()
-    assert engine.progress().finished == 0
-    model.go.set()
-    thread.join(20)
-    assert engine.progress() == Progress(None, 1)
-    model.failures = [WorkerError("no")]
-    with pytest.raises(WorkerError):
-        engine.infer(inputs)
-    assert engine.progress() == Progress(None, 2)

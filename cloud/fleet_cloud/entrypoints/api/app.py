@@ -199,7 +199,7 @@ def _rollout_routes(services: Services) -> APIRouter:
     def create(body: Body) -> Response:
         request = parse(RolloutRequest, body)
         status = services.rollouts.create(
-            ModelRef.parse(request.model), request.selector, request.variant, request.policy.policy
+            ModelRef.parse(request.model), request.selector, request.variant, request.policy.as_policy()
         )
         services.wake()
         return answer(views.show_rollout(status), 201)
