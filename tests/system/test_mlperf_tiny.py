@@ -51,9 +51,10 @@ def add_agents(world: World) -> dict[str, Agent]:
     for runtime in RUNTIMES:
         options: dict[str, object] = {"environment": {"FLEET_AGENT_RUNTIMES": runtime}}
         if runtime == "tflite_runtime":
-            if (binary := find_tflite_agent()) is None:
-                continue  # no Python 3.11 here: make tflite says so
-            options["binary"] = binary
+            options["binary"] = binary = find_tflite_agent()
+            assert binary is not None, (
+                "all four runtimes are to be compared: make tflite says what is missing"
+            )
         agents[runtime] = world.add_agent(runtime.replace("_", "-"), **options)
     return agents
 

@@ -14,11 +14,12 @@ from fleet_agent.settings import Settings
 from fleet_agent.telemetry.board import name_flags, read_throttling
 from fleet_agent.telemetry.clock import DeviceClock, Stamp
 from fleet_agent.telemetry.host import read_host
+from fleet_shared.limits import MIB
 from fleet_shared.messages.telemetry import Clock
 
 HOT_C: Final = 80.0
 """A Raspberry Pi slows down from here on, a Jetson a little later."""
-MEMORY_FREE_BYTES: Final = 48 * 1024 * 1024
+MEMORY_FREE_BYTES: Final = 48 * MIB
 """About what one more worker needs to begin with."""
 INODES_FREE: Final = 200
 SYSTEMCTL_TIMEOUT_S: Final = 10.0

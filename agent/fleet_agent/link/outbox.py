@@ -272,7 +272,7 @@ class Outbox:
 
     def _thin(self, kind: Kind) -> None:
         """Replace the oldest rows of one kind by tombstones, one for each unbroken run within a stream."""
-        self._bury_all(self._find_oldest(kind))
+        self._bury_all([(seq, stream) for seq, stream, _ in self._find_oldest(kind)])
 
     def thin_old(self, now: Moment) -> int:
         """Thin out what is older than the limit, some rows at a time; return how many went. A row of
@@ -281,14 +281,14 @@ class Outbox:
             old = [
                 (seq, stream)
                 for kind in THINNED
-                for seq, stream, payload in self._find_payloads(kind)
+                for seq, stream, payload in self._find_oldest(kind)
                 if _is_older(_parse_stamp(payload), now, self._limits.age_s)
             ]
         if old:
             self._bury_all(sorted(old))
         return len(old)
 
-    def _find_payloads(self, kind: Kind) -> list[tuple[int, str, bytes]]:
+    def _find_oldest(self, kind: Kind) -> list[tuple[int, str, bytes]]:
         query = "SELECT seq, stream, payload FROM row WHERE kind = ? ORDER BY seq LIMIT ?"
         return self._db.execute(query, (kind.value, self._limits.thin_rows)).fetchall()
 
@@ -297,10 +297,6 @@ class Outbox:
             change = [self._bury(run) for run in _split_runs(rows)]
         self._rows += sum(rows for rows, _ in change)
         self._bytes += sum(size for _, size in change)
-
-    def _find_oldest(self, kind: Kind) -> list[tuple[int, str]]:
-        query = "SELECT seq, stream FROM row WHERE kind = ? ORDER BY seq LIMIT ?"
-        return self._db.execute(query, (kind.value, self._limits.thin_rows)).fetchall()
 
     def _bury(self, run: tuple[int, int, str]) -> tuple[int, int]:
         """Replace a run, and the tombstones beside it, by one; return the change in rows and bytes."""
