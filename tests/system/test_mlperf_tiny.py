@@ -52,9 +52,7 @@ def add_agents(world: World) -> dict[str, Agent]:
         options: dict[str, object] = {"environment": {"FLEET_AGENT_RUNTIMES": runtime}}
         if runtime == "tflite_runtime":
             options["binary"] = binary = find_tflite_agent()
-            assert binary is not None, (
-                "all four runtimes are to be compared: make tflite says what is missing"
-            )
+            assert binary is not None, "four runtimes are compared: make tflite says what is missing"
         agents[runtime] = world.add_agent(runtime.replace("_", "-"), **options)
     return agents
 
