@@ -55,14 +55,15 @@ class Head:
 
 class Answer:
     """`head`, then `parts`, then `close` in any case. Raises `AnswerError`, or `TransferError`
-    (``transfer.aborted``) soon after ``aborted`` is set. ``received``: bytes of the body that came over
-    the wire, taken or not."""
+    (``transfer.aborted``) soon after ``aborted`` is set. The body is asked for with the first of `parts`:
+    what is refused for its head costs none. ``received``: bytes of the body that came over the wire, taken
+    or not."""
 
     def __init__(self, url: str, headers: Mapping[str, str], aborted: threading.Event, pace: Pace) -> None:
         self.received = 0
         self._aborted, self._pace = aborted, pace
         self._queue: queue.Queue[Head | bytes | AnswerError | None] = queue.Queue(PARTS_AHEAD)
-        self._left = threading.Event()
+        self._decided, self._left = threading.Event(), threading.Event()
         self._response: BaseHTTPResponse | None = None
         try:
             threading.Thread(target=self._ask, args=(url, headers), name="wire", daemon=True).start()
@@ -80,6 +81,7 @@ class Answer:
 
     def parts(self) -> Iterator[bytes]:
         """Yield the body as it comes; it may end early."""
+        self._decided.set()
         begin_s, count = time.monotonic(), 0
         while True:
             item = self._take()
@@ -95,6 +97,7 @@ class Answer:
 
     def close(self) -> None:
         self._left.set()
+        self._decided.set()
         if (response := self._response) is not None:
             try:
                 response.shutdown()
@@ -126,20 +129,20 @@ class Answer:
                 timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
             ) as response:
                 self._response = response
-                wanted = self._put(Head(response.status, {k.lower(): v for k, v in response.headers.items()}))
-                while wanted and (content := response.read1(PART_BYTES, decode_content=False)):
-                    self.received += len(content)
-                    wanted = self._put(content)
+                self._put(Head(response.status, {k.lower(): v for k, v in response.headers.items()}))
+                self._decided.wait()
+                while not self._left.is_set() and (part := response.read1(PART_BYTES, decode_content=False)):
+                    self.received += len(part)
+                    self._put(part)
             self._put(None)
         except Exception as exc:  # noqa: BLE001 - the guard of the thread: whoever waits hears of it
             self._put(AnswerError(f"{type(exc).__name__}: {exc}"))
 
-    def _put(self, item: Head | bytes | AnswerError | None) -> bool:
-        """Hand it over; tell whether anybody wants it."""
+    def _put(self, item: Head | bytes | AnswerError | None) -> None:
+        """Hand it over, unless nobody wants it any more."""
         while not self._left.is_set():
             try:
                 self._queue.put(item, timeout=LOOK_EVERY_S)
             except queue.Full:
                 continue
-            return True
-        return False
+            return
