@@ -15,6 +15,9 @@ DESIRED_PAYLOAD_TYPE: Final = "application/vnd.fleet.desired.v1+json"
 ASSIGNMENT_KEY_TARGET: Final = "keys/assignment.json"
 """TUF target that holds the public half of the assignment key."""
 
+AUTHORITIES_TARGET: Final = "keys/authorities.json"
+"""TUF target that holds the certificates of the authorities by which devices know their controller."""
+
 
 class AssignmentKey(Document, frozen=True, kw_only=True):
     """The public assignment key of one epoch: an Ed25519 key as PEM (SubjectPublicKeyInfo)."""
@@ -22,6 +25,13 @@ class AssignmentKey(Document, frozen=True, kw_only=True):
     key_epoch: int
     keyid: str
     public_pem: str
+
+
+class Authorities(Document, frozen=True, kw_only=True):
+    """The certificate authorities of a controller, PEM, newest first. More than one while they are rotated:
+    whoever knows the older one only learns of the newer one here, signed by the release keys."""
+
+    pem: tuple[str, ...]
 
 
 def manifest_target(manifest: Digest) -> str:

@@ -22,6 +22,9 @@ TELEMETRY_BYTES: Final = 96 * KIB
 ACK_BYTES: Final = 32 * KIB
 FETCH_BYTES: Final = 4 * KIB
 CHUNK_BYTES: Final = 100 * KIB
+PART_BYTES: Final = 96 * KIB
+"""Content of one chunk; the rest is for its head."""
+RELEASES_BYTES: Final = 16 * KIB
 
 # Telemetry
 ROWS_PER_BATCH: Final = 200
@@ -40,3 +43,9 @@ BLOB_BYTES: Final = 2 * 1024 * MIB
 # Time
 BLOB_URL_LIFE_S: Final = 300
 DESIRED_LIFE_S: Final = 90 * 24 * 3600
+
+# Offline. A device that comes back within `OFFLINE_GRACE_S` needs no hand: its certificate is valid still,
+# since it is renewed when that much of its life is left, and what was signed meanwhile is fetched first.
+CERTIFICATE_LIFE_S: Final = 180 * 24 * 3600
+OFFLINE_GRACE_S: Final = 120 * 24 * 3600
+SERVER_CERTIFICATE_LIFE_S: Final = 90 * 24 * 3600

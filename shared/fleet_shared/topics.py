@@ -53,6 +53,11 @@ class Topics:
         """Return the filter that matches this channel of all devices."""
         return f"{self.root}/devices/+/{channel.value}"
 
+    @property
+    def releases(self) -> str:
+        """Where the newest timestamp of the release repository is retained, for all."""
+        return f"{self.root}/releases"
+
     def parse(self, topic: str) -> DeviceTopic:
         """Return the device and channel that ``topic`` names, or raise `InvalidTopic`."""
         prefix = f"{self.root}/devices/"

@@ -38,3 +38,7 @@ def test_another_root_moves_all_topics() -> None:
     topics = Topics("acme/fleet")
     assert topics.device(PI, Channel.ACK) == "acme/fleet/devices/pi-1/ack"
     assert topics.every_device(Channel.ACK) == "acme/fleet/devices/+/ack"
+
+
+def test_releases_have_one_topic_for_all() -> None:
+    assert Topics("site/a").releases == "site/a/releases"

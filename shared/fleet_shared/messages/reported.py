@@ -113,11 +113,24 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     failure: Failure | None = None
 
 
+class TrustReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the device believes, so that operators see how far a rotation has come. ``authorities``: sha256 of
+    each certificate (DER) that it takes for its controller's; ``issuer``: that of the authority of its own
+    certificate. Times are none while they are not known."""
+
+    root_version: Count = 0
+    key_epoch: Count = 0
+    authorities: tuple[Digest, ...] = ()
+    issuer: Digest = Digest("")
+    certificate_expires_ms: Count | None = None
+    metadata_expires_ms: Count | None = None
+
+
 class Reported(Document, frozen=True, kw_only=True):
     """``accepted`` is the newest desired that the device verified and took up. ``trouble``: what keeps the
     device from doing or saying what it should right now (a disk that is full or read-only, an envelope
     that cannot be verified), where no event can be stored. ``worker`` is none where no model is installed,
-    or an older agent reports."""
+    or an older agent reports; so is ``trust`` where an older agent does."""
 
     LIMIT_BYTES: ClassVar[int] = REPORTED_BYTES
 
@@ -129,3 +142,4 @@ class Reported(Document, frozen=True, kw_only=True):
     update: Progress | None = None
     worker: WorkerReport | None = None
     trouble: tuple[Failure, ...] = ()
+    trust: TrustReport | None = None

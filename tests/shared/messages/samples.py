@@ -3,7 +3,7 @@
 import msgspec
 
 from fleet_shared.codec import Encoding
-from fleet_shared.envelope import AssignmentKey
+from fleet_shared.envelope import AssignmentKey, Authorities
 from fleet_shared.manifest import (
     BlobRef,
     Contract,
@@ -23,7 +23,7 @@ from fleet_shared.manifest import (
 )
 from fleet_shared.messages.desired import Desired, EncodedBlob, OverBudget, Policy, RunEntry, WhenTight
 from fleet_shared.messages.enrolment import BrokerAddress, EnrolReply, EnrolRequest
-from fleet_shared.messages.fetch import Chunk, Fetch
+from fleet_shared.messages.fetch import Chunk, Fetch, Part
 from fleet_shared.messages.presence import Presence
 from fleet_shared.messages.reported import (
     Facts,
@@ -33,6 +33,7 @@ from fleet_shared.messages.reported import (
     Reported,
     Running,
     RuntimeFact,
+    TrustReport,
     UnavailableRuntime,
     WorkerReport,
     WorkerState,
@@ -154,6 +155,17 @@ SAMPLES: dict[str, Document] = {
         active=RUNNING,
         worker=WorkerReport(state=WorkerState.GIVEN_UP, restarts=11, failure=FAILURE),
     ),
+    "reported-trust": Reported(
+        session="s",
+        facts=Facts(
+            agent_version="0.3.0", hostname="pi", machine="aarch64", os="Debian", python="3.11.2",
+            cpu_count=4, memory_bytes=1 << 30, disk_bytes=1 << 34,
+        ),
+        trust=TrustReport(
+            root_version=3, key_epoch=2, authorities=(DIGEST,), issuer=DIGEST,
+            certificate_expires_ms=1_790_000_000_000, metadata_expires_ms=1_780_000_000_000,
+        ),
+    ),
     "desired": Desired(
         device=DEVICE, key_epoch=1, generation=2, serial=0, issued_ms=1, expires_ms=2, policy=Policy(),
         run=(RunEntry(
@@ -186,6 +198,12 @@ SAMPLES: dict[str, Document] = {
     ),
     "ack": Ack(stream="st", upto=20, rejected=(Rejection(seq=8, code="telemetry.row.invalid"),)),
     "fetch": Fetch(request="r", assignment=ASSIGNMENT, sha256=DIGEST),
+    "fetch-part": Fetch(
+        request="r", assignment=ASSIGNMENT, sha256=DIGEST, part=Part(offset=98304, length=98304)
+    ),
+    "fetch-file": Fetch(request="r", file="metadata/timestamp.json", part=Part(offset=0, length=98304)),
+    "fetch-certificate": Fetch(request="r", csr_pem="pem"),
+    "chunk-part": Chunk(request="r", sha256=DIGEST, offset=98304, total_bytes=3_000_000),
     "chunk": Chunk(request="r", sha256=DIGEST, url="/api/v1/blobs/x", life_s=300),
     "chunk-2": Chunk(
         request="r", sha256=DIGEST, failure=Failure(code="storage.unreachable", message="m"), retry=True
@@ -196,5 +214,6 @@ SAMPLES: dict[str, Document] = {
         device=DEVICE, certificate_pem="c", ca_pem="ca", root_json="{}", metadata_path="/m",
         targets_path="/t", topic_root="fleet/v1", broker=BrokerAddress(port=1883, host="h"),
     ),
+    "authorities": Authorities(pem=("newer", "older")),
     "assignment-key": AssignmentKey(key_epoch=1, keyid="k", public_pem="pem"),
 }  # fmt: skip

@@ -121,5 +121,6 @@ class EnrolmentTable:
             "labels": write_json(dict(grant.labels)),
             "device": grant.device,
             "public_key_sha256": grant.public_key_sha256,
+            "uses_max": 1,
         }
         upsert(self._connection, tables.enrolment, {"secret_sha256": grant.secret_sha256}, values)

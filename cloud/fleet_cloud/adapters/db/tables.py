@@ -40,6 +40,19 @@ device = Table(
     Column("session", String(64)),
     Column("last_seen_ms", BigInteger),
     Column("reported", Text),
+    Column("revoked_ms", BigInteger),
+)
+
+# Certificates that were issued and have not ended yet: what a revocation list is made of.
+certificate = Table(
+    "certificate",
+    metadata,
+    Column("serial", String(64), primary_key=True),
+    Column("device", String(63), nullable=False, index=True),
+    Column("public_key_sha256", String(64), nullable=False),
+    Column("issued_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),
 )
 
 enrolment = Table(
@@ -49,8 +62,21 @@ enrolment = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("expires_ms", BigInteger, nullable=False),
     Column("labels", Text, nullable=False),
+    # The device that it is for: given with a token for a known device, else the first that came.
     Column("device", String(63)),
     Column("public_key_sha256", String(64)),
+    Column("uses_max", Integer, nullable=False),
+    Column("revoked_ms", BigInteger),
+)
+
+# Who enrolled with a token: at most ``uses_max``; the same key again is the same use.
+enrolment_use = Table(
+    "enrolment_use",
+    metadata,
+    Column("secret_sha256", String(64), ForeignKey("enrolment.secret_sha256"), primary_key=True),
+    Column("public_key_sha256", String(64), primary_key=True),
+    Column("device", String(63), nullable=False),
+    Column("used_ms", BigInteger, nullable=False),
 )
 
 model_version = Table(
@@ -191,6 +217,34 @@ Index(
     telemetry.c.seq,
     sqlite_where=_UNDATED,
     postgresql_where=_UNDATED,
+)
+
+api_token = Table(
+    "api_token",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("secret_sha256", String(64), nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger),
+    Column("revoked_ms", BigInteger),
+    Column("used_ms", BigInteger),
+)
+
+# Append-only: the database itself refuses to change or remove a row (triggers, in the migration).
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("origin", String(128), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("subject", String(255), nullable=False),
+    Column("before", Text),
+    Column("after", Text),
+    Column("hash", String(64), nullable=False),
 )
 
 dead_letter = Table(
