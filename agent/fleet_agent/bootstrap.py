@@ -39,6 +39,7 @@ from fleet_agent.telemetry.facts import load_facts
 from fleet_agent.telemetry.host import read_available_bytes
 from fleet_agent.transfer.allowance import Allowance
 from fleet_agent.transfer.download import Downloader
+from fleet_agent.transfer.questions import Questions
 from fleet_agent.transfer.urls import BlobUrls
 from fleet_agent.trust_process import TrustProcess
 from fleet_agent.update.gap import Gap
@@ -143,7 +144,7 @@ def _wire_device(
     """The edges of a real device: broker, trust child, worker processes, the disk."""
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     slots = Slots(paths.slots, paths.pointers)
-    urls = BlobUrls(identity.controller_url, send=inbox.put)
+    questions = Questions(send=inbox.put)
     installer = Installer(slots, paths.downloads, partial(_free_bytes, paths), settings.disk_margin_bytes)
     found = find_device_runtimes(settings)
     facts = load_facts(paths.root, found.usable, found.unavailable)
@@ -159,7 +160,7 @@ def _wire_device(
     jobs = DeviceJobs(
         installer=installer,
         inbox=inbox,
-        urls=urls,
+        urls=BlobUrls(identity.controller_url, questions),
         spent=paths.spent,
         clock=clock,
         memory_margin_bytes=settings.memory_margin_bytes,
@@ -178,7 +179,7 @@ def _wire_device(
         trust=TrustProcess(),
         jobs=jobs,
         is_tight=jobs.is_tight,
-        urls=urls,
+        questions=questions,
         workers=Workers(
             make_spec=_spec_maker(settings, slots, listeners, paths),
             notify=inbox.put,
@@ -203,7 +204,7 @@ def wire(
     link: Link,
     trust: Trust,
     jobs: Jobs,
-    urls: BlobUrls,
+    questions: Questions,
     workers: Workers,
     is_tight: Callable[[UpdateRecord], bool] = lambda _record: False,
 ) -> Supervisor:
@@ -243,7 +244,7 @@ def wire(
         ),
         workers=workers,
         updates=updates,
-        urls=urls,
+        questions=questions,
         trust=trust,
     )
     return supervisor

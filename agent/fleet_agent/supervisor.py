@@ -23,7 +23,7 @@ from fleet_agent.reporter import Reporter
 from fleet_agent.service import Service
 from fleet_agent.settings import Settings
 from fleet_agent.telemetry.host import read_host
-from fleet_agent.transfer.urls import BlobUrls
+from fleet_agent.transfer.questions import Questions
 from fleet_agent.trust.protocol import DesiredVerified, TrustAnswer, VerifyDesired
 from fleet_agent.update.inspection import SlotInspected
 from fleet_agent.update.jobs import JobDone
@@ -37,7 +37,7 @@ from fleet_agent.worker_process import WorkerExited, WorkerSaid
 from fleet_agent.workers import Lost, Workers
 from fleet_shared.errors import MessageError
 from fleet_shared.manifest import parse_manifest
-from fleet_shared.messages.fetch import Chunk, Fetch
+from fleet_shared.messages.fetch import Fetch, decode_chunk
 from fleet_shared.messages.reported import Facts, Failure, Order, Reported, Running
 from fleet_shared.messages.telemetry import Ack, Detail
 from fleet_shared.messages.update import UpdateState
@@ -102,7 +102,7 @@ class Supervisor:
     intake: Intake
     workers: Workers
     updates: UpdateRunner
-    urls: BlobUrls
+    questions: Questions
     trust: Trust
     service: Service = field(default_factory=Service)
     _link_noted: LinkNote | None = None
@@ -258,7 +258,7 @@ class Supervisor:
             if channel is Channel.ACK:
                 self.uplink.apply_ack(decode(Ack, payload))
             elif channel is Channel.CHUNK:
-                self.urls.answer(decode(Chunk, payload))
+                self.questions.answer(*decode_chunk(payload))
             elif channel is Channel.DESIRED and payload:
                 self.intake.take(payload)
         except MessageError as exc:

@@ -13,7 +13,7 @@ from fleet_agent.errors import TransferError
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.transfer.download import Downloader
 from fleet_agent.transfer.policy import RETRIES_MAX, Step, decide_step, parse_retry_after_s
-from fleet_agent.transfer.urls import NotYetError
+from fleet_agent.transfer.questions import NotYetError
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
 from fleet_shared.names import Digest
 from tests.kit.blob_server import BlobServer, Handler, blob_server, content, status

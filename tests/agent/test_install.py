@@ -15,6 +15,7 @@ from fleet_agent.paths import StatePaths
 from fleet_agent.slots import Pointers, Slots
 from fleet_agent.supervisor import Message
 from fleet_agent.transfer.download import Downloader
+from fleet_agent.transfer.questions import Questions
 from fleet_agent.transfer.urls import BlobUrls
 from fleet_agent.update.install import Installer, plan_transfer
 from fleet_agent.update.record import UpdateRecord
@@ -173,7 +174,9 @@ def test_what_is_installed_and_whole_is_neither_fetched_nor_written_again(tmp_pa
     slot = one.slots.path(digest_of(manifest()))
     before = slot.stat().st_ino, (slot / "model.tflite").stat().st_ino
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    jobs = DeviceJobs(one, inbox, BlobUrls("http://nowhere", send=inbox.put), tmp_path / "spent", FakeClock())
+    jobs = DeviceJobs(
+        one, inbox, BlobUrls("http://nowhere", Questions(send=inbox.put)), tmp_path / "spent", FakeClock()
+    )
     assert jobs.download(record(), threading.Event()) == {"bytes_fetched": 0, "bytes_resumed": 0}
     assert jobs.verify(record(), threading.Event()) == {}
     assert inbox.empty(), "the network was asked"

@@ -11,6 +11,7 @@ import pytest
 from fleet_agent.bootstrap import BENCHMARK_WITHIN_S, DeviceJobs
 from fleet_agent.errors import TransferError
 from fleet_agent.settings import RANGES
+from fleet_agent.transfer.urls import BlobUrls
 from fleet_agent.update.machine import LIMITS, PASSING, TOUCHED, UNTOUCHED, is_late, is_retried
 from fleet_agent.update.stage import Stage
 from fleet_agent.worker.protocol import Failed
@@ -88,7 +89,7 @@ def test_a_benchmark_has_its_share_of_what_is_left_until_the_deadline(device: De
     jobs = DeviceJobs(
         installer=device.jobs.installer,
         inbox=device.agent.inbox,
-        urls=device.agent.urls,
+        urls=BlobUrls("http://controller", device.agent.questions),
         spent=device.folder / "spent.json",
         clock=device.clock,
     )

@@ -5,7 +5,8 @@ import threading
 import pytest
 
 from fleet_agent.errors import TransferError
-from fleet_agent.transfer.urls import BlobUrls, NotYetError
+from fleet_agent.transfer.questions import NotYetError, Questions
+from fleet_agent.transfer.urls import BlobUrls
 from fleet_shared.messages.fetch import Chunk, Fetch
 from fleet_shared.messages.reported import Failure
 from fleet_shared.names import AssignmentId, Digest
@@ -18,9 +19,10 @@ def ask(**answer: object) -> str:
     """Ask, and answer at once as a controller with these fields."""
 
     def send(fetch: Fetch) -> None:
-        urls.answer(Chunk(request=fetch.request, sha256=fetch.sha256, **answer))  # type: ignore[arg-type]
+        questions.answer(Chunk(request=fetch.request, sha256=fetch.sha256, **answer))  # type: ignore[arg-type]
 
-    urls = BlobUrls("http://controller:1/base", send)
+    questions = Questions(send)
+    urls = BlobUrls("http://controller:1/base", questions)
     return urls.ask(AssignmentId("a"), SHA, aborted=threading.Event())
 
 
@@ -46,9 +48,10 @@ def test_an_abort_ends_the_waiting() -> None:
     def send(fetch: Fetch) -> None:
         asked.append(fetch)
         aborted.set()
-        urls.answer(Chunk(request="another question", sha256=fetch.sha256, url="http://store/x"))
+        questions.answer(Chunk(request="another question", sha256=fetch.sha256, url="http://store/x"))
 
-    urls = BlobUrls("http://controller:1", send, ask_again_s=0.01)
+    questions = Questions(send, ask_again_s=0.01)
+    urls = BlobUrls("http://controller:1", questions)
     with pytest.raises(TransferError) as caught:
         urls.ask(AssignmentId("a"), SHA, aborted=aborted)
     assert caught.value.code == "transfer.aborted"
@@ -61,9 +64,10 @@ def test_a_late_answer_is_as_good_and_the_same_question_is_asked_more_rarely() -
     def send(fetch: Fetch) -> None:
         asked.append(fetch)
         if len(asked) == 3:
-            urls.answer(Chunk(request=asked[0].request, sha256=fetch.sha256, url="http://store/late"))
+            questions.answer(Chunk(request=asked[0].request, sha256=fetch.sha256, url="http://store/late"))
 
-    urls = BlobUrls("http://controller:1", send, ask_again_s=0.01)
+    questions = Questions(send, ask_again_s=0.01)
+    urls = BlobUrls("http://controller:1", questions)
     assert urls.ask(AssignmentId("a"), SHA, aborted=threading.Event()) == "http://store/late"
     assert len({fetch.request for fetch in asked}) == 1
 
@@ -78,10 +82,22 @@ def test_an_abort_does_not_wait_for_the_next_question() -> None:
         except TransferError as exc:
             codes.append(exc.code)
 
-    urls = BlobUrls("http://controller:1", lambda _fetch: asked.set(), ask_again_s=600.0)
+    questions = Questions(lambda _fetch: asked.set(), ask_again_s=600.0)
+    urls = BlobUrls("http://controller:1", questions)
     thread = threading.Thread(target=run)
     thread.start()
     assert asked.wait(10)
     aborted.set()
     thread.join(20)
     assert codes == ["transfer.aborted"]
+
+
+def test_no_answer_in_time_is_a_passing_trouble() -> None:
+    questions = Questions(lambda _fetch: None, ask_again_s=0.01)
+    with pytest.raises(NotYetError):
+        questions.ask(Fetch(request="r", csr_pem="pem"), threading.Event(), within_s=0.05)
+
+
+def test_content_comes_with_its_answer() -> None:
+    questions = Questions(lambda fetch: questions.answer(Chunk(request=fetch.request), b"pem"))
+    assert questions.ask(Fetch(request="r", csr_pem="pem"), threading.Event()).content == b"pem"

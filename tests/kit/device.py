@@ -19,7 +19,7 @@ from fleet_agent.link.events import Connected, MessageReceived
 from fleet_agent.paths import StatePaths
 from fleet_agent.settings import Settings
 from fleet_agent.supervisor import Message, Supervisor
-from fleet_agent.transfer.urls import BlobUrls
+from fleet_agent.transfer.questions import Questions
 from fleet_agent.update.install import Installer
 from fleet_agent.update.record import RecordFile, UpdateRecord
 from fleet_agent.worker.protocol import WorkerSpec
@@ -98,7 +98,7 @@ class Device:
             link=self.link,
             trust=self.trust,
             jobs=self.jobs,
-            urls=BlobUrls("http://controller", send=inbox.put),
+            questions=Questions(send=inbox.put),
             is_tight=lambda _record: self.tight,
             workers=Workers(self._make_spec, inbox.put, Backoff(1.0, 60.0, lambda: 1.0), self._start_worker),
         )  # fmt: skip

@@ -11,7 +11,7 @@ from fleet_agent.transfer.allowance import Allowance
 from fleet_agent.transfer.answer import Answer, AnswerError, Head, Pace
 from fleet_agent.transfer.part import Part
 from fleet_agent.transfer.policy import RETRIES_MAX, Budget, Step, decide_step, parse_retry_after_s
-from fleet_agent.transfer.urls import NotYetError
+from fleet_agent.transfer.questions import NotYetError
 from fleet_shared.durable import append, make_folder, sync_folder
 from fleet_shared.names import Digest
 

@@ -2,15 +2,18 @@
 and one contract test runs against both.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from fleet_cloud.domain.audit import Chained
 from fleet_cloud.domain.device import Device
 from fleet_cloud.domain.measurements import Measurement
 from fleet_cloud.domain.model import ModelVersion
+from fleet_cloud.domain.people import Actor
 from fleet_cloud.domain.rollout import (
     Assignment,
     AssignmentChange,
@@ -61,6 +64,30 @@ class CertificateAuthority(Protocol):
 
     def public_key_digest(self, csr_pem: str) -> Digest:
         """Return the sha256 of the CSR's public key (DER SubjectPublicKeyInfo)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files of one side of a TLS connection: whom it believes, and who it is. They are replaced on
+    renewal and rotation; whoever has them open loads them again."""
+
+    authorities: Path
+    certificate: Path
+    key: Path
+
+
+class BrokerAccess(Protocol):
+    """Which devices may use the broker, as the broker itself enforces it. Calls can be repeated."""
+
+    def sync(self, devices: Iterable[tuple[DeviceId, Digest]]) -> None:
+        """Let these devices in, each with the key (sha256 of its SubjectPublicKeyInfo), and nobody else.
+        Raises `Unavailable` while the broker is away."""
+
+    def admit(self, device: DeviceId, public_key_sha256: Digest) -> None:
+        """Let one more in, or give it another key: what it had before is cut off."""
+
+    def revoke(self, device: DeviceId) -> None:
+        """Cut the live session of a device, and let it in no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +322,20 @@ class Measurements(Protocol):
         """Newest first."""
 
 
+class AuditLog(Protocol):
+    """Committed together with the change that it tells of, or not at all."""
+
+    def append(
+        self, by: Actor, at_ms: int, action: str, subject: str, *, before: str | None, after: str | None
+    ) -> Chained:
+        """Add the next entry; others who append wait until the end of the transaction."""
+
+    def last(self) -> Chained | None: ...
+
+    def page(self, after: int, limit: int) -> Sequence[Chained]:
+        """Entries above ``after``, in order."""
+
+
 class Transaction(Protocol):
     """All repositories over one database transaction."""
 
@@ -324,6 +365,9 @@ class Transaction(Protocol):
 
     @property
     def outbox(self) -> Outbox: ...
+
+    @property
+    def audit(self) -> AuditLog: ...
 
 
 class UnitOfWork(Protocol):

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
+from fleet_cloud.adapters.db.audit import AuditTable
 from fleet_cloud.adapters.db.devices import DeviceTable, EnrolmentTable
 from fleet_cloud.adapters.db.engine import mapped_errors, reading
 from fleet_cloud.adapters.db.measurements import MeasurementTable
@@ -28,6 +29,7 @@ class DatabaseTransaction:
         self.telemetry = TelemetryTable(connection)
         self.measurements = MeasurementTable(connection)
         self.outbox = OutgoingTable(connection)
+        self.audit = AuditTable(connection)
 
 
 class DatabaseUnitOfWork:

@@ -11,17 +11,19 @@ from urllib.parse import urlsplit
 from fastapi import Request
 
 from fleet_cloud.addresses import is_loopback
+from fleet_cloud.domain.people import Actor, Role
 from fleet_cloud.errors import Forbidden
 
 
-def check_operator(request: Request, api_token: str) -> None:
-    """Raise `Forbidden` (``api.unauthorized``, ``api.origin``) unless the operator asks."""
+def check_operator(request: Request, api_token: str) -> Actor:
+    """Return who asks; raise `Forbidden` (``api.unauthorized``, ``api.origin``) unless it is the operator."""
     if not api_token:
         _check_origin(request)
     elif not _has_token(request, api_token):
         raise Forbidden(
             "this needs the operator token", hint="--token, or FLEET_TOKEN", code="api.unauthorized"
         )
+    return Actor("operator", Role.ADMIN, request.client.host if request.client else "unknown")
 
 
 def _has_token(request: Request, api_token: str) -> bool:

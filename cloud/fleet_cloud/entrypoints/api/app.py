@@ -73,6 +73,7 @@ class Services:
 
 def create_app(services: Services) -> FastAPI:
     app = FastAPI(title="Fleet", version=__version__, docs_url="/api/docs", redoc_url=None)
+    app.state.api_token = services.api_token
     problems.install(app)
 
     def operator(request: Request) -> None:
