@@ -62,8 +62,27 @@ class Trust(Protocol):
     def newest_timestamp(self) -> bytes:
         """Return the newest timestamp of the release metadata, from memory."""
 
+    def copy_out(self) -> None:
+        """Bring the mirror of the release metadata up to date, if there is one."""
+
+    def catch_up(self, seen: bytes) -> bool:
+        """Go above what was ``seen``, the newest timestamp that others hold, if it is of this repository and
+        newer than what it holds: it was restored from an older copy. Tell whether it was."""
+
     def refresh(self, now_ms: int) -> None:
         """Renew release metadata whose end is near."""
+
+
+class ReleaseMirror(Protocol):
+    """Where the release repository lies a second time, by the paths under which it is served."""
+
+    def paths(self) -> frozenset[str]: ...
+
+    def get(self, path: str) -> bytes | None: ...
+
+    def put(self, path: str, content: bytes) -> None: ...
+
+    def remove(self, path: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,17 +298,25 @@ class Assignments(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SignedDesired:
-    """The newest desired document of a device, as it is published."""
+    """The newest desired document of a device, as it is published. ``expires_ms`` is none once it need not
+    be signed again."""
 
     device: DeviceId
     order: Order
     envelope: bytes
+    expires_ms: int | None = None
 
 
 class DesiredStates(Protocol):
     def get(self, device: DeviceId) -> SignedDesired | None: ...
 
     def put(self, desired: SignedDesired) -> None: ...
+
+    def has_due(self, key_epoch: int, before_ms: int) -> bool:
+        """Tell whether `lock_due` would find one."""
+
+    def lock_due(self, key_epoch: int, before_ms: int, limit: int) -> Sequence[SignedDesired]:
+        """Those that end before then, or are of an older key epoch, locked; at most so many."""
 
     def lock_unmet(self) -> Sequence[SignedDesired]:
         """Those of devices with an open assignment that waits for the device, locked: a newer one must

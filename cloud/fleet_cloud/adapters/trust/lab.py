@@ -17,12 +17,13 @@ from fleet_cloud.adapters.trust.assignment import Assigner, describe_key, open_a
 from fleet_cloud.adapters.trust.bundle import Bundle, compose_bundle, take_signatures
 from fleet_cloud.adapters.trust.ca import Authority
 from fleet_cloud.adapters.trust.keys import LabKeys
+from fleet_cloud.adapters.trust.mirror import copy_to, restore_from
 from fleet_cloud.adapters.trust.replacing import replace_role, revoke_key
 from fleet_cloud.adapters.trust.repository import ReleaseRepository
 from fleet_cloud.adapters.trust.signers import FILE_SCHEME, KeyReference, Signers, parse_public, sign_with
 from fleet_cloud.adapters.trust.standing import describe_standing
 from fleet_cloud.errors import Invalid, SettingsError
-from fleet_cloud.services.ports import TrustStanding
+from fleet_cloud.services.ports import ReleaseMirror, TrustStanding
 from fleet_shared.envelope import ASSIGNMENT_KEY_TARGET, AUTHORITIES_TARGET, Authorities, manifest_target
 from fleet_shared.messages.desired import Desired
 from fleet_shared.names import Digest
@@ -36,8 +37,8 @@ ASSIGNMENT = "assignment"
 class LabTrust:
     """Implements the ports `Trust`, `ReleaseKeys` and, through `authority`, `CertificateAuthority`."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, mirror: ReleaseMirror | None = None) -> None:
+        self._folder, self._mirror = folder, mirror
         self.keys = LabKeys(folder / "keys")
         with self.keys.locked():
             self._signers = Signers(folder)
@@ -46,6 +47,8 @@ class LabTrust:
                 self._begin()
             elif not self._signers.keyids:
                 self._take_over()
+            if mirror is not None:
+                restore_from(self.repository.files, mirror)
             self._signers.check()
             self.authority = Authority(self.keys, folder, self.repository.root_json.decode())
             self._assigner: tuple[int, Assigner] | None = None
@@ -82,6 +85,17 @@ class LabTrust:
         with self.keys.locked():
             self.repository.refresh(datetime.fromtimestamp(now_ms / 1000, timezone.utc))
             self._published()
+
+    def copy_out(self) -> None:
+        if self._mirror is not None:
+            with self.keys.locked():
+                copy_to(self.repository.files, self._mirror)
+
+    def catch_up(self, seen: bytes) -> bool:
+        with self.keys.locked():
+            caught_up = self.repository.catch_up(seen)
+            self._published()
+        return caught_up
 
     def standing(self) -> TrustStanding:
         with self.keys.locked():

@@ -69,12 +69,13 @@ class Publishing:
         if documents is None:
             documents, new_root = self._choose(root, waiting), None
         left = {role: one for role, one in waiting.items() if role not in documents}
-        if left or staged:
-            self.files.stage(left)
+        if new_root is not None:
+            self.files.stage(waiting)  # whatever a kill leaves half done, the next start ends
         self._write(documents)
         self.bring_up([root] if new_root is None else [root, new_root], also=known)
         if new_root is not None:
             self.files.write(Root.type, left.pop(Root.type))
+        if left or staged or new_root is not None:
             self.files.stage(left)
         self._remove_superseded()
 
@@ -86,9 +87,11 @@ class Publishing:
                 if (signer := self.signers.find(keyid)) is not None:
                     sign_with(signer, metadata)
 
-    def bring_up(self, roots: Sequence[Root], *, also: Sequence[Root] = (), force: bool = False) -> None:
+    def bring_up(
+        self, roots: Sequence[Root], *, also: Sequence[Root] = (), force: bool = False, above: int = 0
+    ) -> None:
         """Bring snapshot and timestamp up to what is published, valid under each of ``roots``, of which the
-        last counts; keys of the roots ``also`` known sign too."""
+        last counts; keys of the roots ``also`` known sign too. New versions are higher than ``above``."""
         versions = self.files.versions()
         targets = max(versions[Targets.type])
         names = [Targets.type, *roles.bins_of(self.targets())]
@@ -102,17 +105,23 @@ class Publishing:
                 info = self.files.describe(name, version)
             infos[f"{name}.json"] = info
         again = force or not _is_signed_under(roots, Snapshot.type, newest)
-        self._renew(roles.next_snapshot(newest, infos, force=again), Snapshot.type, roots, also)
+        self._renew(roles.next_snapshot(newest, infos, force=again), Snapshot.type, roots, also, above)
         newest = self.files.load(Timestamp.type)
         info = self.files.describe(Snapshot.type, self.files.version(Snapshot.type))
         again = force or not _is_signed_under(roots, Timestamp.type, newest)
-        self._renew(roles.next_timestamp(newest, info, force=again), Timestamp.type, roots, also)
+        self._renew(roles.next_timestamp(newest, info, force=again), Timestamp.type, roots, also, above)
 
     def _renew(
-        self, metadata: Metadata[Any] | None, role: str, roots: Sequence[Root], also: Sequence[Root]
+        self,
+        metadata: Metadata[Any] | None,
+        role: str,
+        roots: Sequence[Root],
+        also: Sequence[Root],
+        above: int,
     ) -> None:
         if metadata is None:
             return
+        metadata.signed.version = max(metadata.signed.version, above + 1)
         self.sign({role: metadata}, [*roots, *also], [])
         if not roles.is_signed(roots[-1], role, metadata):
             raise no_key(role, self.files.metadata_dir)

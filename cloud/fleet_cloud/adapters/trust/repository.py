@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tuf.api.metadata import Metadata, Root, Targets, Timestamp
+from tuf.api.serialization import DeserializationError
 
 from fleet_cloud.adapters.trust import roles
 from fleet_cloud.adapters.trust.layout import ReleaseFolder, load_signed_root, load_signed_targets
@@ -129,12 +130,26 @@ class ReleaseRepository:
         if any(self.newest(role).signed.expires - now < RENEWED_BEFORE for role in roles.ONLINE_ROLES):
             self._publishing.bring_up([self.root()], force=True)
 
-    def renew_all(self) -> None:
-        """Sign everything again, above every version that was published so far."""
+    def catch_up(self, seen: bytes) -> bool:
+        """Sign everything again if a newer timestamp of this repository was ``seen`` than it holds: it was
+        restored from an older copy, and devices refuse to go back. Tells whether it was."""
+        try:
+            metadata: Metadata[Any] = Metadata.from_bytes(seen)
+        except DeserializationError:
+            return False
+        timestamp = metadata.signed
+        if not isinstance(timestamp, Timestamp) or not roles.is_signed(self.root(), Timestamp.type, metadata):
+            return False
+        if timestamp.version <= self.newest(Timestamp.type).signed.version:
+            return False
+        above = max(timestamp.version, timestamp.snapshot_meta.version)
         staged = self.files.load_staged()
-        names = (Targets.type, *roles.bins_of(self.targets()))
-        self._publishing.submit({role: self._edit(role, staged) for role in names})
-        self._publishing.bring_up([self.root()], force=True)
+        changes = {role: self._edit(role, staged) for role in (Targets.type, *roles.bins_of(self.targets()))}
+        for document in changes.values():
+            document.signed.version = max(document.signed.version, above + 1)
+        self._publishing.submit(changes)
+        self._publishing.bring_up([self.root()], force=True, above=above)
+        return True
 
     def next_root(self) -> Metadata[Any]:
         """Return the next root, to be changed for `replace_keys`; one that waits is changed again."""
