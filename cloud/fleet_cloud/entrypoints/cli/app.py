@@ -16,6 +16,7 @@ from fleet_cloud.entrypoints.cli import (
     serve,
     status,
     telemetry,
+    trust,
 )
 from fleet_cloud.entrypoints.cli.connection import DEFAULT_SERVER, Connection
 
@@ -35,6 +36,7 @@ app.command("demo")(demo.demo)
 app.add_typer(models.app, name="model")
 app.add_typer(devices.app, name="device")
 app.add_typer(rollouts.app, name="rollout")
+app.add_typer(trust.app, name="trust")
 app.add_typer(config.app, name="config")
 
 
