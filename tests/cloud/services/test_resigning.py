@@ -161,6 +161,22 @@ def test_signing_again_goes_above_what_a_stolen_key_made_a_device_accept(
     assert newest(fleet).order == Order(key_epoch=2, generation=1)
 
 
+def test_what_waits_goes_above_what_a_device_accepted_before_the_database_was_restored(
+    fleet: Parts, resigning: Resigning
+) -> None:
+    """The push comes before the device has spoken: the restored database knows no better."""
+    assignment = fleet.push()
+    assert assignment.order == Order(key_epoch=1, generation=1)
+    accept(fleet, Order(key_epoch=1, generation=30, serial=2))
+    assert resigning.run() == 1
+    assert newest(fleet).order == Order(key_epoch=1, generation=31)
+    accept(fleet, Order(key_epoch=1, generation=31))
+    assert resigning.run() == 0
+    fleet.observe.telemetry(PI, outcome_batch(assignment.id, "update.succeeded", 1))
+    accept(fleet, Order(key_epoch=1, generation=90))
+    assert resigning.run() == 0, "a device that runs what is newer than the database is not turned back"
+
+
 def test_batches_are_bounded_and_all_get_their_turn(fleet: Parts, trust: LabTrust) -> None:
     for number in range(250):
         fleet.add_device(f"d{number:03}")
