@@ -330,6 +330,18 @@ def test_a_repository_is_begun_once_and_by_enough_keys(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
+def test_a_beginning_that_was_cut_off_is_not_taken_for_a_lab(offline: Offline) -> None:
+    """Keys made by a controller that was to have none would be trusted by all devices."""
+    shutil.rmtree(offline.trust_dir / "metadata")
+    with pytest.raises(SettingsError) as caught:
+        LabTrust(offline.trust_dir)
+    assert caught.value.code == "trust.init.unfinished"
+    assert not (offline.trust_dir / "keys" / "root.pem").exists()
+    root, targets = (Holders([resolve_uri(str(files[0]))]) for files in (offline.root, offline.targets))
+    begin_repository(offline.trust_dir, root, targets, secret)
+    LabTrust(offline.trust_dir)
+
+
 def test_the_keys_of_a_controller_are_not_taken_from_another(tmp_path: Path) -> None:
     offline, other = Offline(tmp_path / "a"), Offline(tmp_path / "b")
     shutil.copy(other.trust_dir / "keys" / "timestamp.pem", offline.trust_dir / "keys")
