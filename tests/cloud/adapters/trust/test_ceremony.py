@@ -269,6 +269,34 @@ def test_releases_go_on_while_a_root_waits(tmp_path: Path) -> None:
     assert device.root_version == 2
 
 
+def test_an_online_key_is_replaced_once_the_offline_root_agrees(offline: Offline) -> None:
+    path = manifest_target(offline.release("1.0.0"))
+    offline.trust.take_signed(offline.sign(offline.targets[0]))
+    stolen = next(one.keyids[0] for one in offline.trust.standing().roles if one.role == "timestamp")
+    (waiting,) = offline.trust.revoke(stolen).waiting
+    assert (waiting.role, waiting.missing) == (Root.type, 1)
+    assert offline.device.fetch(path) is not None
+    after = offline.trust.take_signed(offline.sign(offline.root[0]))
+    assert (after.root_version, after.waiting) == (2, ())
+    keys = {one.role: one for one in after.roles}["timestamp"]
+    assert stolen not in keys.keyids
+    assert keys.at_hand == keys.keyids
+    assert offline.device.fetch(path) is not None
+    assert offline.device.root_version == 2
+    offline.trust = LabTrust(offline.trust_dir)
+    second = manifest_target(offline.release("2.0.0"))
+    offline.trust.take_signed(offline.sign(offline.targets[0]))
+    assert offline.device.fetch(second) is not None
+
+
+def test_the_last_key_of_people_is_not_revoked_without_another(offline: Offline) -> None:
+    (keyid,) = next(one.keyids for one in offline.trust.standing().roles if one.role == Root.type)
+    with pytest.raises(Invalid) as caught:
+        offline.trust.revoke(keyid)
+    assert code_of(caught) == "trust.revoke.last"
+    assert offline.trust.standing().waiting == ()
+
+
 def test_authorities_wait_for_offline_targets_keys(offline: Offline) -> None:
     offline.trust.release_authorities(["ca"])
     assert offline.device.fetch(AUTHORITIES_TARGET) is None
