@@ -172,6 +172,20 @@ def test_a_root_that_the_older_one_did_not_sign_is_not_restored(bucket: S3Releas
     assert LabTrust(tmp_path / "trust", bucket).standing().root_version == 1
 
 
+def test_a_forged_timestamp_over_what_is_published_is_not_restored(
+    bucket: S3Releases, tmp_path: Path
+) -> None:
+    """Served from here, devices would refuse it, and everything with it."""
+    trust, thief = LabTrust(tmp_path / "trust", bucket), LabTrust(tmp_path / "thief")
+    release(trust, "one")
+    newest = trust.newest_timestamp()
+    forged = trust.repository.newest("timestamp")
+    forged.signed.version = 2**40
+    forged.sign(key_of(thief, "timestamp"))
+    bucket.put("metadata/timestamp.json", forged.to_bytes())
+    assert LabTrust(tmp_path / "trust", bucket).newest_timestamp() == newest
+
+
 def test_the_bucket_of_another_controller_is_refused(bucket: S3Releases, tmp_path: Path) -> None:
     release(LabTrust(tmp_path / "trust", bucket), "one")
     with pytest.raises(SettingsError) as caught:
