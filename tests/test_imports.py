@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "fleet_cloud.services": {"msgspec"},
     "fleet_cloud.adapters.broker": {"amqtt", "cryptography"},
     "fleet_cloud.adapters.db": {"alembic", "msgspec", "sqlalchemy"},
+    "fleet_cloud.adapters.mosquitto": set(),
     "fleet_cloud.adapters.mqtt": {"paho"},
     "fleet_cloud.adapters.storage": {"boto3", "botocore", "types_boto3_s3"},
     "fleet_cloud.adapters.trust": {"cryptography", "securesystemslib", "tuf"},
