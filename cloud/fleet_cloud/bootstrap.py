@@ -15,7 +15,7 @@ from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
-from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
+from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs, S3Releases
 from fleet_cloud.adapters.trust.hosts import find_hosts
 from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
@@ -36,6 +36,8 @@ from fleet_cloud.services.observe import Observe
 from fleet_cloud.services.overview import Overview
 from fleet_cloud.services.packing import Packing
 from fleet_cloud.services.ports import BlobStore, Trust
+from fleet_cloud.services.releases import Releases
+from fleet_cloud.services.resigning import Resigning
 from fleet_cloud.services.rollouts import Rollouts
 from fleet_cloud.services.signing import UrlSigner
 from fleet_cloud.services.telemetry import Readings
@@ -82,6 +84,8 @@ class Controller:
     readings: Readings
     overview: Overview
     packing: Packing
+    resigning: Resigning
+    signing: Releases
     broker: str
     """The broker in use, to be shown: without user and password."""
 
@@ -96,7 +100,8 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
         stack.callback(engine.dispose)
         migrate(engine)
         store = _open_blobs(settings)
-        trust = LabTrust(settings.data_dir / "trust")
+        mirror = S3Releases(store) if isinstance(store, S3Blobs) else None
+        trust = LabTrust(settings.data_dir / "trust", mirror)
         tls = open_certificates(settings, trust)
         topics = Topics(settings.topic_root)
         endpoint = _open_broker(settings, stack)
@@ -156,12 +161,14 @@ def _wire(
         inventory=Inventory(uow),
         registry=Registry(uow, trust, store, clock, packing),
         blobs=Blobs(store, uow, signer, settings.blob_max_bytes),
-        rollouts=Rollouts(uow, clock, ids),
+        rollouts=Rollouts(uow, clock, ids, trust),
         tick=Tick(uow, trust, clock, ids, topics),
-        observe=Observe(uow, clock, topics),
+        observe=Observe(uow, clock, topics, lambda: trust.key_epoch),
         readings=Readings(uow),
         overview=Overview(uow),
         packing=packing,
+        resigning=Resigning(uow, trust, clock, topics),
+        signing=Releases(uow, trust, clock),
         broker=_describe_broker(settings, endpoint),
     )
 

@@ -35,7 +35,7 @@ def parts(url: str, tmp_path: Path) -> Iterator[Parts]:
     uow, clock, ids, topics = DatabaseUnitOfWork(engine), Moving(), Counting(), Topics()
     trust, store = LabTrust(tmp_path / "trust"), FilesystemBlobs(tmp_path / "blobs")
     yield Parts(
-        uow, clock, Registry(uow, trust, store, clock, Packing(uow, store)), Rollouts(uow, clock, ids),
+        uow, clock, Registry(uow, trust, store, clock, Packing(uow, store)), Rollouts(uow, clock, ids, trust),
         Tick(uow, trust, clock, ids, topics), Observe(uow, clock, topics),
         Blobs(store, uow, UrlSigner(b"k" * 32, clock), 10**6),
     )  # fmt: skip

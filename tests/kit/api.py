@@ -22,6 +22,7 @@ from fleet_cloud.services.enrolment import Enrolling, Site
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.overview import Overview
 from fleet_cloud.services.packing import Packing
+from fleet_cloud.services.releases import Releases
 from fleet_cloud.services.rollouts import Rollouts
 from fleet_cloud.services.signing import UrlSigner
 from fleet_cloud.services.telemetry import Readings
@@ -59,9 +60,10 @@ def running_api(folder: Path, token: str = "") -> Iterator[Api]:
         inventory=Inventory(uow),
         registry=registry,
         blobs=blobs,
-        rollouts=Rollouts(uow, clock, ids),
+        rollouts=Rollouts(uow, clock, ids, trust),
         readings=Readings(uow),
         overview=Overview(uow),
+        signing=Releases(uow, trust, clock),
         releases=folder / "trust",
         api_token=token,
         wake=lambda: woken.append(True),

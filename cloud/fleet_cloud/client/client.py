@@ -18,13 +18,16 @@ from fleet_cloud.client.views import (
     Page,
     PolicyRequest,
     Problem,
+    RevocationRequest,
     RolloutRequest,
     RolloutView,
+    RotationRequest,
     SeriesView,
     StatusView,
     TokenRequest,
     TokenView,
     TotalsView,
+    TrustView,
     VersionView,
 )
 from fleet_cloud.errors import CloudError, Conflict, Forbidden, Invalid, NotFound, Unavailable
@@ -87,6 +90,25 @@ class Client:
     def create_token(self, labels: Mapping[str, str], life_s: int) -> str:
         request = TokenRequest(labels=dict(labels), life_s=life_s)
         return self._send("POST", "/enrolment-tokens", request, TokenView).token
+
+    def trust(self) -> TrustView:
+        return self._get("/trust", TrustView)
+
+    def to_sign(self) -> bytes:
+        """Return the file that is carried to the release keys."""
+        return self._checked(self._call("GET", "/trust/to-sign")).content
+
+    def put_signed(self, signed: bytes) -> TrustView:
+        headers = {"Content-Type": "application/json"}
+        response = self._call("POST", "/trust/signed", content=signed, headers=headers)
+        return self._read(self._checked(response), TrustView)
+
+    def rotate(self, role: str, keys: Sequence[str], threshold: int | None) -> TrustView:
+        request = RotationRequest(role=role, keys=list(keys), threshold=threshold)
+        return self._send("POST", "/trust/rotations", request, TrustView)
+
+    def revoke_key(self, keyid: str) -> TrustView:
+        return self._send("POST", "/trust/revocations", RevocationRequest(keyid=keyid), TrustView)
 
     def devices(self, selector: str = "all") -> Iterator[DeviceView]:
         return self._pages("/devices", Page[DeviceView], selector=selector)

@@ -177,6 +177,53 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     life_s: Annotated[int, msgspec.Meta(ge=1, le=TOKEN_LIFE_MAX_S)] = 86_400
 
 
+class RoleView(msgspec.Struct, frozen=True, kw_only=True):
+    """A role of the release metadata: any ``threshold`` of ``keyids`` sign it, the controller has those that
+    are ``at_hand``."""
+
+    role: str
+    keyids: list[str]
+    threshold: int
+    at_hand: list[str]
+    version: int
+    expires_ms: int
+
+
+class WaitingView(msgspec.Struct, frozen=True, kw_only=True):
+    """A document that needs ``missing`` more signatures, by any of ``keyids``."""
+
+    role: str
+    version: int
+    missing: int
+    keyids: list[str]
+
+
+class TrustView(msgspec.Struct, frozen=True, kw_only=True):
+    """``devices_by_root``, ``devices_by_epoch``: how many devices believe which root version and which epoch
+    of the assignment key, as they last said; ``devices_silent`` have never said."""
+
+    root_version: int
+    key_epoch: int
+    assignment_keyid: str
+    roles: list[RoleView]
+    waiting: list[WaitingView]
+    devices_by_root: dict[str, int]
+    devices_by_epoch: dict[str, int]
+    devices_silent: int
+
+
+class RotationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``keys``: the public halves, as `fleet trust key` writes them; none lets the controller make one."""
+
+    role: str
+    keys: Annotated[list[str], msgspec.Meta(max_length=20)] = []
+    threshold: Annotated[int, msgspec.Meta(ge=1, le=20)] | None = None
+
+
+class RevocationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    keyid: str
+
+
 class LabelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     set: Annotated[dict[str, str], msgspec.Meta(max_length=LABELS_PER_DEVICE)] = {}
     remove: Annotated[list[str], msgspec.Meta(max_length=LABELS_PER_DEVICE)] = []

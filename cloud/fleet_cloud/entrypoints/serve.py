@@ -15,11 +15,11 @@ from fleet_cloud.entrypoints.api.app import Services, create_app
 from fleet_cloud.entrypoints.workers.ingest import Ingest
 from fleet_cloud.entrypoints.workers.loops import Loop
 from fleet_cloud.entrypoints.workers.publish import Publisher
+from fleet_cloud.entrypoints.workers.releases import ReleaseWorker
 from fleet_cloud.errors import SettingsError
 from fleet_cloud.masking import mask_url
 from fleet_cloud.settings import Settings
 
-RELEASE_REFRESH_S = 3600.0
 PACKING_CHECK_S = 60.0
 PRESENCE_CHECK_S = 30.0
 
@@ -100,14 +100,10 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
     settings, gateway = controller.settings, controller.gateway
 
     def tick() -> float:
-        if controller.tick.run():
+        if controller.tick.run() + controller.resigning.run():
             publisher.wake()
             return 0.0
         return settings.tick_interval_s
-
-    def refresh() -> float:
-        controller.trust.refresh(controller.registry.clock.now_ms())
-        return RELEASE_REFRESH_S
 
     def wake() -> None:
         ticker.wake()
@@ -129,11 +125,20 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         answer=lambda topic, payload: _answer(controller, topic, payload),
         changed=wake,
     )
+    releases = ReleaseWorker(
+        controller.trust,
+        controller.registry,
+        controller.registry.clock,
+        controller.topics.releases,
+        gateway.publish,
+        connected_ms=lambda: gateway.connected_ms,
+        seen=lambda: gateway.announced,
+    )
     loops = [
         ticker,
         publisher,
         Loop("ingest", ingest.turn),
-        Loop("releases", refresh),
+        Loop("releases", releases.turn),
         Loop("presence", give_up_silent),
         Loop("packing", lambda: 0.0 if controller.packing.pack_next() else PACKING_CHECK_S),
     ]
@@ -161,6 +166,7 @@ def _services(controller: Controller, wake: Callable[[], None]) -> Services:
         rollouts=controller.rollouts,
         readings=controller.readings,
         overview=controller.overview,
+        signing=controller.signing,
         releases=controller.settings.data_dir / "trust",
         api_token=controller.settings.api_token,
         wake=wake,

@@ -87,6 +87,17 @@ class Registry:
                 transaction.models.add_encoding(encoding)
         return Registered(version, created=True)
 
+    def release_missing(self) -> int:
+        """Release, or let wait, the manifests of every version that the release repository does not list: it
+        was restored from an older copy than the database. Returns how many."""
+        with self.uow.read() as transaction:
+            versions = transaction.models.versions(None)
+        manifests = {one.digest: one.manifest for version in versions for one in version.variants}
+        missing = self.trust.unsigned(manifests)
+        if missing:
+            self.trust.release({digest: encode_manifest(manifests[digest]) for digest in missing})
+        return len(missing)
+
     def get(self, reference: ModelRef) -> ModelVersion:
         with self.uow.begin() as transaction:
             return get_version(transaction, reference)

@@ -27,11 +27,18 @@ REFUSED: Final = "desired.refused"
 UNVERIFIED: Final = "desired.unverified"
 
 
+def _first_epoch() -> int:
+    return 1
+
+
 @dataclass(frozen=True, slots=True)
 class Observe:
+    """``key_epoch``: that of the assignment key in force."""
+
     uow: UnitOfWork
     clock: Clock
     topics: Topics
+    key_epoch: Callable[[], int] = _first_epoch
 
     def presence(self, name: DeviceId, presence: Presence, *, retained: bool = False) -> None:
         """Offline counts only for the session that is current: a late will changes nothing. What the
@@ -160,6 +167,8 @@ class Observe:
         desired = transaction.desired.get(device)
         if desired is None or event.detail.get("envelope_sha256") != digest_of(desired.envelope):
             return False
+        if desired.order.key_epoch < self.key_epoch():
+            return False  # the key was replaced while it was on its way: it is about to be signed again
         for assignment in transaction.assignments.lock_open_of_device(device):
             state = AssignmentState.FAILED if event.name == REFUSED else assignment.state
             self._move(transaction, device, assignment.id, state, event.failure)

@@ -41,15 +41,33 @@ class Ids(Protocol):
 
 
 class Trust(Protocol):
-    """Release keys and assignment key."""
+    """Release keys and assignment key. What is not signed by enough release keys waits for people."""
 
-    key_epoch: int
+    @property
+    def key_epoch(self) -> int:
+        """That of the assignment key in force; it changes when another is released."""
 
     def release(self, manifests: Mapping[Digest, bytes]) -> None:
-        """Release these manifests; releasing one again changes nothing."""
+        """Release these manifests, or let them wait; releasing one again changes nothing."""
+
+    def unsigned(self, manifests: Iterable[Digest]) -> frozenset[Digest]:
+        """Return those that are not released."""
+
+    def release_authorities(self, pems: Sequence[str]) -> None:
+        """Release the certificate authorities by which devices know their controller, newest first."""
 
     def sign_desired(self, desired: Desired) -> bytes:
         """Return the signed envelope, as it is published."""
+
+    def newest_timestamp(self) -> bytes:
+        """Return the newest timestamp of the release metadata, from memory."""
+
+    def copy_out(self) -> None:
+        """Bring the mirror of the release metadata up to date, if there is one."""
+
+    def catch_up(self, seen: bytes) -> bool:
+        """Go above what was ``seen``, the newest timestamp that others hold, if it is of this repository and
+        newer than what it holds: it was restored from an older copy. Tell whether it was."""
 
     def refresh(self, now_ms: int) -> None:
         """Renew release metadata whose end is near."""
@@ -65,6 +83,66 @@ class IssuedCertificate:
     issued_ms: int
     expires_ms: int
     revoked_ms: int | None = None
+class ReleaseMirror(Protocol):
+    """Where the release repository lies a second time, by the paths under which it is served."""
+
+    def paths(self) -> frozenset[str]: ...
+
+    def get(self, path: str) -> bytes | None: ...
+
+    def put(self, path: str, content: bytes) -> None: ...
+
+    def remove(self, path: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RoleStanding:
+    """``keyids``: who may sign for a role of the release metadata, ``threshold`` how many must, ``at_hand``
+    which of them the controller has itself."""
+
+    role: str
+    keyids: tuple[str, ...]
+    threshold: int
+    at_hand: tuple[str, ...]
+    version: int
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A document that waits for so many more signatures, by any of ``keyids``."""
+
+    role: str
+    version: int
+    missing: int
+    keyids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrustStanding:
+    root_version: int
+    key_epoch: int
+    assignment_keyid: str
+    roles: tuple[RoleStanding, ...]
+    waiting: tuple[Waiting, ...]
+
+
+class ReleaseKeys(Protocol):
+    """Who signs releases, and what waits for them."""
+
+    def standing(self) -> TrustStanding: ...
+
+    def to_sign(self) -> bytes:
+        """Return the file that is carried to the keys; raise `Conflict` (``trust.sign.nothing``)."""
+
+    def take_signed(self, raw: bytes) -> TrustStanding:
+        """Take up the signatures in the file that came back; raise `CloudError` (``trust.sign.*``)."""
+
+    def rotate(self, role: str, public: Sequence[str], *, threshold: int | None = None) -> TrustStanding:
+        """Let other keys stand for ``role``: those whose public halves are given, else a new one."""
+
+    def revoke(self, keyid: str) -> TrustStanding:
+        """Let a key sign nothing any more."""
 
 
 class CertificateAuthority(Protocol):
@@ -271,17 +349,25 @@ class Assignments(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SignedDesired:
-    """The newest desired document of a device, as it is published."""
+    """The newest desired document of a device, as it is published. ``expires_ms`` is none once it need not
+    be signed again."""
 
     device: DeviceId
     order: Order
     envelope: bytes
+    expires_ms: int | None = None
 
 
 class DesiredStates(Protocol):
     def get(self, device: DeviceId) -> SignedDesired | None: ...
 
     def put(self, desired: SignedDesired) -> None: ...
+
+    def has_due(self, key_epoch: int, before_ms: int) -> bool:
+        """Tell whether `lock_due` would find one."""
+
+    def lock_due(self, key_epoch: int, before_ms: int, limit: int) -> Sequence[SignedDesired]:
+        """Those that end before then, or are of an older key epoch, locked; at most so many."""
 
     def lock_unmet(self) -> Sequence[SignedDesired]:
         """Those of devices with an open assignment that waits for the device, locked: a newer one must

@@ -11,10 +11,10 @@ from fleet_cloud.domain.rollout import (
     Rollout,
     RolloutId,
 )
-from fleet_cloud.errors import Invalid, NotFound
+from fleet_cloud.errors import Conflict, Invalid, NotFound
 from fleet_cloud.services.devices import all_devices, select_devices
 from fleet_cloud.services.models import get_version
-from fleet_cloud.services.ports import Clock, Ids, Transaction, UnitOfWork
+from fleet_cloud.services.ports import Clock, Ids, Transaction, Trust, UnitOfWork
 from fleet_shared.messages.desired import Policy
 from fleet_shared.names import AssignmentId, VariantName, parse_variant_name
 from fleet_shared.version import ModelRef
@@ -31,16 +31,18 @@ class Rollouts:
     uow: UnitOfWork
     clock: Clock
     ids: Ids
+    trust: Trust
 
     def create(
         self, reference: ModelRef, selector: str, variant: str | None, policy: Policy
     ) -> RolloutStatus:
         """Record a rollout of one wave over the devices that ``selector`` means now; raise `Invalid`
-        (``rollout.policy``, ``rollout.empty``, ``selector.invalid``)."""
+        (``rollout.policy``, ``rollout.empty``, ``selector.invalid``), `Conflict` (``version.unsigned``)."""
         _check_policy(policy)
         with self.uow.begin() as transaction:
             version = get_version(transaction, reference)
             forced = None if variant is None else _check_variant(version, variant)
+            _check_released(version, forced, self.trust)
             devices = select_devices(transaction, selector)
             if not devices:
                 raise _nobody(transaction, selector)
@@ -91,6 +93,17 @@ def _check_variant(version: ModelVersion, variant: str) -> VariantName:
             code="model.variant.unknown",
         )
     return name
+
+
+def _check_released(version: ModelVersion, forced: VariantName | None, trust: Trust) -> None:
+    """Devices refuse what the release keys have not signed: it is said before they are asked."""
+    wanted = [one.digest for one in version.variants if forced in (None, one.name)]
+    if trust.unsigned(wanted):
+        raise Conflict(
+            f"{version.model}:{version.version} waits to be signed by the release keys",
+            hint="fleet trust sign --export FILE; fleet trust status says who must sign",
+            code="version.unsigned",
+        )
 
 
 def _nobody(transaction: Transaction, selector: str) -> Invalid:

@@ -51,6 +51,8 @@ class Gateway:
         self._connected = threading.Event()
         self._settled = threading.Event()
         self._dropping = False
+        self.announced: bytes | None = None
+        """The release timestamp that the broker holds, also of a controller before this one."""
         self.connected_ms: int | None = None
         """Wall time since when everything that devices say is heard; none while the broker is away."""
         self._protocol = MQTTProtocolVersion.MQTTv5
@@ -137,7 +139,8 @@ class Gateway:
         if reason.is_failure:
             self._reason = str(reason)
             return
-        client.subscribe([(self._topics.every_device(channel), 1) for channel in TO_CLOUD])
+        read = [self._topics.every_device(channel) for channel in TO_CLOUD]
+        client.subscribe([(topic, 1) for topic in (*read, self._topics.releases)])
 
     def _on_subscribe(
         self,
@@ -175,6 +178,9 @@ class Gateway:
         self._settled.set()
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        if message.topic == self._topics.releases:
+            self.announced = bytes(message.payload)
+            return
         self._put(Incoming(message.topic, bytes(message.payload), message.retain))
 
     def _put(self, incoming: Incoming) -> None:

@@ -22,6 +22,7 @@ from fleet_cloud.entrypoints.api.access import check_operator
 from fleet_cloud.entrypoints.api.blobs import blob_routes
 from fleet_cloud.entrypoints.api.bodies import Body, answer, parse
 from fleet_cloud.entrypoints.api.paging import page_of
+from fleet_cloud.entrypoints.api.trust import trust_routes
 from fleet_cloud.errors import Invalid, NotFound
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.devices import Inventory
@@ -29,6 +30,7 @@ from fleet_cloud.services.drafts import VersionDraft
 from fleet_cloud.services.enrolment import Enrolling
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.overview import Overview
+from fleet_cloud.services.releases import Releases
 from fleet_cloud.services.rollouts import Rollouts, RolloutStatus
 from fleet_cloud.services.telemetry import Readings
 from fleet_shared.limits import ENROLMENT_BYTES
@@ -61,6 +63,7 @@ class Services:
         rollouts: Rollouts,
         readings: Readings,
         overview: Overview,
+        signing: Releases,
         releases: Path,
         api_token: str,
         wake: Callable[[], None],
@@ -68,6 +71,7 @@ class Services:
     ) -> None:
         self.enrolling, self.inventory, self.registry, self.blobs = enrolling, inventory, registry, blobs
         self.rollouts, self.readings, self.overview = rollouts, readings, overview
+        self.signing = signing
         self.releases, self.api_token, self.wake, self.broker = releases, api_token, wake, broker
 
 
@@ -82,6 +86,7 @@ def create_app(services: Services) -> FastAPI:
     guarded = [Depends(operator)]
     app.include_router(_public_routes(services))
     app.include_router(blob_routes(services.blobs, services.api_token))
+    app.include_router(trust_routes(services.signing))
     for routes in (_device_routes, _model_routes, _rollout_routes, _telemetry_routes):
         app.include_router(routes(services), prefix="/api/v1", dependencies=guarded)
     return app
