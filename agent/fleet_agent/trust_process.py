@@ -10,7 +10,7 @@ from typing import IO, Final, cast
 
 import msgspec
 
-from fleet_agent.transfer.questions import NotYetError
+from fleet_agent.errors import LaterError
 from fleet_agent.trust.framing import FrameError, read_frame, write_frame
 from fleet_agent.trust.protocol import (
     FileAnswer,
@@ -33,7 +33,7 @@ FILES_MAX: Final = 400
 
 FetchFile = Callable[[str, int], bytes]
 """Brings a file of the release repository, of at most so many bytes, on another way than HTTP. Raises
-`TransferError`; `NotYetError` when it may come later."""
+`TransferError`; `LaterError` when it may come later."""
 
 
 class TrustProcess:
@@ -120,7 +120,7 @@ class TrustProcess:
             return FileFailed(message="there is no other way to the release repository", retry=True)
         try:
             content = self._fetch_file(needed.path, needed.length_max)
-        except NotYetError as exc:
+        except LaterError as exc:
             return FileFailed(message=exc.message, retry=True)
         except FleetError as exc:
             return FileFailed(message=exc.message, retry=exc.code == "transfer.aborted")
