@@ -83,6 +83,8 @@ class IssuedCertificate:
     issued_ms: int
     expires_ms: int
     revoked_ms: int | None = None
+
+
 class ReleaseMirror(Protocol):
     """Where the release repository lies a second time, by the paths under which it is served."""
 
