@@ -15,7 +15,7 @@ ALLOWED: dict[str, set[str]] = {
     "fleet_shared.pixels": {"PIL", "numpy"},
     "fleet_cloud.domain": set(),
     "fleet_cloud.services": {"msgspec"},
-    "fleet_cloud.adapters.broker": {"amqtt"},
+    "fleet_cloud.adapters.broker": {"amqtt", "cryptography"},
     "fleet_cloud.adapters.db": {"alembic", "msgspec", "sqlalchemy"},
     "fleet_cloud.adapters.mosquitto": set(),
     "fleet_cloud.adapters.mqtt": {"paho"},

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
-from fleet_cloud.adapters.broker.embedded import HOST, EmbeddedBroker
+from fleet_cloud.adapters.broker.open_broker import HOST, OpenBroker
 from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
@@ -196,7 +196,7 @@ def _open_blobs(settings: Settings) -> BlobStore:
 
 def _open_broker(settings: Settings, stack: ExitStack) -> BrokerEndpoint:
     if not settings.broker:
-        broker = EmbeddedBroker(settings.broker_port)
+        broker = OpenBroker(settings.broker_port)
         stack.callback(broker.close)
         return BrokerEndpoint(HOST, broker.port, mqtt5=False)
     url = parse_broker(settings.broker)

@@ -18,7 +18,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from fleet_cloud.adapters.mqtt.inbox import Inbox, Incoming
 from fleet_cloud.errors import Unavailable
-from fleet_cloud.services.ports import OutgoingMessage
+from fleet_cloud.services.ports import OutgoingMessage, TlsFiles
+from fleet_cloud.tls import RenewedClientContext
 from fleet_shared.topics import TO_CLOUD, Topics
 
 log = logging.getLogger(__name__)
@@ -31,11 +32,14 @@ RECONNECT_MAX_S: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class BrokerEndpoint:
+    """``tls``: whom the controller believes there and who it is; none for a broker without TLS."""
+
     host: str
     port: int
     username: str | None = None
     password: str | None = None
     mqtt5: bool = True
+    tls: TlsFiles | None = None
 
 
 class Gateway:
@@ -112,6 +116,8 @@ class Gateway:
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=self._protocol)
         client.reconnect_delay_set(1, RECONNECT_MAX_S)
         client.max_inflight_messages_set(100)
+        if self._endpoint.tls is not None:
+            client.tls_set_context(RenewedClientContext.of(self._endpoint.tls))
         if self._endpoint.username:
             client.username_pw_set(self._endpoint.username, self._endpoint.password)
         client.on_connect = self._on_connect
