@@ -6,6 +6,7 @@ import typer
 
 from fleet_cloud import __version__
 from fleet_cloud.entrypoints.cli import (
+    broker,
     build,
     config,
     demo,
@@ -35,6 +36,7 @@ app.command("demo")(demo.demo)
 app.add_typer(models.app, name="model")
 app.add_typer(devices.app, name="device")
 app.add_typer(rollouts.app, name="rollout")
+app.add_typer(broker.app, name="broker")
 app.add_typer(config.app, name="config")
 
 
