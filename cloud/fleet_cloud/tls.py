@@ -1,0 +1,105 @@
+"""TLS contexts from PEM files that are replaced while Fleet runs: on renewal, and when the CA is rotated.
+
+A context is made anew when a file changed; connections that live keep theirs. Files are replaced one after
+the other: while they do not fit together the context from before stays. TLS 1.2 at least; nothing is
+resumed, so that each connection shows its certificate.
+"""
+
+import logging
+import socket
+import ssl
+from pathlib import Path
+from typing import Final, Protocol
+
+from fleet_cloud.errors import SettingsError
+
+log = logging.getLogger(__name__)
+
+OLDEST: Final = ssl.TLSVersion.TLSv1_2
+
+
+class Files(Protocol):
+    """Whom one side believes, and who it is."""
+
+    @property
+    def authorities(self) -> Path: ...
+
+    @property
+    def certificate(self) -> Path: ...
+
+    @property
+    def key(self) -> Path: ...
+
+
+class RenewedTls:
+    """The context for the next connection. Raises `SettingsError` (``tls.files``) when there is none yet."""
+
+    def __init__(self, files: Files, *, server: bool) -> None:
+        self._files, self._server = files, server
+        self._seen = self._look()
+        self._context = self._load()
+
+    def current(self) -> ssl.SSLContext:
+        seen = self._look()
+        if seen != self._seen:
+            try:
+                self._context = self._load()
+                self._seen = seen
+            except SettingsError as exc:
+                log.warning("%s: those from before are used on", exc)
+        return self._context
+
+    def _look(self) -> tuple[tuple[int, int, int], ...]:
+        found = []
+        for path in (self._files.authorities, self._files.certificate, self._files.key):
+            try:
+                status = path.stat()
+            except OSError:
+                found.append((0, 0, 0))
+            else:
+                found.append((status.st_ino, status.st_mtime_ns, status.st_size))
+        return tuple(found)
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if self._server else ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = OLDEST
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
+        if self._server:
+            context.num_tickets = 0
+        try:
+            context.load_verify_locations(self._files.authorities)
+            context.load_cert_chain(self._files.certificate, self._files.key)
+        except (OSError, ValueError) as exc:
+            raise SettingsError(
+                f"the TLS files beside {self._files.certificate} cannot be used: {exc}",
+                hint="certificate, key and authorities must be there, and fit together",
+                code="tls.files",
+            ) from exc
+        return context
+
+
+class RenewedClientContext(ssl.SSLContext):
+    """A client's context that takes the files as they are at each connection, for a library that asks for
+    one context for ever."""
+
+    _renewed: RenewedTls
+
+    @classmethod
+    def of(cls, files: Files) -> "RenewedClientContext":
+        context = cls(ssl.PROTOCOL_TLS_CLIENT)
+        context._renewed = RenewedTls(files, server=False)
+        return context
+
+    def wrap_socket(
+        self,
+        sock: socket.socket,
+        server_side: bool = False,
+        do_handshake_on_connect: bool = True,
+        suppress_ragged_eofs: bool = True,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLSocket:
+        return self._renewed.current().wrap_socket(
+            sock, server_side, do_handshake_on_connect, suppress_ragged_eofs, server_hostname, session
+        )
