@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "fleet_cloud.entrypoints.api": {"anyio", "fastapi", "msgspec", "starlette"},
     "fleet_cloud.entrypoints.cli": {"msgspec", "rich", "typer"},
     "fleet_cloud.entrypoints.demo": {"msgspec", "paho", "typer"},
+    "fleet_cloud.entrypoints.mosquitto": set(),
     "fleet_cloud.entrypoints.registration": {"msgspec"},
     "fleet_cloud.entrypoints.serve": {"uvicorn"},
     "fleet_cloud.entrypoints.workers": {"msgspec"},

@@ -3,7 +3,7 @@
 import fcntl
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,17 @@ from uuid import uuid4
 from fleet_cloud.adapters.broker.open_broker import HOST, OpenBroker
 from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
+from fleet_cloud.adapters.mosquitto.access import DynamicSecurity
+from fleet_cloud.adapters.mosquitto.commands import entry_of
+from fleet_cloud.adapters.mosquitto.configuration import Place, write_configuration
+from fleet_cloud.adapters.mosquitto.control import Control
+from fleet_cloud.adapters.mosquitto.files import BrokerFiles, Reload, files_in
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs, S3Releases
 from fleet_cloud.adapters.trust.hosts import find_hosts
 from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.register import FolderRegister
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
 from fleet_cloud.addresses import (
     BrokerUrl,
@@ -29,13 +35,14 @@ from fleet_cloud.addresses import (
 )
 from fleet_cloud.errors import SettingsError
 from fleet_cloud.services.blobs import Blobs
-from fleet_cloud.services.devices import Inventory
-from fleet_cloud.services.enrolment import Enrolling, Site
+from fleet_cloud.services.devices import Inventory, all_devices
+from fleet_cloud.services.enrolment import Site
+from fleet_cloud.services.identities import Identities, IdentityParts, open_identities
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.observe import Observe
 from fleet_cloud.services.overview import Overview
 from fleet_cloud.services.packing import Packing
-from fleet_cloud.services.ports import BlobStore, Trust
+from fleet_cloud.services.ports import BlobStore, BrokerAccess, Trust
 from fleet_cloud.services.releases import Releases
 from fleet_cloud.services.resigning import Resigning
 from fleet_cloud.services.rollouts import Rollouts
@@ -74,7 +81,7 @@ class Controller:
     trust: LabTrust
     tls: CertificateFolder
     gateway: Gateway
-    enrolling: Enrolling
+    identities: Identities
     inventory: Inventory
     registry: Registry
     blobs: Blobs
@@ -88,6 +95,10 @@ class Controller:
     signing: Releases
     broker: str
     """The broker in use, to be shown: without user and password."""
+    access: BrokerAccess | None
+    """None for a broker whose doors are not Fleet's."""
+    update_broker_files: Callable[[], None]
+    """Bring the TLS files of a broker that is not embedded up to date."""
 
 
 @contextmanager
@@ -101,14 +112,17 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
         migrate(engine)
         store = _open_blobs(settings)
         mirror = S3Releases(store) if isinstance(store, S3Blobs) else None
-        trust = LabTrust(settings.data_dir / "trust", mirror)
+        trust = LabTrust(trust_folder(settings), mirror)
         tls = open_certificates(settings, trust)
         topics = Topics(settings.topic_root)
-        endpoint = _open_broker(settings, stack)
-        gateway = Gateway(endpoint, topics, client_id=f"{CONTROLLER_PREFIX}{uuid4().hex[:12]}")
+        endpoint = _open_broker(settings, tls, stack)
+        gateway = Gateway(endpoint, topics, client_id=_client_id(endpoint, tls))
+        reload = _open_reload(settings, tls)
+        access = _open_access(settings, topics, gateway, reload)
         gateway.start(BROKER_TIMEOUT_S)
         stack.callback(gateway.close)
-        yield _wire(settings, topics, DatabaseUnitOfWork(engine), store, trust, tls, gateway, endpoint)
+        uow = DatabaseUnitOfWork(engine)
+        yield _wire(settings, topics, uow, store, trust, tls, gateway, endpoint, access, reload)
 
 
 @contextmanager
@@ -145,9 +159,22 @@ def _wire(
     tls: CertificateFolder,
     gateway: Gateway,
     endpoint: BrokerEndpoint,
+    access: BrokerAccess | None,
+    reload: Callable[[], None],
 ) -> Controller:
     clock, ids = SystemClock(), RandomIds()
     site = Site(settings.topic_root, METADATA_PATH, TARGETS_PATH, advertise_broker(settings, endpoint))
+    identities = open_identities(
+        uow,
+        clock,
+        topics,
+        site,
+        IdentityParts(
+            trust.authority, trust, FolderRegister(trust_folder(settings) / "devices"), tls, access
+        ),
+        lambda: gateway.connected_ms,
+    )
+    identities.upkeep.start()
     packing = Packing(uow, store)
     signer = UrlSigner(trust.keys.secret("blob-urls"), clock)
     return Controller(
@@ -157,7 +184,7 @@ def _wire(
         trust=trust,
         tls=tls,
         gateway=gateway,
-        enrolling=Enrolling(uow, trust.authority, clock, site),
+        identities=identities,
         inventory=Inventory(uow),
         registry=Registry(uow, trust, store, clock, packing),
         blobs=Blobs(store, uow, signer, settings.blob_max_bytes),
@@ -170,17 +197,25 @@ def _wire(
         resigning=Resigning(uow, trust, clock, topics),
         signing=Releases(uow, trust, clock),
         broker=_describe_broker(settings, endpoint),
+        access=access,
+        update_broker_files=reload,
     )
 
 
 def open_certificates(settings: Settings, trust: LabTrust) -> CertificateFolder:
     """Return the folder of certificates, brought up to date: brokers and API begin with what is in it."""
     hosts = [*settings.tls_names.split(","), settings.host]
+    if settings.broker:
+        hosts.append(parse_broker(settings.broker).host)
     if settings.broker_advertise:
         hosts.append(parse_advertised_broker(settings.broker_advertise).host)
     tls = CertificateFolder(trust.authority, settings.data_dir / "tls", find_hosts(hosts))
     tls.renew(SystemClock().now_ms())
     return tls
+
+
+def trust_folder(settings: Settings) -> Path:
+    return settings.data_dir / "trust"
 
 
 def open_trust(folder: Path) -> Trust:
@@ -217,31 +252,86 @@ def _open_blobs(settings: Settings) -> BlobStore:
     return store
 
 
-def _open_broker(settings: Settings, stack: ExitStack) -> BrokerEndpoint:
+def _open_broker(settings: Settings, tls: CertificateFolder, stack: ExitStack) -> BrokerEndpoint:
     if not settings.broker:
         broker = OpenBroker(settings.broker_port)
         stack.callback(broker.close)
         return BrokerEndpoint(HOST, broker.port, mqtt5=False)
     url = parse_broker(settings.broker)
+    if url.tls:
+        return BrokerEndpoint(url.host, url.port, url.username, url.password, tls=tls.controller)
+    log.warning("the broker %s is used without TLS: nobody there is known for who he is", url)
     return BrokerEndpoint(url.host, url.port, url.username, url.password)
+
+
+def _client_id(endpoint: BrokerEndpoint, tls: CertificateFolder) -> str:
+    """Where certificates tell who is who, the broker takes the name in the certificate anyway."""
+    return f"{CONTROLLER_PREFIX}{uuid4().hex[:12]}" if endpoint.tls is None else tls.controller_id
+
+
+def _open_reload(settings: Settings, tls: CertificateFolder) -> Callable[[], None]:
+    if not settings.broker_files:
+        return lambda: None
+    return Reload(_broker_files(tls), files_in(Path(settings.broker_files)), settings.broker_reload)
+
+
+def _open_access(
+    settings: Settings, topics: Topics, gateway: Gateway, reload: Callable[[], None]
+) -> BrokerAccess | None:
+    """Before the gateway connects: it must listen to the broker's answers from the start."""
+    if settings.broker_access == "none":
+        return None
+    return DynamicSecurity(Control(gateway), topics, reload)
+
+
+def _broker_files(tls: CertificateFolder) -> BrokerFiles:
+    return BrokerFiles(tls.authorities, tls.revocations, tls.server.certificate, tls.server.key)
+
+
+def configure_mosquitto(settings: Settings, folder: Path, state: Path, port: int, address: str) -> list[Path]:
+    """Write what a Mosquitto needs for this controller, whether that runs or not: its devices are let in from
+    the start. Return the files."""
+    place = Place(folder, state, port, address)
+    _make_data(settings)
+    engine = open_engine(settings.database_url)
+    try:
+        migrate(engine)
+        tls = open_certificates(settings, LabTrust(trust_folder(settings)))
+        if not tls.revocations.exists():
+            tls.write_revocations([], SystemClock().now_ms())
+        topics = Topics(settings.topic_root)
+        with DatabaseUnitOfWork(engine).read() as transaction:
+            welcome = [d for d in all_devices(transaction) if d.revoked_ms is None]
+        entries = [entry_of(topics, d.id, d.public_key_sha256) for d in welcome]
+        return write_configuration(place, topics, tls.controller_id, entries, _broker_files(tls))
+    finally:
+        engine.dispose()
 
 
 def advertise_broker(settings: Settings, endpoint: BrokerEndpoint) -> BrokerAddress:
     """Return what devices are told: the address and user that ``broker_advertise`` names, else those
     of the controller. Loopback means another machine to each device: it gets no host, and takes
     the one of the controller's URL."""
-    url = BrokerUrl(endpoint.host, endpoint.port)
+    tls = endpoint.tls is not None
+    url = BrokerUrl(endpoint.host, endpoint.port, tls=tls)
     host: str | None = None if is_loopback(url.host) else url.host
     if settings.broker_advertise:
-        url = parse_advertised_broker(settings.broker_advertise)
+        url = parse_advertised_broker(settings.broker_advertise, tls=tls)
         host = url.host
     username, password = url.username, url.password
     if username is None and endpoint.username is not None:
         log.warning("devices get the controller's own broker user: name one for them in broker_advertise")
         username, password = endpoint.username, endpoint.password
-    return BrokerAddress(port=url.port, host=host, mqtt5=endpoint.mqtt5, username=username, password=password)
+    return BrokerAddress(
+        port=url.port,
+        host=host,
+        tls=url.tls,
+        mqtt5=endpoint.mqtt5,
+        username=username,
+        password=password,
+    )
 
 
 def _describe_broker(settings: Settings, endpoint: BrokerEndpoint) -> str:
-    url = BrokerUrl(endpoint.host, endpoint.port)
+    url = BrokerUrl(endpoint.host, endpoint.port, tls=endpoint.tls is not None)
     return str(url) if settings.broker else f"{url} (embedded)"

@@ -22,17 +22,20 @@ class Refused(Exception):
 
 
 class BrokerClient:
-    """Connected when the block begins; raises `Refused`. It never connects a second time by itself."""
+    """Connected when the block begins; raises `Refused`. It never connects a second time by itself.
+
+    Without ``certificate`` it shows none."""
 
     def __init__(
         self,
         port: int,
-        tls: TlsFiles | None,
+        tls: TlsFiles,
         client_id: str,
         *,
         username: str | None = None,
         will: tuple[str, bytes] | None = None,
         mqtt5: bool = False,
+        certificate: bool = True,
     ) -> None:
         self._port, self._mqtt5 = port, mqtt5
         self._words: queue.Queue[tuple[str, object]] = queue.Queue()
@@ -45,10 +48,10 @@ class BrokerClient:
             protocol=MQTTProtocolVersion.MQTTv5 if mqtt5 else MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
         )
-        if tls is not None:
-            context = ssl.create_default_context(cafile=str(tls.authorities))
+        context = ssl.create_default_context(cafile=str(tls.authorities))
+        if certificate:
             context.load_cert_chain(tls.certificate, tls.key)
-            client.tls_set_context(context)
+        client.tls_set_context(context)
         if username is not None:
             client.username_pw_set(username, "x")
         if will is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import paho.mqtt.client as mqtt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from fleet_cloud.adapters.mosquitto.access import DynamicSecurity
@@ -20,7 +20,8 @@ from fleet_cloud.adapters.mosquitto.commands import entry_of
 from fleet_cloud.adapters.mosquitto.configuration import CONFIGURATION, Place, write_configuration
 from fleet_cloud.adapters.mosquitto.control import Control
 from fleet_cloud.adapters.mosquitto.files import BrokerFiles, Reload, files_in
-from fleet_shared.names import DeviceId
+from fleet_cloud.services.ports import TlsFiles
+from fleet_shared.names import DeviceId, Digest
 from fleet_shared.topics import Topics
 from tests.kit.certificates import LOOPBACK, Party, TestAuthority
 from tests.kit.ports import free_port, is_open
@@ -41,6 +42,15 @@ class RevokingAuthority(TestAuthority):
     def revoke(self, party: Party) -> None:
         certificate = x509.load_pem_x509_certificate(party.tls.certificate.read_bytes())
         self._revoked.append(certificate.serial_number)
+
+    def sign_itself(self, name: str, folder: Path) -> Party:
+        """Return a certificate that nobody vouches for but its own key, and that says it is an authority."""
+        own = RevokingAuthority(folder, name)
+        tls = TlsFiles(folder / "ca.pem", folder / "own.pem", folder / "own.key")
+        tls.authorities.write_bytes(self.pem)
+        tls.certificate.write_bytes(own.pem)
+        tls.key.write_bytes(own._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return Party(tls, Digest("0" * 64))
 
     def crl_pem(self) -> bytes:
         now = datetime.now(timezone.utc)

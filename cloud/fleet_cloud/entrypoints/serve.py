@@ -16,12 +16,15 @@ from fleet_cloud.entrypoints.workers.ingest import Ingest
 from fleet_cloud.entrypoints.workers.loops import Loop
 from fleet_cloud.entrypoints.workers.publish import Publisher
 from fleet_cloud.entrypoints.workers.releases import ReleaseWorker
-from fleet_cloud.errors import SettingsError
+from fleet_cloud.errors import SettingsError, Unavailable
 from fleet_cloud.masking import mask_url
 from fleet_cloud.settings import Settings
 
+log = logging.getLogger(__name__)
+
 PACKING_CHECK_S = 60.0
 PRESENCE_CHECK_S = 30.0
+BROKER_FILES_CHECK_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,8 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         Loop("ingest", ingest.turn),
         Loop("releases", releases.turn),
         Loop("presence", give_up_silent),
+        Loop("identities", controller.identities.upkeep.turn),
+        Loop("broker files", partial(_update_broker_files, controller)),
         Loop("packing", lambda: 0.0 if controller.packing.pack_next() else PACKING_CHECK_S),
     ]
     for loop in loops:
@@ -152,6 +157,14 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
             loop.stop()
 
 
+def _update_broker_files(controller: Controller) -> float:
+    try:
+        controller.update_broker_files()
+    except Unavailable as exc:
+        log.warning("%s (%s)", exc.message, exc.code)
+    return BROKER_FILES_CHECK_S
+
+
 def _answer(controller: Controller, topic: str, payload: bytes) -> None:
     """Answers are not retained and not kept: the device asks or sends again."""
     controller.gateway.send(topic, payload, retain=False)
@@ -159,7 +172,7 @@ def _answer(controller: Controller, topic: str, payload: bytes) -> None:
 
 def _services(controller: Controller, wake: Callable[[], None]) -> Services:
     return Services(
-        enrolling=controller.enrolling,
+        identities=controller.identities,
         inventory=controller.inventory,
         registry=controller.registry,
         blobs=controller.blobs,

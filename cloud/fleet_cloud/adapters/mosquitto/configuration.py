@@ -55,6 +55,7 @@ max_packet_size {packet}
 max_queued_messages {queued}
 max_queued_bytes {queued_bytes}
 max_inflight_messages {inflight}
+set_tcp_nodelay true
 sys_interval 0
 
 log_dest stderr

@@ -7,7 +7,7 @@ Reconnecting is paho's, with its growing delay; subscriptions are data and appli
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -58,11 +58,17 @@ class Gateway:
         self._protocol = MQTTProtocolVersion.MQTTv5
         self._reason = "not connected yet"
         self._client: mqtt.Client | None = None
+        self._listening: dict[str, Callable[[bytes], None]] = {}
 
     @property
     def status(self) -> str:
         """``connected``, or why not."""
         return "connected" if self._connected.is_set() else f"away: {self._reason}"
+
+    def listen(self, topic: str, heard: Callable[[bytes], None]) -> None:
+        """Hand what comes on ``topic``, which is no device's, to ``heard`` and not to the inbox; to be told
+        before `start`. ``heard`` must not wait: it is called by the client's thread."""
+        self._listening[topic] = heard
 
     def start(self, timeout_s: float) -> None:
         """Connect; raise `Unavailable` (``broker.unreachable``) if the broker does not answer."""
@@ -139,8 +145,8 @@ class Gateway:
         if reason.is_failure:
             self._reason = str(reason)
             return
-        read = [self._topics.every_device(channel) for channel in TO_CLOUD]
-        client.subscribe([(topic, 1) for topic in (*read, self._topics.releases)])
+        own = (*(self._topics.every_device(channel) for channel in TO_CLOUD), self._topics.releases)
+        client.subscribe([(one, 1) for one in (*own, *self._listening)])
 
     def _on_subscribe(
         self,
@@ -180,8 +186,10 @@ class Gateway:
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         if message.topic == self._topics.releases:
             self.announced = bytes(message.payload)
-            return
-        self._put(Incoming(message.topic, bytes(message.payload), message.retain))
+        elif heard := self._listening.get(message.topic):
+            heard(bytes(message.payload))
+        else:
+            self._put(Incoming(message.topic, bytes(message.payload), message.retain))
 
     def _put(self, incoming: Incoming) -> None:
         dropped = not self.incoming.put(incoming)
