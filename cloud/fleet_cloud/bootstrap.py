@@ -23,6 +23,7 @@ from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
 from fleet_cloud.adapters.trust.hosts import find_hosts
 from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.register import FolderRegister
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
 from fleet_cloud.addresses import (
     BrokerUrl,
@@ -35,7 +36,8 @@ from fleet_cloud.addresses import (
 from fleet_cloud.errors import SettingsError
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.devices import Inventory, all_devices
-from fleet_cloud.services.enrolment import Enrolling, Site
+from fleet_cloud.services.enrolment import Site
+from fleet_cloud.services.identities import Identities, IdentityParts, open_identities
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.observe import Observe
 from fleet_cloud.services.overview import Overview
@@ -77,7 +79,7 @@ class Controller:
     trust: LabTrust
     tls: CertificateFolder
     gateway: Gateway
-    enrolling: Enrolling
+    identities: Identities
     inventory: Inventory
     registry: Registry
     blobs: Blobs
@@ -89,8 +91,6 @@ class Controller:
     packing: Packing
     broker: str
     """The broker in use, to be shown: without user and password."""
-    access: BrokerAccess | None
-    """None for a broker whose doors are not Fleet's."""
     update_broker_files: Callable[[], None]
     """Bring the TLS files of a broker that is not embedded up to date."""
 
@@ -105,7 +105,7 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
         stack.callback(engine.dispose)
         migrate(engine)
         store = _open_blobs(settings)
-        trust = LabTrust(settings.data_dir / "trust")
+        trust = LabTrust(trust_folder(settings))
         tls = open_certificates(settings, trust)
         topics = Topics(settings.topic_root)
         endpoint = _open_broker(settings, tls, stack)
@@ -157,6 +157,17 @@ def _wire(
 ) -> Controller:
     clock, ids = SystemClock(), RandomIds()
     site = Site(settings.topic_root, METADATA_PATH, TARGETS_PATH, advertise_broker(settings, endpoint))
+    identities = open_identities(
+        uow,
+        clock,
+        topics,
+        site,
+        IdentityParts(
+            trust.authority, trust, FolderRegister(trust_folder(settings) / "devices"), tls, access
+        ),
+        lambda: gateway.connected_ms,
+    )
+    identities.upkeep.start()
     packing = Packing(uow, store)
     signer = UrlSigner(trust.keys.secret("blob-urls"), clock)
     return Controller(
@@ -166,7 +177,7 @@ def _wire(
         trust=trust,
         tls=tls,
         gateway=gateway,
-        enrolling=Enrolling(uow, trust.authority, clock, site),
+        identities=identities,
         inventory=Inventory(uow),
         registry=Registry(uow, trust, store, clock, packing),
         blobs=Blobs(store, uow, signer, settings.blob_max_bytes),
@@ -177,7 +188,6 @@ def _wire(
         overview=Overview(uow),
         packing=packing,
         broker=_describe_broker(settings, endpoint),
-        access=access,
         update_broker_files=reload,
     )
 
@@ -192,6 +202,10 @@ def open_certificates(settings: Settings, trust: LabTrust) -> CertificateFolder:
     tls = CertificateFolder(trust.authority, settings.data_dir / "tls", find_hosts(hosts))
     tls.renew(SystemClock().now_ms())
     return tls
+
+
+def trust_folder(settings: Settings) -> Path:
+    return settings.data_dir / "trust"
 
 
 def open_trust(folder: Path) -> Trust:
@@ -272,12 +286,13 @@ def configure_mosquitto(settings: Settings, folder: Path, state: Path, port: int
     engine = open_engine(settings.database_url)
     try:
         migrate(engine)
-        tls = open_certificates(settings, LabTrust(settings.data_dir / "trust"))
+        tls = open_certificates(settings, LabTrust(trust_folder(settings)))
         if not tls.revocations.exists():
             tls.write_revocations([], SystemClock().now_ms())
         topics = Topics(settings.topic_root)
         with DatabaseUnitOfWork(engine).read() as transaction:
-            entries = [entry_of(topics, d.id, d.public_key_sha256) for d in all_devices(transaction)]
+            known = [device for device in all_devices(transaction) if device.revoked_ms is None]
+        entries = [entry_of(topics, device.id, device.public_key_sha256) for device in known]
         return write_configuration(place, topics, tls.controller_id, entries, _broker_files(tls))
     finally:
         engine.dispose()

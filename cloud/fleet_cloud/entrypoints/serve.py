@@ -139,6 +139,7 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         Loop("releases", refresh),
         Loop("presence", give_up_silent),
         Loop("broker files", partial(_update_broker_files, controller)),
+        Loop("identities", controller.identities.upkeep.turn),
         Loop("packing", lambda: 0.0 if controller.packing.pack_next() else PACKING_CHECK_S),
     ]
     for loop in loops:
@@ -166,7 +167,7 @@ def _answer(controller: Controller, topic: str, payload: bytes) -> None:
 
 def _services(controller: Controller, wake: Callable[[], None]) -> Services:
     return Services(
-        enrolling=controller.enrolling,
+        identities=controller.identities,
         inventory=controller.inventory,
         registry=controller.registry,
         blobs=controller.blobs,
