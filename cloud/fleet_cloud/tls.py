@@ -100,6 +100,15 @@ class RenewedClientContext(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLSocket:
-        return self._renewed.current().wrap_socket(
-            sock, server_side, do_handshake_on_connect, suppress_ragged_eofs, server_hostname, session
+        """Return a connection whose handshake is done, or raise with the socket closed: who asks forgets to
+        close it."""
+        del do_handshake_on_connect
+        wrapped = self._renewed.current().wrap_socket(
+            sock, server_side, False, suppress_ragged_eofs, server_hostname, session
         )
+        try:
+            wrapped.do_handshake()
+        except BaseException:
+            wrapped.close()
+            raise
+        return wrapped
