@@ -42,7 +42,7 @@ RESERVED: Final = frozenset({"config", "server", "token", "bench_data"})
 class Settings:
     """``data``: folder of keys, release metadata, and by default database and blobs.
 
-    ``broker``: ``mqtt://user:password@host:port``; empty starts the embedded one on
+    ``broker``: ``mqtt://user:password@host:port``; empty starts the embedded one on ``broker_host`` and
     ``broker_port`` (0: any). ``broker_advertise``: what devices use, if another: ``host:port``, or
     ``mqtt://user:password@host:port`` with a user of their own.
     ``database``: SQLAlchemy URL; ``blobs``: folder, or ``s3://bucket/prefix?endpoint=..&region=..``.
@@ -56,6 +56,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8470
     broker: str = ""
+    broker_host: str = "127.0.0.1"
     broker_port: int = 1883
     broker_advertise: str = ""
     database: str = ""

@@ -10,36 +10,36 @@ from fleet_cloud.tls import RenewedClientContext, RenewedTls
 from tests.kit.certificates import LOOPBACK, TestAuthority
 
 
-def test_a_context_is_made_anew_when_a_file_changed_and_only_then(tmp_path: Path) -> None:
+def test_each_connection_gets_the_files_as_they_are_then(tmp_path: Path) -> None:
     authority = TestAuthority(tmp_path)
-    party = authority.issue("broker", hosts=[LOOPBACK])
-    renewed = RenewedTls(party.tls, server=True)
-    first = renewed.current()
-    assert renewed.current() is first
-    authority.issue("broker", hosts=[LOOPBACK])
-    assert renewed.current() is not first
+    renewed = RenewedTls(authority.issue("broker", hosts=[LOOPBACK]).tls, server=True)
+    first = renewed.make_context()
+    assert len(first.get_ca_certs()) == 1
+    authority.issue("broker", hosts=[LOOPBACK], believes=[authority, TestAuthority(tmp_path / "new", "2")])
+    second = renewed.make_context()
+    assert second is not first
+    assert len(second.get_ca_certs()) == 2
 
 
-def test_files_that_do_not_fit_together_yet_change_nothing(
+def test_files_that_do_not_fit_together_change_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     authority = TestAuthority(tmp_path)
     tls = authority.issue("broker", hosts=[LOOPBACK]).tls
     renewed = RenewedTls(tls, server=True)
-    first, key = renewed.current(), tls.key.read_bytes()
+    first, key = renewed.make_context(), tls.key.read_bytes()
     later = authority.issue("broker", hosts=[LOOPBACK], folder=tmp_path / "later").tls
     tls.key.write_bytes(later.key.read_bytes())
-    assert renewed.current() is first
-    assert "those from before are used on" in caplog.text
+    assert renewed.make_context() is first
+    assert renewed.make_context() is first
+    assert caplog.text.count("those from before are used on") == 1
     tls.key.unlink()
-    assert renewed.current() is first
+    assert renewed.make_context() is first
     tls.key.write_bytes(key)
     tls.authorities.write_text("")
-    assert renewed.current() is first
-    tls.key.write_bytes(later.key.read_bytes())
-    tls.certificate.write_bytes(later.certificate.read_bytes())
+    assert renewed.make_context() is first
     tls.authorities.write_bytes(authority.pem)
-    assert renewed.current() is not first
+    assert renewed.make_context() is not first
 
 
 @pytest.mark.parametrize("missing", ["authorities", "certificate", "key"])
