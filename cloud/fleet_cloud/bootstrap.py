@@ -18,6 +18,7 @@ from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
 from fleet_cloud.adapters.trust.hosts import find_hosts
 from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.register import FolderRegister
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
 from fleet_cloud.addresses import (
     BrokerUrl,
@@ -30,12 +31,13 @@ from fleet_cloud.addresses import (
 from fleet_cloud.errors import SettingsError
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.devices import Inventory
-from fleet_cloud.services.enrolment import Enrolling, Site
+from fleet_cloud.services.enrolment import Site
+from fleet_cloud.services.identities import Identities, IdentityParts, open_identities
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.observe import Observe
 from fleet_cloud.services.overview import Overview
 from fleet_cloud.services.packing import Packing
-from fleet_cloud.services.ports import BlobStore, Trust
+from fleet_cloud.services.ports import BlobStore, BrokerAccess, Trust
 from fleet_cloud.services.rollouts import Rollouts
 from fleet_cloud.services.signing import UrlSigner
 from fleet_cloud.services.telemetry import Readings
@@ -72,7 +74,7 @@ class Controller:
     trust: LabTrust
     tls: CertificateFolder
     gateway: Gateway
-    enrolling: Enrolling
+    identities: Identities
     inventory: Inventory
     registry: Registry
     blobs: Blobs
@@ -96,7 +98,7 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
         stack.callback(engine.dispose)
         migrate(engine)
         store = _open_blobs(settings)
-        trust = LabTrust(settings.data_dir / "trust")
+        trust = LabTrust(trust_folder(settings))
         tls = open_certificates(settings, trust)
         topics = Topics(settings.topic_root)
         endpoint = _open_broker(settings, stack)
@@ -140,9 +142,21 @@ def _wire(
     tls: CertificateFolder,
     gateway: Gateway,
     endpoint: BrokerEndpoint,
+    access: BrokerAccess | None = None,
 ) -> Controller:
     clock, ids = SystemClock(), RandomIds()
     site = Site(settings.topic_root, METADATA_PATH, TARGETS_PATH, advertise_broker(settings, endpoint))
+    identities = open_identities(
+        uow,
+        clock,
+        topics,
+        site,
+        IdentityParts(
+            trust.authority, trust, FolderRegister(trust_folder(settings) / "devices"), tls, access
+        ),
+        lambda: gateway.connected_ms,
+    )
+    identities.upkeep.start()
     packing = Packing(uow, store)
     signer = UrlSigner(trust.keys.secret("blob-urls"), clock)
     return Controller(
@@ -152,7 +166,7 @@ def _wire(
         trust=trust,
         tls=tls,
         gateway=gateway,
-        enrolling=Enrolling(uow, trust.authority, clock, site),
+        identities=identities,
         inventory=Inventory(uow),
         registry=Registry(uow, trust, store, clock, packing),
         blobs=Blobs(store, uow, signer, settings.blob_max_bytes),
@@ -174,6 +188,10 @@ def open_certificates(settings: Settings, trust: LabTrust) -> CertificateFolder:
     tls = CertificateFolder(trust.authority, settings.data_dir / "tls", find_hosts(hosts))
     tls.renew(SystemClock().now_ms())
     return tls
+
+
+def trust_folder(settings: Settings) -> Path:
+    return settings.data_dir / "trust"
 
 
 def open_trust(folder: Path) -> Trust:

@@ -17,6 +17,7 @@ from fleet_cloud.services.rollouts import Rollouts
 from fleet_cloud.services.signing import UrlSigner
 from fleet_cloud.services.tick import Tick
 from fleet_shared.topics import Topics
+from tests.kit.identity_world import IdentityWorld, identity_world
 from tests.kit.parts import Counting, Moving, Parts
 
 
@@ -40,3 +41,9 @@ def parts(url: str, tmp_path: Path) -> Iterator[Parts]:
         Blobs(store, uow, UrlSigner(b"k" * 32, clock), 10**6),
     )  # fmt: skip
     engine.dispose()
+
+
+@pytest.fixture
+def identities(url: str, tmp_path: Path) -> Iterator[IdentityWorld]:
+    with identity_world(url, tmp_path) as world:
+        yield world

@@ -14,14 +14,18 @@ from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.register import FolderRegister
+from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
 from fleet_cloud.bootstrap import RandomIds, SystemClock
 from fleet_cloud.entrypoints.api.app import Services, create_app
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.devices import Inventory
-from fleet_cloud.services.enrolment import Enrolling, Site
+from fleet_cloud.services.enrolment import Site
+from fleet_cloud.services.identities import Identities, IdentityParts, open_identities
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.overview import Overview
 from fleet_cloud.services.packing import Packing
+from fleet_cloud.services.ports import BrokerAccess
 from fleet_cloud.services.rollouts import Rollouts
 from fleet_cloud.services.signing import UrlSigner
 from fleet_cloud.services.telemetry import Readings
@@ -40,11 +44,12 @@ class Api:
     blobs: Blobs
     packing: Packing
     registry: Registry
+    identities: Identities
     woken: list[bool] = field(default_factory=list)
 
 
 @contextmanager
-def running_api(folder: Path, token: str = "") -> Iterator[Api]:
+def running_api(folder: Path, token: str = "", access: BrokerAccess | None = None) -> Iterator[Api]:
     engine = open_engine(f"sqlite:///{folder / 'fleet.db'}")
     migrate(engine)
     uow, clock, ids = DatabaseUnitOfWork(engine), SystemClock(), RandomIds()
@@ -54,8 +59,12 @@ def running_api(folder: Path, token: str = "") -> Iterator[Api]:
     blobs = Blobs(store, uow, UrlSigner(b"k" * 32, clock), BLOB_BYTES_MAX)
     site = Site("fleet/v1", "/releases/metadata", "/releases/targets", BrokerAddress(port=1883))
     woken: list[bool] = []
+    tls = CertificateFolder(trust.authority, folder / "tls", ["localhost"])
+    register = FolderRegister(folder / "trust" / "devices")
+    parts = IdentityParts(trust.authority, trust, register, tls, access)
+    identities = open_identities(uow, clock, Topics(), site, parts)
     services = Services(
-        enrolling=Enrolling(uow, trust.authority, clock, site),
+        identities=identities,
         inventory=Inventory(uow),
         registry=registry,
         blobs=blobs,
@@ -69,7 +78,7 @@ def running_api(folder: Path, token: str = "") -> Iterator[Api]:
     )
     tick = Tick(uow, trust, clock, ids, Topics())
     with serving(create_app(services)) as url:
-        yield Api(url, uow, tick, blobs, packing, registry, woken)
+        yield Api(url, uow, tick, blobs, packing, registry, identities, woken)
     engine.dispose()
 
 

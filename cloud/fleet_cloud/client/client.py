@@ -9,8 +9,10 @@ import httpx
 import msgspec
 
 from fleet_cloud.client.views import (
+    AuthoritiesView,
     ChangeView,
     DeviceView,
+    EnrolmentTokenView,
     EventView,
     HealthView,
     LabelRequest,
@@ -18,10 +20,13 @@ from fleet_cloud.client.views import (
     Page,
     PolicyRequest,
     Problem,
+    RevokedView,
     RolloutRequest,
     RolloutView,
+    RotationRequest,
     SeriesView,
     StatusView,
+    StrangerView,
     TokenRequest,
     TokenView,
     TotalsView,
@@ -52,6 +57,7 @@ _ERRORS: Final[Mapping[int, type[CloudError]]] = {
     409: Conflict,
     413: Invalid,
     422: Invalid,
+    429: Forbidden,
     503: Unavailable,
 }
 
@@ -84,9 +90,34 @@ class Client:
     def status(self) -> StatusView:
         return self._get("/status", StatusView)
 
-    def create_token(self, labels: Mapping[str, str], life_s: int) -> str:
-        request = TokenRequest(labels=dict(labels), life_s=life_s)
+    def create_token(
+        self, labels: Mapping[str, str], life_s: int, *, uses: int = 1, device: str | None = None
+    ) -> str:
+        """``device``: a known one, which gets a new key with it."""
+        request = TokenRequest(labels=dict(labels), life_s=life_s, uses=uses, device=device)
         return self._send("POST", "/enrolment-tokens", request, TokenView).token
+
+    def enrolment_tokens(self) -> list[EnrolmentTokenView]:
+        return self._get("/enrolment-tokens", list[EnrolmentTokenView])
+
+    def revoke_enrolment_token(self, token: str) -> EnrolmentTokenView:
+        return self._delete(_path("enrolment-tokens", token), EnrolmentTokenView)
+
+    def revoke_device(self, device: str) -> RevokedView:
+        return self._send("POST", _path("devices", device, "revocation"), {}, RevokedView)
+
+    def readmit_device(self, device: str) -> DeviceView:
+        return self._delete(_path("devices", device, "revocation"), DeviceView)
+
+    def strangers(self) -> list[StrangerView]:
+        return self._get("/strangers", list[StrangerView])
+
+    def authorities(self) -> AuthoritiesView:
+        return self._get("/authorities/rotation", AuthoritiesView)
+
+    def rotate_authority(self, *, finish: bool = False, force: bool = False) -> AuthoritiesView:
+        request = RotationRequest(finish=finish, force=force)
+        return self._send("POST", "/authorities/rotation", request, AuthoritiesView)
 
     def devices(self, selector: str = "all") -> Iterator[DeviceView]:
         return self._pages("/devices", Page[DeviceView], selector=selector)
@@ -170,6 +201,9 @@ class Client:
     def _get(self, path: str, kind: type[T], **query: Any) -> T:
         given = {key: value for key, value in query.items() if value is not None}
         return self._read(self._checked(self._call("GET", path, params=given)), kind)
+
+    def _delete(self, path: str, kind: type[T]) -> T:
+        return self._read(self._checked(self._call("DELETE", path)), kind)
 
     def _send(self, method: str, path: str, body: object, kind: type[T], timeout_s: float = TIMEOUT_S) -> T:
         response = self._call(

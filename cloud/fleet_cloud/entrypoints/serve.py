@@ -135,6 +135,7 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         Loop("ingest", ingest.turn),
         Loop("releases", refresh),
         Loop("presence", give_up_silent),
+        Loop("identities", controller.identities.upkeep.turn),
         Loop("packing", lambda: 0.0 if controller.packing.pack_next() else PACKING_CHECK_S),
     ]
     for loop in loops:
@@ -154,7 +155,7 @@ def _answer(controller: Controller, topic: str, payload: bytes) -> None:
 
 def _services(controller: Controller, wake: Callable[[], None]) -> Services:
     return Services(
-        enrolling=controller.enrolling,
+        identities=controller.identities,
         inventory=controller.inventory,
         registry=controller.registry,
         blobs=controller.blobs,

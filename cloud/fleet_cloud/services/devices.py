@@ -8,7 +8,7 @@ from fleet_cloud.domain.device import Device
 from fleet_cloud.domain.measurements import Measurement, describe_hardware
 from fleet_cloud.domain.selector import parse_selector
 from fleet_cloud.errors import NotFound
-from fleet_cloud.services.enrolment import parse_labels
+from fleet_cloud.services.grants import parse_labels
 from fleet_cloud.services.ports import Transaction, UnitOfWork
 from fleet_shared.names import DeviceId, Digest, parse_device_id
 

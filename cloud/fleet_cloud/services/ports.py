@@ -96,7 +96,8 @@ class Authorities(Protocol):
     """The certificate authorities themselves, and how one is replaced."""
 
     @property
-    def ca_pem(self) -> str: ...
+    def pems(self) -> tuple[str, ...]:
+        """Each certificate that is believed, newest first."""
 
     @property
     def fingerprints(self) -> tuple[Digest, ...]:
@@ -107,6 +108,13 @@ class Authorities(Protocol):
 
     def finish_rotation(self) -> None:
         """Believe the newer one alone."""
+
+
+class AuthorityReleases(Protocol):
+    """A part of `Trust`: devices believe the authorities that the release keys signed."""
+
+    def release_authorities(self, pems: Sequence[str]) -> None:
+        """Release these certificates, newest first; releasing the same again changes nothing."""
 
 
 class TlsFolder(Protocol):
@@ -195,20 +203,98 @@ class Devices(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EnrolmentGrant:
-    """A token as it is kept: hashed. ``device`` and ``public_key_sha256`` once it is used."""
+    """A token as it is kept: hashed. ``device``: the only one that it is for, which gets a new key with it;
+    none: for so many new devices as ``uses_max`` says. ``ca_sha256``: the authorities that it names."""
 
     secret_sha256: Digest
     created_ms: int
     expires_ms: int
     labels: Mapping[str, str]
+    uses_max: int = 1
     device: DeviceId | None = None
-    public_key_sha256: Digest | None = None
+    revoked_ms: int | None = None
+    ca_sha256: Digest | None = None
+
+    @property
+    def id(self) -> str:
+        """By which people speak of it; it tells nothing of the secret."""
+        return self.secret_sha256[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentUse:
+    """One device that enrolled with a token; the same key again is the same use."""
+
+    secret_sha256: Digest
+    public_key_sha256: Digest
+    device: DeviceId
+    used_ms: int
 
 
 class Enrolments(Protocol):
     def get(self, secret_sha256: Digest) -> EnrolmentGrant | None: ...
 
+    def lock(self, secret_sha256: Digest) -> EnrolmentGrant | None:
+        """Return a token that is used or changed: others wait until the end of the transaction."""
+
+    def all(self) -> Sequence[EnrolmentGrant]:
+        """Oldest first."""
+
     def put(self, grant: EnrolmentGrant) -> None: ...
+
+    def uses(self, secret_sha256: Digest | None) -> Sequence[EnrolmentUse]:
+        """Of one token, or of all, oldest first."""
+
+    def add_use(self, use: EnrolmentUse) -> None: ...
+
+
+class Certificates(Protocol):
+    """Those that were issued to devices, until some time after their end."""
+
+    def add(self, certificate: IssuedCertificate) -> None: ...
+
+    def has(self, serial: str) -> bool: ...
+
+    def count_since(self, device: DeviceId, since_ms: int) -> int:
+        """How many a device was issued since."""
+
+    def last_ends(self) -> Mapping[DeviceId, int]:
+        """When the last certificate of each device ends, in ms."""
+
+    def revoke(self, device: DeviceId, at_ms: int, *, but: Digest | None = None) -> None:
+        """Revoke all of a device, except those of the key ``but``."""
+
+    def restore(self, device: DeviceId, key: Digest) -> None:
+        """Let those of this key be good again."""
+
+    def revoked(self, now_ms: int) -> Sequence[tuple[str, int]]:
+        """Serial numbers, and when each was revoked, of those that have not ended yet."""
+
+    def remove_ended(self, before_ms: int) -> int:
+        """Forget those that ended before; return how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredDevice:
+    """What is known of a device outside of the database: its key, and its newest certificate."""
+
+    device: DeviceId
+    public_key_sha256: Digest
+    serial: str
+    expires_ms: int
+    revoked_ms: int | None = None
+
+
+class IdentityRegister(Protocol):
+    """The authority's own register of whom it gave an identity, beside its keys. A database that is restored
+    from a backup knows neither who enrolled since, nor who was revoked."""
+
+    def put(self, entry: RegisteredDevice) -> None: ...
+
+    def get(self, device: DeviceId) -> RegisteredDevice | None: ...
+
+    def all(self) -> Sequence[RegisteredDevice]:
+        """By device."""
 
 
 class Models(Protocol):
@@ -397,6 +483,9 @@ class Transaction(Protocol):
 
     @property
     def enrolments(self) -> Enrolments: ...
+
+    @property
+    def certificates(self) -> Certificates: ...
 
     @property
     def models(self) -> Models: ...

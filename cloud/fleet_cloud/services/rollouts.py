@@ -41,7 +41,7 @@ class Rollouts:
         with self.uow.begin() as transaction:
             version = get_version(transaction, reference)
             forced = None if variant is None else _check_variant(version, variant)
-            devices = select_devices(transaction, selector)
+            devices = [d for d in select_devices(transaction, selector) if d.revoked_ms is None]
             if not devices:
                 raise _nobody(transaction, selector)
             rollout = Rollout(

@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine
 
 from fleet_cloud.adapters.db.audit import AuditTable
-from fleet_cloud.adapters.db.devices import DeviceTable, EnrolmentTable
+from fleet_cloud.adapters.db.certificates import CertificateTable
+from fleet_cloud.adapters.db.devices import DeviceTable
 from fleet_cloud.adapters.db.engine import mapped_errors, reading
+from fleet_cloud.adapters.db.enrolments import EnrolmentTable
 from fleet_cloud.adapters.db.measurements import MeasurementTable
 from fleet_cloud.adapters.db.messages import DesiredTable, OutgoingTable
 from fleet_cloud.adapters.db.models import ModelTable
@@ -22,6 +24,7 @@ class DatabaseTransaction:
     def __init__(self, connection: Connection) -> None:
         self.devices = DeviceTable(connection)
         self.enrolments = EnrolmentTable(connection)
+        self.certificates = CertificateTable(connection)
         self.models = ModelTable(connection)
         self.rollouts = RolloutTable(connection)
         self.assignments = AssignmentTable(connection)

@@ -75,6 +75,10 @@ class Authority:
         return "".join(issuer.pem for issuer in self._issuers)
 
     @property
+    def pems(self) -> tuple[str, ...]:
+        return tuple(issuer.pem for issuer in self._issuers)
+
+    @property
     def fingerprints(self) -> tuple[Digest, ...]:
         return tuple(issuer.fingerprint for issuer in self._issuers)
 
@@ -84,7 +88,7 @@ class Authority:
         return self._issuers[-1].signer
 
     def find_bundle(self, ca_sha256: Digest) -> str | None:
-        candidates = [self.ca_pem, *(issuer.pem for issuer in self._issuers)]
+        candidates = [self.ca_pem, *self.pems]
         return next((pem for pem in candidates if digest_of(pem.encode()) == ca_sha256), None)
 
     def sign_csr(

@@ -5,7 +5,7 @@ Later forms keep the release keys elsewhere, behind the same ports.
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -16,7 +16,14 @@ from fleet_cloud.adapters.trust.ca import Authority
 from fleet_cloud.adapters.trust.keys import LabKeys
 from fleet_cloud.adapters.trust.repository import ROLES, ReleaseRepository
 from fleet_cloud.errors import SettingsError
-from fleet_shared.envelope import ASSIGNMENT_KEY_TARGET, DESIRED_PAYLOAD_TYPE, AssignmentKey, manifest_target
+from fleet_shared.envelope import (
+    ASSIGNMENT_KEY_TARGET,
+    AUTHORITIES_TARGET,
+    DESIRED_PAYLOAD_TYPE,
+    AssignmentKey,
+    Authorities,
+    manifest_target,
+)
 from fleet_shared.messages.desired import Desired
 from fleet_shared.names import Digest
 from fleet_shared.wire import decode, encode
@@ -45,6 +52,10 @@ class LabTrust:
     def release(self, manifests: Mapping[Digest, bytes]) -> None:
         with self.keys.locked():
             self.repository.release({manifest_target(name): raw for name, raw in manifests.items()})
+
+    def release_authorities(self, pems: Sequence[str]) -> None:
+        with self.keys.locked():
+            self.repository.release({AUTHORITIES_TARGET: encode(Authorities(pem=tuple(pems)))})
 
     def sign_desired(self, desired: Desired) -> bytes:
         envelope = Envelope(encode(desired), DESIRED_PAYLOAD_TYPE, {})

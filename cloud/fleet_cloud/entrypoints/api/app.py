@@ -13,20 +13,19 @@ from fleet_cloud.client.views import (
     LabelRequest,
     Page,
     RolloutRequest,
-    TokenRequest,
-    TokenView,
 )
 from fleet_cloud.domain.model import ModelVersion
 from fleet_cloud.entrypoints.api import problems, views
 from fleet_cloud.entrypoints.api.access import check_operator
 from fleet_cloud.entrypoints.api.blobs import blob_routes
 from fleet_cloud.entrypoints.api.bodies import Body, answer, parse
+from fleet_cloud.entrypoints.api.identity import identity_routes
 from fleet_cloud.entrypoints.api.paging import page_of
 from fleet_cloud.errors import Invalid, NotFound
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.devices import Inventory
 from fleet_cloud.services.drafts import VersionDraft
-from fleet_cloud.services.enrolment import Enrolling
+from fleet_cloud.services.identities import Identities
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.overview import Overview
 from fleet_cloud.services.rollouts import Rollouts, RolloutStatus
@@ -54,7 +53,7 @@ class Services:
     def __init__(
         self,
         *,
-        enrolling: Enrolling,
+        identities: Identities,
         inventory: Inventory,
         registry: Registry,
         blobs: Blobs,
@@ -66,7 +65,7 @@ class Services:
         wake: Callable[[], None],
         broker: Callable[[], str],
     ) -> None:
-        self.enrolling, self.inventory, self.registry, self.blobs = enrolling, inventory, registry, blobs
+        self.identities, self.inventory, self.registry, self.blobs = identities, inventory, registry, blobs
         self.rollouts, self.readings, self.overview = rollouts, readings, overview
         self.releases, self.api_token, self.wake, self.broker = releases, api_token, wake, broker
 
@@ -84,6 +83,7 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(blob_routes(services.blobs, services.api_token))
     for routes in (_device_routes, _model_routes, _rollout_routes, _telemetry_routes):
         app.include_router(routes(services), prefix="/api/v1", dependencies=guarded)
+    app.include_router(identity_routes(services.identities), prefix="/api/v1", dependencies=guarded)
     return app
 
 
@@ -97,14 +97,15 @@ def _public_routes(services: Services) -> APIRouter:
         return answer(HealthView(status=status, broker=broker, version=__version__))
 
     @router.post("/api/v1/enrolments")
-    def enrol(body: Body) -> Response:
+    def enrol(request: Request, body: Body) -> Response:
         if len(body) > ENROLMENT_BYTES:
             raise Invalid(
                 f"the enrolment request has more than {ENROLMENT_BYTES} bytes",
                 hint="is it made by fleet-agent enrol?",
                 code="request.too_large",
             )
-        return answer(services.enrolling.enrol(decode(EnrolRequest, body)))
+        origin = request.client.host if request.client else "unknown"
+        return answer(services.identities.enrolling.enrol(decode(EnrolRequest, body), origin))
 
     @router.get("/releases/{path:path}")
     def release(path: str) -> Response:
@@ -123,11 +124,6 @@ def _public_routes(services: Services) -> APIRouter:
 
 def _device_routes(services: Services) -> APIRouter:
     router = APIRouter(tags=["devices"])
-
-    @router.post("/enrolment-tokens")
-    def create_token(body: Body) -> Response:
-        request = parse(TokenRequest, body)
-        return answer(TokenView(token=str(services.enrolling.create_token(request.labels, request.life_s))))
 
     @router.get("/devices")
     def devices(selector: str = "all", after: Word = None, limit: Limit = 200) -> Response:

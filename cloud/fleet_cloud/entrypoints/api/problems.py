@@ -31,6 +31,7 @@ STATUSES: Final[tuple[tuple[type[FleetError], int], ...]] = (
 BY_CODE: Final = {
     "api.unauthorized": 401,
     "blob.too_large": 413,
+    "enrol.attempts": 429,
     "message.too_large": 413,
     "release.full": 507,
     "request.media": 415,
@@ -40,6 +41,7 @@ BY_CODE: Final = {
 HEADERS: Final[dict[int, dict[str, str]]] = {
     401: {"WWW-Authenticate": "Bearer"},
     408: {"Connection": "close"},
+    429: {"Retry-After": "60"},
     503: {"Retry-After": "5"},
 }
 HINTS: Final = {

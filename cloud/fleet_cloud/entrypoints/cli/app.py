@@ -9,6 +9,7 @@ from fleet_cloud.entrypoints.cli import (
     build,
     config,
     demo,
+    device_identity,
     devices,
     models,
     push,
@@ -33,6 +34,7 @@ app.command("status")(status.status)
 app.command("telemetry")(telemetry.telemetry)
 app.command("demo")(demo.demo)
 app.add_typer(models.app, name="model")
+device_identity.add_commands(devices.app)
 app.add_typer(devices.app, name="device")
 app.add_typer(rollouts.app, name="rollout")
 app.add_typer(config.app, name="config")
