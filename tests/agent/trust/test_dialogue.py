@@ -12,7 +12,7 @@ import pytest
 from fleet_agent.errors import LaterError, TransferError
 from fleet_agent.trust import framing
 from fleet_agent.trust.framing import FrameError, read_frame, write_frame
-from fleet_agent.trust.protocol import KeyMade, MakeKey, Refreshed, Refused
+from fleet_agent.trust.protocol import KeyMade, MakeKey, Refresh, Refreshed, Refused
 from fleet_agent.trust_process import TrustProcess
 from tests.kit.device_edges import make_manifest
 from tests.kit.releases import Releases
@@ -195,9 +195,7 @@ def test_two_questions_at_once_are_answered_one_after_the_other(
     assert "metadata/timestamp.json" in releases.asked[walks[0] : walks[1]], "the first had ended"
 
 
-def _refresh(device: TrustingDevice) -> object:
-    from fleet_agent.trust.protocol import Refresh
-
+def _refresh(device: TrustingDevice) -> Refresh:
     return Refresh(
         identity_dir=str(device.folder / "identity"), trust_dir=str(device.folder / "trust"),
         repository=device.repository, wall_ms=int(time.time() * 1000),
