@@ -36,7 +36,9 @@ log = logging.getLogger(__name__)
 PREFIX: Final = "FLEET_"
 SECRETS: Final = frozenset({"api_token", "s3_secret_key"})
 BROKER_ACCESS: Final = ("none", "dynsec")
-RESERVED: Final = frozenset({"config", "server", "token", "bench_data"})
+RESERVED: Final = frozenset(
+    {"config", "server", "token", "bench_data", "trust_passphrase", "trust_passphrase_file", "trust_pin"}
+)
 """``FLEET_*`` names that are not settings of the controller."""
 
 

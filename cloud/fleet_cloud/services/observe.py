@@ -9,6 +9,7 @@ from fleet_cloud.domain import measurements
 from fleet_cloud.domain.rollout import AssignmentState, RolloutState
 from fleet_cloud.domain.stream import Admission, StreamState, admit, close, refuse
 from fleet_cloud.services.dating import date_rows
+from fleet_cloud.services.ordering import call_behind
 from fleet_cloud.services.ports import Clock, OutgoingMessage, Received, Transaction, UnitOfWork
 from fleet_shared.messages.presence import Presence
 from fleet_shared.messages.reported import Failure, Reported
@@ -66,7 +67,8 @@ class Observe:
                 return False
             seen_ms = device.last_seen_ms if retained else self.clock.now_ms()
             transaction.devices.put(replace(device, reported=reported, last_seen_ms=seen_ms))
-            news = device.reported is None or device.reported.facts != reported.facts
+            behind = call_behind(transaction, name, reported.accepted)
+            news = behind or device.reported is None or device.reported.facts != reported.facts
             progress = reported.update
             state = None if progress is None else AssignmentState.of_update(progress.state)
             if progress is None or state is None:

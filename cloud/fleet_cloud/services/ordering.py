@@ -1,5 +1,6 @@
 """The order of desired documents: a device takes up only what is above what it has accepted."""
 
+from dataclasses import replace
 from typing import Final
 
 from fleet_cloud.errors import Conflict
@@ -30,3 +31,16 @@ def reported_order(transaction: Transaction, device: DeviceId) -> Order:
     """Return what the device says that it has accepted."""
     known = transaction.devices.get(device)
     return Order() if known is None or known.reported is None else known.reported.accepted
+
+
+def call_behind(transaction: Transaction, device: DeviceId, accepted: Order) -> bool:
+    """Let what waits for a device be signed again, above what it says that it has ``accepted``: a database
+    restored from an older copy does not remember what it said since. Tell whether it must be."""
+    stored = transaction.desired.get(device)
+    if stored is None or stored.order >= accepted or accepted.key_epoch != stored.order.key_epoch:
+        return False
+    if not any(one.order == stored.order for one in transaction.assignments.lock_open_of_device(device)):
+        return False
+    if accepted.generation < GENERATION_MAX:
+        transaction.desired.put(replace(stored, expires_ms=0))
+    return accepted.generation < GENERATION_MAX

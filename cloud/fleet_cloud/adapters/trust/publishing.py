@@ -128,15 +128,22 @@ class Publishing:
         self.files.write(role, metadata)
 
     def _choose(self, root: Root, waiting: Documents) -> Documents:
-        """Return what of ``waiting`` is valid under ``root``, together with what is published."""
+        """Return what of ``waiting`` is valid under ``root``, together with what is published. While
+        targets with other keys wait, bins must be valid for both: published for the old ones alone, they
+        would be lost to the new ones."""
         published = self.newest(Targets.type)
         targets = waiting.get(Targets.type)
-        if targets is None or not self._fits(root, published, targets, waiting):
-            targets = published
-        listing = load_signed_targets(targets)
-        bins = {role: one for role, one in waiting.items() if role not in roles.ROLES}
-        chosen = {role: one for role, one in bins.items() if roles.is_signed(listing, role, one)}
-        return chosen if targets is published else {**chosen, Targets.type: targets}
+        fits = targets is not None and self._fits(root, published, targets, waiting)
+        listings = [load_signed_targets(targets if targets is not None and fits else published)]
+        if targets is not None and not fits:
+            listings.append(load_signed_targets(targets))
+        chosen = {
+            role: one
+            for role, one in waiting.items()
+            if role not in roles.ROLES
+            and all(roles.is_signed(listing, role, one) for listing in listings if roles.bins_of(listing))
+        }
+        return {**chosen, Targets.type: targets} if targets is not None and fits else chosen
 
     def _choose_with(self, root: Root, new_root: Root, waiting: Documents) -> Documents | None:
         """Return what is published together with ``new_root``; none while signatures are missing."""

@@ -3,18 +3,19 @@
 What is to be changed is edited here, and handed to `Publishing`, which signs and publishes or stages it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Root, Targets, Timestamp
 from tuf.api.serialization import DeserializationError
 
 from fleet_cloud.adapters.trust import roles
 from fleet_cloud.adapters.trust.layout import ReleaseFolder, load_signed_root, load_signed_targets
 from fleet_cloud.adapters.trust.publishing import Documents, Publishing, no_key
-from fleet_cloud.adapters.trust.signers import Signers
+from fleet_cloud.adapters.trust.signers import Signers, sign_with
 from fleet_cloud.errors import CloudError
 
 RENEWED_BEFORE: Final = timedelta(days=7)
@@ -46,9 +47,16 @@ class ReleaseRepository:
     def timestamp_json(self) -> bytes:
         return self.files.file(Timestamp.type, 0).read_bytes()
 
-    def begin(self, root: Metadata[Root], targets: Mapping[str, bytes], *, bins: bool) -> None:
-        """Make the repository from a signed first root, and what every device needs. Without ``bins`` they
-        are made with the first manifest: a first run is fast."""
+    def begin(
+        self,
+        root: Metadata[Root],
+        targets: Mapping[str, bytes],
+        *,
+        bins: bool,
+        more: Sequence[Signer] = (),
+    ) -> None:
+        """Make the repository from a signed first root, and what every device needs; ``more`` keys sign the
+        targets. Without ``bins`` they are made with the first manifest: a first run is fast."""
         first = roles.successor(Targets.type, None)
         for path, raw in targets.items():
             first.signed.targets[path] = roles.describe_target(path, raw)
@@ -56,6 +64,9 @@ class ReleaseRepository:
         documents = {Targets.type: first}
         if bins:
             documents |= self._make_bins(load_signed_targets(first), root.signed)
+        for metadata in documents.values() if more else ():
+            for signer in more:
+                sign_with(signer, metadata)
         self._publishing.begin(root, documents)
 
     def open(self) -> None:

@@ -18,6 +18,7 @@ from fleet_cloud.entrypoints.cli import (
     serve,
     status,
     telemetry,
+    trust,
 )
 from fleet_cloud.entrypoints.cli.connection import DEFAULT_SERVER, Connection
 
@@ -39,6 +40,7 @@ device_identity.add_commands(devices.app)
 app.add_typer(devices.app, name="device")
 app.add_typer(rollouts.app, name="rollout")
 app.add_typer(broker.app, name="broker")
+app.add_typer(trust.app, name="trust")
 app.add_typer(config.app, name="config")
 
 
