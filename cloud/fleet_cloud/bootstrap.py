@@ -20,6 +20,7 @@ from fleet_cloud.adapters.mosquitto.control import Control
 from fleet_cloud.adapters.mosquitto.files import BrokerFiles, Reload, files_in
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
+from fleet_cloud.adapters.storage.releases import ReleaseFolder
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs, S3Releases
 from fleet_cloud.adapters.trust.hosts import find_hosts
 from fleet_cloud.adapters.trust.lab import LabTrust
@@ -37,11 +38,13 @@ from fleet_cloud.errors import SettingsError
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.devices import Inventory, all_devices
 from fleet_cloud.services.enrolment import Site
+from fleet_cloud.services.fetching import Fetching
 from fleet_cloud.services.identities import Identities, IdentityParts, open_identities
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.observe import Observe
 from fleet_cloud.services.overview import Overview
 from fleet_cloud.services.packing import Packing
+from fleet_cloud.services.parts import BlobParts
 from fleet_cloud.services.ports import BlobStore, BrokerAccess, Trust
 from fleet_cloud.services.releases import Releases
 from fleet_cloud.services.resigning import Resigning
@@ -85,6 +88,7 @@ class Controller:
     inventory: Inventory
     registry: Registry
     blobs: Blobs
+    fetching: Fetching
     rollouts: Rollouts
     tick: Tick
     observe: Observe
@@ -175,6 +179,8 @@ def _wire(
     identities.upkeep.start()
     packing = Packing(uow, store)
     signer = UrlSigner(trust.keys.secret("blob-urls"), clock)
+    blobs = Blobs(store, uow, signer, settings.blob_max_bytes)
+    releases = ReleaseFolder(settings.data_dir / "trust")
     return Controller(
         settings=settings,
         topics=topics,
@@ -185,7 +191,8 @@ def _wire(
         identities=identities,
         inventory=Inventory(uow),
         registry=Registry(uow, trust, store, clock, packing),
-        blobs=Blobs(store, uow, signer, settings.blob_max_bytes),
+        blobs=blobs,
+        fetching=Fetching(uow, blobs, BlobParts(store), releases, identities.enrolling.renew),
         rollouts=Rollouts(uow, clock, ids, trust),
         tick=Tick(uow, trust, clock, ids, topics),
         observe=Observe(uow, clock, topics, lambda: trust.key_epoch),

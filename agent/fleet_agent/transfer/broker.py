@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -85,6 +85,7 @@ class BrokerFiles:
 
     questions: Questions
     silence_s: float = SILENCE_S
+    new_flow: Callable[[], Flow] = Flow
 
     def fetch_file(self, path: str, length_max: int, aborted: threading.Event | None = None) -> bytes:
         """Return a file such as ``metadata/timestamp.json``. Raises `TransferError`:
@@ -98,6 +99,7 @@ class BrokerFiles:
                 aborted or threading.Event(),
                 total_max=length_max,
                 silence_s=self.silence_s,
+                flow=self.new_flow(),
             )
             try:
                 return b"".join(stream)

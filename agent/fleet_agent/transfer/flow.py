@@ -26,13 +26,15 @@ class Flow:
     length: int = 16 * KIB
     window: int = 1
     took_s: float = 0.0
+    patience_min_s: float = PATIENCE_MIN_S
+    patience_max_s: float = PATIENCE_MAX_S
     _losses: int = 0
 
     @property
     def patience_s(self) -> float:
         """How long nothing may come before what is outstanding counts as lost."""
-        usual_s = max(PATIENCE_MIN_S, 4 * self.took_s)
-        return float(min(PATIENCE_MAX_S, usual_s * 2 ** min(self._losses, 10)))
+        usual_s = max(self.patience_min_s, 4 * self.took_s)
+        return float(min(self.patience_max_s, usual_s * 2 ** min(self._losses, 10)))
 
     def answered(self, took_s: float) -> None:
         self.took_s, self._losses = took_s, 0

@@ -21,7 +21,10 @@ from fleet_shared.limits import PART_BYTES
 from fleet_shared.messages.fetch import Fetch, Part
 
 UNASKED_MAX_BYTES: Final = 4 * PART_BYTES
-"""So much more than was asked for may come: a broker may deliver a message twice."""
+"""So much more may come than twice what was asked for: a broker may deliver a message again."""
+
+GIVEN_UP_KEPT: Final = 16
+"""Questions whose answers may come late."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class PartStream:
     _heard_s: float = 0.0
     _asked_s: float = 0.0
     _asked: dict[str, _Asked] = field(default_factory=dict)
+    _given_up: dict[str, _Asked] = field(default_factory=dict)
     _ready: dict[int, bytes] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -96,7 +100,8 @@ class PartStream:
             self._begin_anew()
 
     def _begin_anew(self) -> None:
-        """Forget what is outstanding, and what came beyond a gap."""
+        """Give up what is outstanding, and what came beyond a gap."""
+        self._given_up = dict([*self._given_up.items(), *self._asked.items()][-GIVEN_UP_KEPT:])
         self._asked.clear()
         self._ready.clear()
         self._next = self.begin
@@ -106,22 +111,26 @@ class PartStream:
         if content is None:
             raise AnswerError("the controller sends no parts: is it an older one?")
         self._check_total(chunk.total_bytes)
-        if self.conversation.received > self._asked_bytes + UNASKED_MAX_BYTES:
+        if self.conversation.received > 2 * self._asked_bytes + UNASKED_MAX_BYTES:
             raise _too_much("the controller sends more parts than were asked for")
         if (asked := self._asked.pop(chunk.request, None)) is None:
-            self._take_late(chunk.offset, content)
+            self._take_late(self._given_up.pop(chunk.request, None), chunk.offset, content)
             return
         if (chunk.offset, len(content)) != (asked.part.offset, self._expected(asked.part)):
             raise AnswerError("the controller sends another part than was asked for")
         self.flow.answered(time.monotonic() - asked.at_s)
         self._ready[chunk.offset] = content
 
-    def _take_late(self, offset: int, content: bytes) -> None:
-        """What is outstanding was asked for in place of this one, and is not needed any more."""
-        if offset == self.begin:
+    def _take_late(self, asked: _Asked | None, offset: int, content: bytes) -> None:
+        """The link is slower than was thought. If it is the next one, what is outstanding was asked for in
+        its place, and is not needed any more."""
+        if asked is None:
+            return
+        self.flow.answered(time.monotonic() - asked.at_s)
+        if offset == asked.part.offset == self.begin and len(content) == self._expected(asked.part):
             self._begin_anew()
-            self._ready[offset] = content[: (self.total or 0) - offset]
-            self._next = offset + len(self._ready[offset])
+            self._ready[offset] = content
+            self._next = offset + len(content)
 
     def _expected(self, part: Part) -> int:
         return min(part.length, (self.total or 0) - part.offset)
