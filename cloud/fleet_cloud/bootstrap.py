@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, assert_never
 from uuid import uuid4
 
 from fleet_cloud.adapters.broker.embedded import HOST, EmbeddedBroker
 from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
+from fleet_cloud.adapters.oidc.issuer import OpenIdIssuer
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
 from fleet_cloud.adapters.trust.lab import LabTrust
@@ -26,6 +27,8 @@ from fleet_cloud.addresses import (
     parse_s3,
 )
 from fleet_cloud.errors import SettingsError
+from fleet_cloud.local import keep_admin_token
+from fleet_cloud.services.audit import AuditTrail
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.devices import Inventory
 from fleet_cloud.services.enrolment import Enrolling, Site
@@ -33,12 +36,13 @@ from fleet_cloud.services.models import Registry
 from fleet_cloud.services.observe import Observe
 from fleet_cloud.services.overview import Overview
 from fleet_cloud.services.packing import Packing
-from fleet_cloud.services.ports import BlobStore, Trust
+from fleet_cloud.services.ports import BlobStore, Issuer, TlsFiles, Trust
 from fleet_cloud.services.rollouts import Rollouts
 from fleet_cloud.services.signing import UrlSigner
 from fleet_cloud.services.telemetry import Readings
 from fleet_cloud.services.tick import Tick
-from fleet_cloud.settings import Settings
+from fleet_cloud.services.tokens import Tokens
+from fleet_cloud.settings import Settings, TlsMode
 from fleet_shared.messages.enrolment import BrokerAddress
 from fleet_shared.names import CONTROLLER_PREFIX
 from fleet_shared.topics import Topics
@@ -79,6 +83,13 @@ class Controller:
     readings: Readings
     overview: Overview
     packing: Packing
+    tokens: Tokens
+    audit: AuditTrail
+    issuer: Issuer | None
+    admin_token: str
+    """That of the data folder."""
+    https: TlsFiles | None
+    """The certificate of the API, none for plain HTTP."""
     broker: str
     """The broker in use, to be shown: without user and password."""
 
@@ -147,7 +158,7 @@ def _wire(
         trust=trust,
         gateway=gateway,
         enrolling=Enrolling(uow, trust.authority, clock, site),
-        inventory=Inventory(uow),
+        inventory=Inventory(uow, clock),
         registry=Registry(uow, trust, store, clock, packing),
         blobs=Blobs(store, uow, signer, settings.blob_max_bytes),
         rollouts=Rollouts(uow, clock, ids),
@@ -156,6 +167,11 @@ def _wire(
         readings=Readings(uow),
         overview=Overview(uow),
         packing=packing,
+        tokens=Tokens(uow, clock, ids),
+        audit=AuditTrail(uow),
+        issuer=_open_issuer(settings),
+        admin_token=keep_admin_token(settings.data_dir),
+        https=_find_certificate(settings),
         broker=_describe_broker(settings, endpoint),
     )
 
@@ -173,6 +189,32 @@ def _make_data(settings: Settings) -> None:
             f"the data folder {settings.data} cannot be made: {exc}",
             hint="choose another: --data DIR, or FLEET_DATA",
         ) from exc
+
+
+def _find_certificate(settings: Settings) -> TlsFiles | None:
+    """Return the certificate that the API shows, as the settings say."""
+    match settings.tls_mode:
+        case TlsMode.OFF:
+            return None
+        case TlsMode.GIVEN:
+            given = Path(settings.tls_certificate)
+            return TlsFiles(authorities=given, certificate=given, key=Path(settings.tls_key))
+        case TlsMode.OWN:
+            raise SettingsError(
+                "this controller has no certificate of its own yet",
+                hint="name one in tls_certificate and tls_key, or set tls = off behind a proxy with TLS",
+                code="tls.certificate",
+            )
+        case other:
+            assert_never(other)
+
+
+def _open_issuer(settings: Settings) -> Issuer | None:
+    if not settings.oidc_issuer:
+        return None
+    return OpenIdIssuer(
+        settings.oidc_issuer, settings.oidc_audience, settings.oidc_role_claim, settings.oidc_name_claim
+    )
 
 
 def _open_blobs(settings: Settings) -> BlobStore:

@@ -16,6 +16,7 @@ import psutil
 
 from fleet_cloud.client import Client
 from fleet_cloud.client.views import EventView, RolloutView, TotalsView
+from tests.kit.people import KIT_TOKEN
 from tests.kit.processes import end_process
 from tests.kit.waiting import wait_for
 
@@ -55,7 +56,12 @@ class Controller:
                 [str(BIN / "fleet"), "serve", "--json", *flags],
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, **self.environment, "FLEET_TICK_INTERVAL_S": "0.2"},
+                env={
+                    **os.environ,
+                    "FLEET_API_TOKEN": KIT_TOKEN,
+                    **self.environment,
+                    "FLEET_TICK_INTERVAL_S": "0.2",
+                },
             )
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -154,7 +160,7 @@ class World:
     agents: list[Agent] = field(default_factory=list)
 
     def client(self) -> Client:
-        return Client(self.controller.url)
+        return Client(self.controller.url, KIT_TOKEN)
 
     def add_agent(self, name: str, **options: object) -> Agent:
         """Enrol and start an agent, and wait until the controller has seen it."""

@@ -1,6 +1,6 @@
 """What the HTTP API answers, typed. Shared by the server, which fills them, and the client."""
 
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -12,6 +12,7 @@ from fleet_shared.messages.reported import Failure, Reported
 T = TypeVar("T")
 
 TOKEN_LIFE_MAX_S: Final = 366 * 24 * 3600
+API_TOKEN_LIFE_MAX_S: Final = 10 * 366 * 24 * 3600
 
 
 class HealthView(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,6 +153,41 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True):
     token: str
 
 
+class WhoView(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    role: str
+    origin: str
+
+
+class ApiTokenView(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    role: str
+    created_ms: int
+    expires_ms: int | None
+    revoked_ms: int | None
+    used_ms: int | None
+
+
+class NewApiTokenView(msgspec.Struct, frozen=True, kw_only=True):
+    secret: str
+    token: ApiTokenView
+
+
+class AuditEntryView(msgspec.Struct, frozen=True, kw_only=True):
+    """``before`` and ``after`` are JSON, as text: the hash is over these very characters."""
+
+    seq: int
+    at_ms: int
+    actor: str
+    origin: str
+    action: str
+    subject: str
+    before: str | None
+    after: str | None
+    hash: str
+
+
 class PolicyRequest(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The policy as a person asks for it: a name with a typing error is refused, not ignored."""
 
@@ -175,6 +211,14 @@ class RolloutRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     labels: dict[str, str] = {}
     life_s: Annotated[int, msgspec.Meta(ge=1, le=TOKEN_LIFE_MAX_S)] = 86_400
+
+
+class ApiTokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``life_s`` none: until it is revoked."""
+
+    name: Annotated[str, msgspec.Meta(max_length=64)]
+    role: Literal["viewer", "operator", "admin"]
+    life_s: Annotated[int, msgspec.Meta(ge=1, le=API_TOKEN_LIFE_MAX_S)] | None = None
 
 
 class LabelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

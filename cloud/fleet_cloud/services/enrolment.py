@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fleet_cloud.domain.device import Device
+from fleet_cloud.domain.people import Actor, Role
 from fleet_cloud.errors import Conflict, Forbidden, Invalid
+from fleet_cloud.services.audit import note
 from fleet_cloud.services.ports import CertificateAuthority, Clock, EnrolmentGrant, Transaction, UnitOfWork
 from fleet_shared.limits import LABELS_PER_DEVICE
 from fleet_shared.messages.enrolment import BrokerAddress, EnrolReply, EnrolRequest
@@ -31,7 +33,7 @@ class Enrolling:
     clock: Clock
     site: Site
 
-    def create_token(self, labels: Mapping[str, str], life_s: int) -> EnrolmentToken:
+    def create_token(self, labels: Mapping[str, str], life_s: int, by: Actor) -> EnrolmentToken:
         """Return a token for one device, which gets ``labels``. Only its hash is kept."""
         checked = parse_labels(labels)
         secret = secrets.token_urlsafe(32)
@@ -39,6 +41,8 @@ class Enrolling:
         grant = EnrolmentGrant(_hash(secret), now_ms, now_ms + life_s * 1000, checked)
         with self.uow.begin() as transaction:
             transaction.enrolments.put(grant)
+            after = {"labels": checked, "expires_ms": grant.expires_ms}
+            note(transaction, by, now_ms, "enrolment.token.create", grant.secret_sha256[:12], after=after)
         return EnrolmentToken(
             secret=secret,
             ca_sha256=digest_of(self.ca.ca_pem.encode()),
@@ -106,6 +110,9 @@ class Enrolling:
             now_ms = self.clock.now_ms()
             new = Device(id=device, enrolled_ms=now_ms, public_key_sha256=key, labels=labels)
             transaction.devices.add(new)
+            by = Actor(device, Role.VIEWER, "enrolment")
+            after = {"public_key_sha256": key, "labels": dict(labels)}
+            note(transaction, by, now_ms, "device.enrol", device, after=after)
 
 
 def _device_exists(device: DeviceId) -> Conflict:
