@@ -17,7 +17,9 @@ from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
 from fleet_cloud.adapters.oidc.issuer import OpenIdIssuer
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
+from fleet_cloud.adapters.trust.hosts import find_hosts
 from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
 from fleet_cloud.addresses import (
     BrokerUrl,
     is_loopback,
@@ -72,6 +74,7 @@ class Controller:
     topics: Topics
     uow: DatabaseUnitOfWork
     trust: LabTrust
+    tls: CertificateFolder
     gateway: Gateway
     enrolling: Enrolling
     inventory: Inventory
@@ -105,12 +108,13 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
         migrate(engine)
         store = _open_blobs(settings)
         trust = LabTrust(settings.data_dir / "trust")
+        tls = open_certificates(settings, trust)
         topics = Topics(settings.topic_root)
         endpoint = _open_broker(settings, stack)
         gateway = Gateway(endpoint, topics, client_id=f"{CONTROLLER_PREFIX}{uuid4().hex[:12]}")
         gateway.start(BROKER_TIMEOUT_S)
         stack.callback(gateway.close)
-        yield _wire(settings, topics, DatabaseUnitOfWork(engine), store, trust, gateway, endpoint)
+        yield _wire(settings, topics, DatabaseUnitOfWork(engine), store, trust, tls, gateway, endpoint)
 
 
 @contextmanager
@@ -144,6 +148,7 @@ def _wire(
     uow: DatabaseUnitOfWork,
     store: BlobStore,
     trust: LabTrust,
+    tls: CertificateFolder,
     gateway: Gateway,
     endpoint: BrokerEndpoint,
 ) -> Controller:
@@ -156,6 +161,7 @@ def _wire(
         topics=topics,
         uow=uow,
         trust=trust,
+        tls=tls,
         gateway=gateway,
         enrolling=Enrolling(uow, trust.authority, clock, site),
         inventory=Inventory(uow, clock),
@@ -174,6 +180,16 @@ def _wire(
         https=_find_certificate(settings),
         broker=_describe_broker(settings, endpoint),
     )
+
+
+def open_certificates(settings: Settings, trust: LabTrust) -> CertificateFolder:
+    """Return the folder of certificates, brought up to date: brokers and API begin with what is in it."""
+    hosts = [*settings.tls_names.split(","), settings.host]
+    if settings.broker_advertise:
+        hosts.append(parse_advertised_broker(settings.broker_advertise).host)
+    tls = CertificateFolder(trust.authority, settings.data_dir / "tls", find_hosts(hosts))
+    tls.renew(SystemClock().now_ms())
+    return tls
 
 
 def open_trust(folder: Path) -> Trust:

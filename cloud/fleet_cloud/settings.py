@@ -55,6 +55,8 @@ class Settings:
     ``broker_port`` (0: any). ``broker_advertise``: what devices use, if another: ``host:port``, or
     ``mqtt://user:password@host:port`` with a user of their own.
     ``database``: SQLAlchemy URL; ``blobs``: folder, or ``s3://bucket/prefix?endpoint=..&region=..``.
+    ``tls_names``: further names and addresses by which this machine is reached, between commas: they are
+    in the certificates of its servers.
     ``s3_advertise``: the endpoint by which devices reach the bucket, if another.
     ``port`` 0 takes any free port.
 
@@ -83,6 +85,7 @@ class Settings:
     s3_secret_key: str = ""
     s3_advertise: str = ""
     api_token: str = ""
+    tls_names: str = ""
     topic_root: str = "fleet/v1"
     tick_interval_s: float = 1.0
     blob_max_bytes: int = 2 * 1024**3

@@ -55,15 +55,68 @@ class Trust(Protocol):
         """Renew release metadata whose end is near."""
 
 
+@dataclass(frozen=True, slots=True)
+class IssuedCertificate:
+    """A device's certificate as it is remembered. ``serial``: hexadecimal."""
+
+    serial: str
+    device: DeviceId
+    public_key_sha256: Digest
+    issued_ms: int
+    expires_ms: int
+    revoked_ms: int | None = None
+
+
 class CertificateAuthority(Protocol):
-    ca_pem: str
+    """What devices get their identity from. Its authorities are one, or two while the older is replaced."""
+
     root_json: str
 
-    def sign_csr(self, csr_pem: str, device: DeviceId) -> str:
-        """Return a client certificate (PEM); raise `Invalid` for a CSR of another device."""
+    @property
+    def ca_pem(self) -> str:
+        """All authorities that are believed, newest first."""
+
+    def find_bundle(self, ca_sha256: Digest) -> str | None:
+        """Return the authorities whose PEM has this digest: all that are believed, or one of them."""
+
+    def sign_csr(
+        self, csr_pem: str, device: DeviceId, *, bundle: str | None = None, at_ms: int | None = None
+    ) -> str:
+        """Return a client certificate (PEM) of the newest authority, of those in ``bundle`` where one is
+        given; raise `Invalid` (``enrol.csr``) for a CSR of another device. ``at_ms``: now, if none."""
 
     def public_key_digest(self, csr_pem: str) -> Digest:
         """Return the sha256 of the CSR's public key (DER SubjectPublicKeyInfo)."""
+
+    def describe(self, certificate_pem: str) -> IssuedCertificate:
+        """Return what a certificate that was signed here says."""
+
+
+class Authorities(Protocol):
+    """The certificate authorities themselves, and how one is replaced."""
+
+    @property
+    def ca_pem(self) -> str: ...
+
+    @property
+    def fingerprints(self) -> tuple[Digest, ...]:
+        """The sha256 of each certificate (DER) that is believed, newest first."""
+
+    def begin_rotation(self) -> None:
+        """Make a newer authority beside the one that there is; raise `Conflict`."""
+
+    def finish_rotation(self) -> None:
+        """Believe the newer one alone."""
+
+
+class TlsFolder(Protocol):
+    """The files by which brokers, API and controller prove who they are."""
+
+    def renew(self, at_ms: int) -> None:
+        """Bring authorities and certificates up to date, those whose end is near above all."""
+
+    def write_revocations(self, revoked: Sequence[tuple[str, int]], at_ms: int) -> None:
+        """Write the list of revoked serial numbers and times, if it is another one or grows old."""
 
 
 @dataclass(frozen=True, slots=True)
