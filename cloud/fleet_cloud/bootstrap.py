@@ -177,7 +177,7 @@ def _wire(
         audit=AuditTrail(uow),
         issuer=_open_issuer(settings),
         admin_token=keep_admin_token(settings.data_dir),
-        https=_find_certificate(settings),
+        https=_find_certificate(settings, tls.server),
         broker=_describe_broker(settings, endpoint),
     )
 
@@ -207,7 +207,7 @@ def _make_data(settings: Settings) -> None:
         ) from exc
 
 
-def _find_certificate(settings: Settings) -> TlsFiles | None:
+def _find_certificate(settings: Settings, own: TlsFiles) -> TlsFiles | None:
     """Return the certificate that the API shows, as the settings say."""
     match settings.tls_mode:
         case TlsMode.OFF:
@@ -216,11 +216,7 @@ def _find_certificate(settings: Settings) -> TlsFiles | None:
             given = Path(settings.tls_certificate)
             return TlsFiles(authorities=given, certificate=given, key=Path(settings.tls_key))
         case TlsMode.OWN:
-            raise SettingsError(
-                "this controller has no certificate of its own yet",
-                hint="name one in tls_certificate and tls_key, or set tls = off behind a proxy with TLS",
-                code="tls.certificate",
-            )
+            return own
         case other:
             assert_never(other)
 

@@ -62,8 +62,7 @@ class Settings:
 
     ``tls``: ``own`` (HTTPS with a certificate of the controller's own authority), ``given`` (with
     ``tls_certificate`` and ``tls_key``, PEM files), ``off``, or ``auto``: ``given`` where files are named,
-    ``off`` on loopback, else ``own``. ``tls_hosts``: names and addresses by which people reach it, beside
-    those of this machine, with commas between them.
+    ``off`` on loopback, else ``own``.
     ``api_token``: a token of an admin; one in the data folder is made anyway.
     ``oidc_issuer`` and ``oidc_audience``: bearer tokens of that OpenID provider count, with the roles that
     ``oidc_roles`` gives to what its claim ``oidc_role_claim`` lists: ``fleet-admins=admin,staff=viewer``;
@@ -92,7 +91,6 @@ class Settings:
     tls: str = "auto"
     tls_certificate: str = ""
     tls_key: str = ""
-    tls_hosts: str = ""
     oidc_issuer: str = ""
     oidc_audience: str = ""
     oidc_role_claim: str = "groups"
@@ -266,7 +264,6 @@ def _show(key: str, settings: Settings) -> str:
         "database": settings.database_url,
         "broker": f"embedded, mqtt://127.0.0.1:{settings.broker_port}",
         "broker_advertise": "host of the controller's URL" if _broker_is_local(settings) else "as broker",
-        "tls_hosts": "those of this machine",
         "s3_advertise": "as blobs" if is_s3(settings.blobs) else "",
     }
     return mask_url(value or derived.get(key, ""))

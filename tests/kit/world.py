@@ -40,11 +40,12 @@ class Controller:
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = 0
     broker_port: int = 0
+    scheme: str = "http"
     _process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         options = {"port": str(self.port), **self.options}
@@ -67,7 +68,8 @@ class Controller:
         line = process.stdout.readline()
         assert line, (self.folder / "controller.log").read_text()
         addresses = json.loads(line)
-        self.port = urlsplit(addresses["api"]).port or 0
+        api = urlsplit(addresses["api"])
+        self.scheme, self.port = api.scheme, api.port or 0
         self.broker_port = urlsplit(addresses["broker"].partition(" ")[0]).port or 0
 
     def end(self, number: int = signal.SIGTERM) -> int:

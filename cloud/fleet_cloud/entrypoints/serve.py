@@ -28,7 +28,7 @@ from fleet_shared.names import digest_of
 RELEASE_REFRESH_S = 3600.0
 PACKING_CHECK_S = 60.0
 PRESENCE_CHECK_S = 30.0
-CERTIFICATE_CHECK_S = 5
+CERTIFICATE_CHECK_S = 1
 
 LOCAL_ADMIN = "admin:local"
 GIVEN_ADMIN = "admin:settings"

@@ -76,12 +76,20 @@ def declare(router: APIRouter) -> APIRouter:
     """Write the role of each route into its documents, and have it judged first; raise `ValueError` for a
     route that declares none."""
     for route in router.routes:
-        if isinstance(route, APIRoute):
-            found = _declaration(route)
-            route.dependencies.insert(0, Dependency(found))
-            why = {} if isinstance(found, Needs) else {WHY_IN_OPENAPI: found.why}
-            route.openapi_extra = {**(route.openapi_extra or {}), IN_OPENAPI: found.declared, **why}
+        inner = getattr(route, "original_router", None)
+        if isinstance(inner, APIRouter):
+            declare(inner)
+        elif isinstance(route, APIRoute):
+            _write_down(route, _declaration(route))
+        else:
+            raise TypeError(f"{route} is no route that can declare a role")
     return router
+
+
+def _write_down(route: APIRoute, found: Needs | Anybody) -> None:
+    route.dependencies.insert(0, Dependency(found))
+    why = {} if isinstance(found, Needs) else {WHY_IN_OPENAPI: found.why}
+    route.openapi_extra = {**(route.openapi_extra or {}), IN_OPENAPI: found.declared, **why}
 
 
 def _declaration(route: APIRoute) -> Needs | Anybody:

@@ -4,16 +4,20 @@ kept to, fails here, whoever adds the route."""
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final, cast
 
 import pytest
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, FastAPI
 from httpx import Client
 
-from fleet_cloud.domain.people import Role
-from fleet_cloud.entrypoints.api.roles import ANYBODY, IN_OPENAPI, WHY_IN_OPENAPI, declare
-from tests.kit.api import Api, running_api
-from tests.kit.people import ADMIN
+from fleet_cloud.domain.people import Actor, Role
+from fleet_cloud.entrypoints.api import problems
+from fleet_cloud.entrypoints.api.access import open_access
+from fleet_cloud.entrypoints.api.limiting import Limits
+from fleet_cloud.entrypoints.api.roles import ANYBODY, IN_OPENAPI, WHY_IN_OPENAPI, declare, needs
+from fleet_cloud.services.tokens import Tokens
+from tests.kit.api import Api, running_api, serving
+from tests.kit.people import ADMIN, BEARER, KIT_TOKEN
 
 METHODS: Final = ("get", "put", "post", "patch", "delete", "head", "options")
 REFUSED: Final = {None: (401, "api.unauthorized"), "other": (403, "api.role")}
@@ -111,6 +115,33 @@ def test_what_changes_something_is_not_for_viewers(callers: Callers) -> None:
     }
     assert set(changing.values()) <= {"operator", "admin", ANYBODY}
     assert [path for (_, path), role in changing.items() if role == ANYBODY] == ["/api/v1/enrolments"]
+
+
+def test_who_asks_is_judged_first_wherever_the_route_says_so() -> None:
+    """In a router within a router too, and when the body comes first in the function."""
+    order: list[str] = []
+
+    def body() -> None:
+        order.append("body")
+
+    inner, outer, app = APIRouter(), APIRouter(), FastAPI()
+
+    @inner.get("/thing")
+    def thing(_body: Annotated[None, Depends(body)], _by: Annotated[Actor, needs(Role.ADMIN)]) -> str:
+        return "done"
+
+    outer.include_router(inner, prefix="/in")
+    app.include_router(declare(outer), prefix="/out")
+    app.state.access = open_access(
+        cast("Tokens", None), Limits(0, 0), admin_secrets={"kit": KIT_TOKEN}, roles={}
+    )
+    problems.install(app)
+    with serving(app) as url, Client(base_url=url) as http:
+        assert http.get("/out/in/thing").status_code == 401
+        assert order == []
+        assert http.get("/out/in/thing", headers=BEARER).json() == "done"
+        document = http.get("/openapi.json").json()
+    assert document["paths"]["/out/in/thing"]["get"][IN_OPENAPI] == "admin"
 
 
 def test_a_route_without_a_declaration_stops_the_application() -> None:
