@@ -9,10 +9,12 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.kit.home import Home
 from tests.kit.local_broker import write_certificates
+from tests.kit.people import KIT_TOKEN
 from tests.kit.waiting import wait_for
 from tests.kit.world import World, running_world
 
@@ -118,6 +120,7 @@ def served(tmp_path: Path) -> Iterator[World]:
     given = {
         "FLEET_TLS_CERTIFICATE": str(files / "server.pem"),
         "FLEET_TLS_KEY": str(files / "server.key"),
+        "FLEET_TRUSTED_PROXIES": "10.0.0.0/8, 127.0.0.1",
     }
     with running_world(tmp_path, {}, given) as world:
         yield world
@@ -155,6 +158,22 @@ def test_a_new_certificate_is_used_and_no_connection_ends(served: World, tmp_pat
 
         wait_for("the new certificate", look)
         assert ask(before)
+
+
+def test_only_a_trusted_proxy_says_where_a_request_comes_from(first: World, served: World) -> None:
+    token = (data(first) / "admin-token").read_text().strip()
+    plain = origin_of(first, data(first) / "tls" / "authorities.pem", token)
+    assert plain == "127.0.0.1"
+    behind = origin_of(served, served.folder / "given" / "ca.pem", KIT_TOKEN)
+    assert behind == "192.0.2.7"
+
+
+def origin_of(world: World, authority: Path, token: str) -> str:
+    """Return where the controller says that a request came from which says otherwise itself."""
+    with httpx.Client(verify=ssl.create_default_context(cafile=authority)) as client:
+        headers = {"Authorization": f"Bearer {token}", "X-Forwarded-For": "192.0.2.7"}
+        origin: str = client.get(f"{world.controller.url}/api/v1/whoami", headers=headers).json()["origin"]
+    return origin
 
 
 def test_one_changed_byte_of_the_audit_log_is_found(tmp_path: Path, home: Home) -> None:
