@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, assert_never
 from uuid import uuid4
 
 from fleet_cloud.adapters.broker.open_broker import HOST, OpenBroker
@@ -19,6 +19,7 @@ from fleet_cloud.adapters.mosquitto.configuration import Place, write_configurat
 from fleet_cloud.adapters.mosquitto.control import Control
 from fleet_cloud.adapters.mosquitto.files import BrokerFiles, Reload, files_in
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
+from fleet_cloud.adapters.oidc.issuer import OpenIdIssuer
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.storage.releases import ReleaseFolder
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs, S3Releases
@@ -35,6 +36,8 @@ from fleet_cloud.addresses import (
     parse_s3,
 )
 from fleet_cloud.errors import SettingsError
+from fleet_cloud.local import keep_admin_token
+from fleet_cloud.services.audit import AuditTrail
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.devices import Inventory, all_devices
 from fleet_cloud.services.enrolment import Site
@@ -45,14 +48,15 @@ from fleet_cloud.services.observe import Observe
 from fleet_cloud.services.overview import Overview
 from fleet_cloud.services.packing import Packing
 from fleet_cloud.services.parts import BlobParts
-from fleet_cloud.services.ports import BlobStore, BrokerAccess, Trust
+from fleet_cloud.services.ports import BlobStore, BrokerAccess, Issuer, TlsFiles, Trust
 from fleet_cloud.services.releases import Releases
 from fleet_cloud.services.resigning import Resigning
 from fleet_cloud.services.rollouts import Rollouts
 from fleet_cloud.services.signing import UrlSigner
 from fleet_cloud.services.telemetry import Readings
 from fleet_cloud.services.tick import Tick
-from fleet_cloud.settings import Settings
+from fleet_cloud.services.tokens import Tokens
+from fleet_cloud.settings import Settings, TlsMode
 from fleet_shared.messages.enrolment import BrokerAddress
 from fleet_shared.names import CONTROLLER_PREFIX
 from fleet_shared.topics import Topics
@@ -97,6 +101,13 @@ class Controller:
     packing: Packing
     resigning: Resigning
     signing: Releases
+    tokens: Tokens
+    audit: AuditTrail
+    issuer: Issuer | None
+    admin_token: str
+    """That of the data folder."""
+    https: TlsFiles | None
+    """The certificate of the API, none for plain HTTP."""
     broker: str
     """The broker in use, to be shown: without user and password."""
     update_broker_files: Callable[[], None]
@@ -189,7 +200,7 @@ def _wire(
         tls=tls,
         gateway=gateway,
         identities=identities,
-        inventory=Inventory(uow),
+        inventory=Inventory(uow, clock),
         registry=Registry(uow, trust, store, clock, packing),
         blobs=blobs,
         fetching=Fetching(uow, blobs, BlobParts(store), releases, identities.enrolling.renew),
@@ -201,6 +212,11 @@ def _wire(
         packing=packing,
         resigning=Resigning(uow, trust, clock, topics),
         signing=Releases(uow, trust, clock),
+        tokens=Tokens(uow, clock, ids),
+        audit=AuditTrail(uow),
+        issuer=_open_issuer(settings),
+        admin_token=keep_admin_token(settings.data_dir),
+        https=_find_certificate(settings, tls.server),
         broker=_describe_broker(settings, endpoint),
         update_broker_files=reload,
     )
@@ -235,6 +251,28 @@ def _make_data(settings: Settings) -> None:
             f"the data folder {settings.data} cannot be made: {exc}",
             hint="choose another: --data DIR, or FLEET_DATA",
         ) from exc
+
+
+def _find_certificate(settings: Settings, own: TlsFiles) -> TlsFiles | None:
+    """Return the certificate that the API shows, as the settings say."""
+    match settings.tls_mode:
+        case TlsMode.OFF:
+            return None
+        case TlsMode.GIVEN:
+            given = Path(settings.tls_certificate)
+            return TlsFiles(authorities=given, certificate=given, key=Path(settings.tls_key))
+        case TlsMode.OWN:
+            return own
+        case other:
+            assert_never(other)
+
+
+def _open_issuer(settings: Settings) -> Issuer | None:
+    if not settings.oidc_issuer:
+        return None
+    return OpenIdIssuer(
+        settings.oidc_issuer, settings.oidc_audience, settings.oidc_role_claim, settings.oidc_name_claim
+    )
 
 
 def _open_blobs(settings: Settings) -> BlobStore:

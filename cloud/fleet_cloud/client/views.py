@@ -1,6 +1,6 @@
 """What the HTTP API answers, typed. Shared by the server, which fills them, and the client."""
 
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -13,6 +13,7 @@ T = TypeVar("T")
 
 TOKEN_LIFE_MAX_S: Final = 366 * 24 * 3600
 TOKEN_USES_MAX: Final = 10_000
+API_TOKEN_LIFE_MAX_S: Final = 10 * 366 * 24 * 3600
 
 
 class HealthView(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +194,41 @@ class AuthoritiesView(msgspec.Struct, frozen=True, kw_only=True):
     behind_total: int
 
 
+class WhoView(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    role: str
+    origin: str
+
+
+class ApiTokenView(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    role: str
+    created_ms: int
+    expires_ms: int | None
+    revoked_ms: int | None
+    used_ms: int | None
+
+
+class NewApiTokenView(msgspec.Struct, frozen=True, kw_only=True):
+    secret: str
+    token: ApiTokenView
+
+
+class AuditEntryView(msgspec.Struct, frozen=True, kw_only=True):
+    """``before`` and ``after`` are JSON, as text: the hash is over these very characters."""
+
+    seq: int
+    at_ms: int
+    actor: str
+    origin: str
+    action: str
+    subject: str
+    before: str | None
+    after: str | None
+    hash: str
+
+
 class PolicyRequest(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The policy as a person asks for it: a name with a typing error is refused, not ignored."""
 
@@ -274,6 +310,14 @@ class RotationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 class RevocationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     keyid: str
+
+
+class ApiTokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``life_s`` none: until it is revoked."""
+
+    name: Annotated[str, msgspec.Meta(max_length=64)]
+    role: Literal["viewer", "operator", "admin"]
+    life_s: Annotated[int, msgspec.Meta(ge=1, le=API_TOKEN_LIFE_MAX_S)] | None = None
 
 
 class LabelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,7 +13,7 @@ from fleet_cloud.domain.audit import Chained
 from fleet_cloud.domain.device import Device
 from fleet_cloud.domain.measurements import Measurement
 from fleet_cloud.domain.model import ModelVersion
-from fleet_cloud.domain.people import Actor
+from fleet_cloud.domain.people import Actor, ApiToken
 from fleet_cloud.domain.rollout import (
     Assignment,
     AssignmentChange,
@@ -571,6 +571,37 @@ class AuditLog(Protocol):
         """Entries above ``after``, in order."""
 
 
+class ApiTokens(Protocol):
+    def add(self, token: ApiToken) -> None: ...
+
+    def get(self, token: str) -> ApiToken | None:
+        """By id."""
+
+    def find(self, secret_sha256: Digest) -> ApiToken | None: ...
+
+    def put(self, token: ApiToken) -> None:
+        """Change one that is there."""
+
+    def all(self) -> Sequence[ApiToken]:
+        """Oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who an issuer says somebody is. ``groups``: what its role claim lists."""
+
+    name: str
+    groups: AbstractSet[str]
+
+
+class Issuer(Protocol):
+    """An OpenID provider that signs bearer tokens."""
+
+    def verify(self, token: str) -> Identity:
+        """Return who holds ``token``; raise `Forbidden` (``api.unauthorized``) for one that is not its own,
+        not for this controller or not valid now, `Unavailable` while its keys cannot be had."""
+
+
 class Transaction(Protocol):
     """All repositories over one database transaction."""
 
@@ -606,6 +637,9 @@ class Transaction(Protocol):
 
     @property
     def audit(self) -> AuditLog: ...
+
+    @property
+    def api_tokens(self) -> ApiTokens: ...
 
 
 class UnitOfWork(Protocol):
