@@ -23,7 +23,7 @@ demo: env tflite ## train a model, push it to three devices, watch telemetry and
 
 test: env tflite ## all tests but the long ones, with a real broker, database and object store
 	@scripts/system-packages
-	@$(PY) -m pytest -m "not long and not bench" -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+	@$(PY) -m pytest -m "not long and not bench" -n $(JOBS) --no-loadscope-reorder
 
 test-long: env tflite test-pythons ## every crash point, long outages, all Pythons; FLEET_BENCH_DATA=FOLDER: also its models
 	@scripts/system-packages

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kit.shared_out import share_out
-
 if TYPE_CHECKING:
     from tests.kit.mosquitto import Mosquitto
     from tests.kit.object_store import ObjectStore
@@ -20,11 +18,19 @@ LOG_LINES = 40
 TOLD = "told"
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Called where several processes share the tests, as in `make test`."""
+    from tests.kit.shared_out import ByGroup
+
+    return ByGroup(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Several processes share the tests (`make test`)."""
-    if config.pluginmanager.hasplugin("xdist"):
-        share_out(items)
+    if hasattr(config, "workerinput"):
+        from tests.kit.shared_out import put_long_ones_first
+
+        put_long_ones_first(items)
 
 
 @pytest.hookimpl(wrapper=True)
