@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,13 +11,14 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
-from fleet_cloud.adapters.broker.open_broker import HOST, OpenBroker
+from fleet_cloud.adapters.broker.embedded import EmbeddedBroker
+from fleet_cloud.adapters.broker.identity import parse_identity
 from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
-from fleet_cloud.adapters.trust.hosts import find_hosts
+from fleet_cloud.adapters.trust.hosts import clean_host, find_hosts
 from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.adapters.trust.register import FolderRegister
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
@@ -44,12 +46,12 @@ from fleet_cloud.services.telemetry import Readings
 from fleet_cloud.services.tick import Tick
 from fleet_cloud.settings import Settings
 from fleet_shared.messages.enrolment import BrokerAddress
-from fleet_shared.names import CONTROLLER_PREFIX
 from fleet_shared.topics import Topics
 
 log = logging.getLogger(__name__)
 
 BROKER_TIMEOUT_S = 10.0
+LOOPBACK = "127.0.0.1"
 METADATA_PATH = "/releases/metadata"
 TARGETS_PATH = "/releases/targets"
 
@@ -101,11 +103,12 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
         trust = LabTrust(trust_folder(settings))
         tls = open_certificates(settings, trust)
         topics = Topics(settings.topic_root)
-        endpoint = _open_broker(settings, stack)
-        gateway = Gateway(endpoint, topics, client_id=f"{CONTROLLER_PREFIX}{uuid4().hex[:12]}")
+        endpoint, access = _open_broker(settings, topics, tls, stack)
+        gateway = Gateway(endpoint, topics, client_id=tls.controller_id)
         gateway.start(BROKER_TIMEOUT_S)
         stack.callback(gateway.close)
-        yield _wire(settings, topics, DatabaseUnitOfWork(engine), store, trust, tls, gateway, endpoint)
+        uow = DatabaseUnitOfWork(engine)
+        yield _wire(settings, topics, uow, store, trust, tls, gateway, endpoint, access)
 
 
 @contextmanager
@@ -142,7 +145,7 @@ def _wire(
     tls: CertificateFolder,
     gateway: Gateway,
     endpoint: BrokerEndpoint,
-    access: BrokerAccess | None = None,
+    access: BrokerAccess | None,
 ) -> Controller:
     clock, ids = SystemClock(), RandomIds()
     site = Site(settings.topic_root, METADATA_PATH, TARGETS_PATH, advertise_broker(settings, endpoint))
@@ -182,7 +185,7 @@ def _wire(
 
 def open_certificates(settings: Settings, trust: LabTrust) -> CertificateFolder:
     """Return the folder of certificates, brought up to date: brokers and API begin with what is in it."""
-    hosts = [*settings.tls_names.split(","), settings.host]
+    hosts = [*settings.tls_names.split(","), settings.host, settings.broker_host]
     if settings.broker_advertise:
         hosts.append(parse_advertised_broker(settings.broker_advertise).host)
     tls = CertificateFolder(trust.authority, settings.data_dir / "tls", find_hosts(hosts))
@@ -197,6 +200,12 @@ def trust_folder(settings: Settings) -> Path:
 def open_trust(folder: Path) -> Trust:
     """Return the trust of a lab of its own, made in ``folder``: the demo plays a stranger with it."""
     return LabTrust(folder)
+
+
+def read_certificate_name(file: Path) -> str:
+    """Return whom a certificate (PEM) names: the demo plays a thief of the controller's with it."""
+    identity = parse_identity(ssl.PEM_cert_to_DER_cert(file.read_text()))
+    return identity.name if identity else ""
 
 
 def _make_data(settings: Settings) -> None:
@@ -228,13 +237,17 @@ def _open_blobs(settings: Settings) -> BlobStore:
     return store
 
 
-def _open_broker(settings: Settings, stack: ExitStack) -> BrokerEndpoint:
-    if not settings.broker:
-        broker = OpenBroker(settings.broker_port)
-        stack.callback(broker.close)
-        return BrokerEndpoint(HOST, broker.port, mqtt5=False)
-    url = parse_broker(settings.broker)
-    return BrokerEndpoint(url.host, url.port, url.username, url.password)
+def _open_broker(
+    settings: Settings, topics: Topics, tls: CertificateFolder, stack: ExitStack
+) -> tuple[BrokerEndpoint, BrokerAccess | None]:
+    """Return where the broker is, and what lets devices in there, if that is the controller's business."""
+    if settings.broker:
+        url = parse_broker(settings.broker)
+        return BrokerEndpoint(url.host, url.port, url.username, url.password), None
+    broker = EmbeddedBroker(settings.broker_host, settings.broker_port, topics, tls.server)
+    stack.callback(broker.close)
+    host = clean_host(settings.broker_host) or LOOPBACK
+    return BrokerEndpoint(host, broker.port, mqtt5=False, tls=tls.controller), broker
 
 
 def advertise_broker(settings: Settings, endpoint: BrokerEndpoint) -> BrokerAddress:
@@ -250,9 +263,16 @@ def advertise_broker(settings: Settings, endpoint: BrokerEndpoint) -> BrokerAddr
     if username is None and endpoint.username is not None:
         log.warning("devices get the controller's own broker user: name one for them in broker_advertise")
         username, password = endpoint.username, endpoint.password
-    return BrokerAddress(port=url.port, host=host, mqtt5=endpoint.mqtt5, username=username, password=password)
+    return BrokerAddress(
+        port=url.port,
+        host=host,
+        tls=endpoint.tls is not None,
+        mqtt5=endpoint.mqtt5,
+        username=username,
+        password=password,
+    )
 
 
 def _describe_broker(settings: Settings, endpoint: BrokerEndpoint) -> str:
-    url = BrokerUrl(endpoint.host, endpoint.port)
-    return str(url) if settings.broker else f"{url} (embedded)"
+    url = str(BrokerUrl(endpoint.host, endpoint.port))
+    return url if settings.broker else f"{url.replace('mqtt', 'mqtts', 1)} (embedded)"
