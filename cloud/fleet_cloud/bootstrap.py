@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import IO, assert_never
 from uuid import uuid4
 
-from fleet_cloud.adapters.broker.open_broker import HOST, OpenBroker
+from fleet_cloud.adapters.broker.embedded import EmbeddedBroker
+from fleet_cloud.adapters.broker.identity import parse_identity
 from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.mosquitto.access import DynamicSecurity
@@ -23,7 +25,7 @@ from fleet_cloud.adapters.oidc.issuer import OpenIdIssuer
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.storage.releases import ReleaseFolder
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs, S3Releases
-from fleet_cloud.adapters.trust.hosts import find_hosts
+from fleet_cloud.adapters.trust.hosts import clean_host, find_hosts
 from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.adapters.trust.register import FolderRegister
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
@@ -64,6 +66,7 @@ from fleet_shared.topics import Topics
 log = logging.getLogger(__name__)
 
 BROKER_TIMEOUT_S = 10.0
+LOOPBACK = "127.0.0.1"
 METADATA_PATH = "/releases/metadata"
 TARGETS_PATH = "/releases/targets"
 
@@ -128,10 +131,10 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
         trust = LabTrust(trust_folder(settings), mirror)
         tls = open_certificates(settings, trust)
         topics = Topics(settings.topic_root)
-        endpoint = _open_broker(settings, tls, stack)
+        endpoint, embedded = _open_broker(settings, topics, tls, stack)
         gateway = Gateway(endpoint, topics, client_id=_client_id(endpoint, tls))
         reload = _open_reload(settings, tls)
-        access = _open_access(settings, topics, gateway, reload)
+        access = embedded or _open_access(settings, topics, gateway, reload)
         gateway.start(BROKER_TIMEOUT_S)
         stack.callback(gateway.close)
         uow = DatabaseUnitOfWork(engine)
@@ -224,7 +227,7 @@ def _wire(
 
 def open_certificates(settings: Settings, trust: LabTrust) -> CertificateFolder:
     """Return the folder of certificates, brought up to date: brokers and API begin with what is in it."""
-    hosts = [*settings.tls_names.split(","), settings.host]
+    hosts = [*settings.tls_names.split(","), settings.host, settings.broker_host]
     if settings.broker:
         hosts.append(parse_broker(settings.broker).host)
     if settings.broker_advertise:
@@ -241,6 +244,12 @@ def trust_folder(settings: Settings) -> Path:
 def open_trust(folder: Path) -> Trust:
     """Return the trust of a lab of its own, made in ``folder``: the demo plays a stranger with it."""
     return LabTrust(folder)
+
+
+def read_certificate_name(file: Path) -> str:
+    """Return whom a certificate (PEM) names: the demo plays a thief of the controller's with it."""
+    identity = parse_identity(ssl.PEM_cert_to_DER_cert(file.read_text()))
+    return identity.name if identity else ""
 
 
 def _make_data(settings: Settings) -> None:
@@ -294,16 +303,20 @@ def _open_blobs(settings: Settings) -> BlobStore:
     return store
 
 
-def _open_broker(settings: Settings, tls: CertificateFolder, stack: ExitStack) -> BrokerEndpoint:
+def _open_broker(
+    settings: Settings, topics: Topics, tls: CertificateFolder, stack: ExitStack
+) -> tuple[BrokerEndpoint, EmbeddedBroker | None]:
+    """Return where the broker is, and the embedded one, if it is that."""
     if not settings.broker:
-        broker = OpenBroker(settings.broker_port)
+        broker = EmbeddedBroker(settings.broker_host, settings.broker_port, topics, tls.server)
         stack.callback(broker.close)
-        return BrokerEndpoint(HOST, broker.port, mqtt5=False)
+        host = clean_host(settings.broker_host) or LOOPBACK
+        return BrokerEndpoint(host, broker.port, mqtt5=False, tls=tls.controller), broker
     url = parse_broker(settings.broker)
     if url.tls:
-        return BrokerEndpoint(url.host, url.port, url.username, url.password, tls=tls.controller)
+        return BrokerEndpoint(url.host, url.port, url.username, url.password, tls=tls.controller), None
     log.warning("the broker %s is used without TLS: nobody there is known for who he is", url)
-    return BrokerEndpoint(url.host, url.port, url.username, url.password)
+    return BrokerEndpoint(url.host, url.port, url.username, url.password), None
 
 
 def _client_id(endpoint: BrokerEndpoint, tls: CertificateFolder) -> str:
