@@ -43,6 +43,10 @@ class RevokingAuthority(TestAuthority):
         certificate = x509.load_pem_x509_certificate(party.tls.certificate.read_bytes())
         self._revoked.append(certificate.serial_number)
 
+    def restore(self, party: Party) -> None:
+        certificate = x509.load_pem_x509_certificate(party.tls.certificate.read_bytes())
+        self._revoked.remove(certificate.serial_number)
+
     def sign_itself(self, name: str, folder: Path) -> Party:
         """Return a certificate that nobody vouches for but its own key, and that says it is an authority."""
         own = RevokingAuthority(folder, name)
