@@ -16,7 +16,8 @@ from uuid import uuid4
 from fleet_agent.benchmark.device import Benchmarks, BenchmarkTerms
 from fleet_agent.benchmark.kept import KeptTables
 from fleet_agent.benchmark.measuring import Measuring
-from fleet_agent.floor import load_floor_ms
+from fleet_agent.floor import DeviceTime, judge_time, load_floor_ms
+from fleet_agent.freshness import Freshness
 from fleet_agent.identity import Identity, load_identity
 from fleet_agent.intake import Intake
 from fleet_agent.journal import Journal
@@ -28,6 +29,8 @@ from fleet_agent.link.outbox import Outbox, OutboxLimits
 from fleet_agent.link.sender import Sender
 from fleet_agent.paths import StatePaths
 from fleet_agent.ports import Clock, Link, Trust
+from fleet_agent.renewal import Renewal
+from fleet_agent.renewer import Renewed, Renewer
 from fleet_agent.reporter import Reporter
 from fleet_agent.runtimes.found import Found, find_runtimes, parse_allowed
 from fleet_agent.serving import Listeners
@@ -37,11 +40,13 @@ from fleet_agent.supervisor import Downloaded, Message, Supervisor
 from fleet_agent.telemetry.clock import DeviceClock
 from fleet_agent.telemetry.facts import load_facts
 from fleet_agent.telemetry.host import read_available_bytes
+from fleet_agent.tls import broker_context
 from fleet_agent.transfer.allowance import Allowance
 from fleet_agent.transfer.download import Downloader
 from fleet_agent.transfer.questions import Questions
 from fleet_agent.transfer.urls import BlobUrls
 from fleet_agent.trust_process import TrustProcess
+from fleet_agent.trust_report import load_note
 from fleet_agent.update.gap import Gap
 from fleet_agent.update.inspection import Inspection
 from fleet_agent.update.install import Installer, plan_transfer
@@ -157,6 +162,7 @@ def _wire_device(
         cpus_max=settings.worker_cpus,
     )
     clock = DeviceClock(partial(load_floor_ms, paths.floor))
+    trust = TrustProcess()
     jobs = DeviceJobs(
         installer=installer,
         inbox=inbox,
@@ -175,8 +181,9 @@ def _wire_device(
         inbox=inbox,
         outbox=Outbox(paths.outbox, uuid4().hex, _outbox_limits(settings)),
         slots=slots,
-        link=_connection(identity, inbox),
-        trust=TrustProcess(),
+        link=_connection(identity, inbox, paths, clock),
+        trust=trust,
+        renew=Renewer(identity, paths, questions, trust.ask, lambda: clock.now().wall_ms).start,
         jobs=jobs,
         is_tight=jobs.is_tight,
         questions=questions,
@@ -206,6 +213,7 @@ def wire(
     jobs: Jobs,
     questions: Questions,
     workers: Workers,
+    renew: Callable[[Callable[[Renewed], None]], None],
     is_tight: Callable[[UpdateRecord], bool] = lambda _record: False,
 ) -> Supervisor:
     """Put a supervisor together around its edges."""
@@ -246,6 +254,18 @@ def wire(
         updates=updates,
         questions=questions,
         trust=trust,
+        freshness=Freshness(
+            ask=lambda: supervisor.refresh(),
+            backoff=Backoff(30.0, 3600.0, random.random),
+            random=random.random,
+            seen=_read(paths.timestamp),
+        ),
+        renewal=Renewal(
+            start=lambda: renew(inbox.put),
+            backoff=Backoff(60.0, 6 * 3600.0, random.random),
+            random=random.random,
+        ),
+        believed=load_note(paths.trust_report),
     )
     return supervisor
 
@@ -255,14 +275,28 @@ def find_device_runtimes(settings: Settings) -> Found:
     return find_runtimes(parse_allowed(settings.runtimes), StatePaths(settings.state).runtimes)
 
 
-def _connection(identity: Identity, inbox: "queue.SimpleQueue[Message]") -> Connection:
+def _connection(
+    identity: Identity, inbox: "queue.SimpleQueue[Message]", paths: StatePaths, clock: Clock
+) -> Connection:
     return Connection(
         identity.device,
         Topics(identity.topic_root),
         identity.broker,
         notify=inbox.put,
         new_session=lambda: uuid4().hex,
+        tls=lambda: broker_context(paths.identity, partial(_time, paths, clock)),
     )
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
+
+
+def _time(paths: StatePaths, clock: Clock) -> DeviceTime:
+    return judge_time(paths.floor, clock.now().wall_ms)
 
 
 def _outbox_limits(settings: Settings) -> OutboxLimits:

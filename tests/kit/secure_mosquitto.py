@@ -47,15 +47,6 @@ class RevokingAuthority(TestAuthority):
         certificate = x509.load_pem_x509_certificate(party.tls.certificate.read_bytes())
         self._revoked.remove(certificate.serial_number)
 
-    def sign_itself(self, name: str, folder: Path) -> Party:
-        """Return a certificate that nobody vouches for but its own key, and that says it is an authority."""
-        own = RevokingAuthority(folder, name)
-        tls = TlsFiles(folder / "ca.pem", folder / "own.pem", folder / "own.key")
-        tls.authorities.write_bytes(self.pem)
-        tls.certificate.write_bytes(own.pem)
-        tls.key.write_bytes(own._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        return Party(tls, Digest("0" * 64))
-
     def crl_pem(self) -> bytes:
         now = datetime.now(timezone.utc)
         builder = (
@@ -68,6 +59,16 @@ class RevokingAuthority(TestAuthority):
             entry = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now).build()
             builder = builder.add_revoked_certificate(entry)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def sign_itself(believed: TestAuthority, name: str, folder: Path) -> Party:
+    """Return a certificate that nobody vouches for but its own key, and that says it is an authority."""
+    own = TestAuthority(folder, name)
+    tls = TlsFiles(folder / "ca.pem", folder / "own.pem", folder / "own.key")
+    tls.authorities.write_bytes(believed.pem)
+    tls.certificate.write_bytes(own.pem)
+    tls.key.write_bytes(own._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return Party(tls, Digest("0" * 64))
 
 
 @dataclass

@@ -12,7 +12,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Final
 
-from fleet_agent.errors import TransferError
+from fleet_agent.errors import LaterError, TransferError
 from fleet_shared.messages.fetch import Chunk, Fetch
 
 ASK_AGAIN_S: Final = 5.0
@@ -21,7 +21,7 @@ LOOK_EVERY_S: Final = 0.1
 """How soon an abort is seen."""
 
 
-class NotYetError(TransferError):
+class NotYetError(LaterError):
     """The controller cannot answer now; the same question may be answered later."""
 
     code = "transfer.not_yet"

@@ -129,7 +129,7 @@ def decode_connect(frame: Frame) -> Connect:
     name, level = cursor.text(), cursor.byte()
     if name not in ("MQTT", "MQIsdp"):
         raise Malformed("the protocol is not MQTT")
-    if (name, level & 0x7F) != ("MQTT", LEVEL):
+    if (name, level) != ("MQTT", LEVEL):
         raise OtherVersion
     flags, keepalive_s = cursor.byte(), cursor.number()
     if flags & 1 or (flags & 0x40 and not flags & 0x80):
