@@ -102,6 +102,11 @@ class ConfiguredMosquitto:
         self.pid_file.write_text(str(self._process.pid))
         wait_for("mosquitto to listen", self._listens, timeout_s=20)
 
+    def hang_up(self) -> None:
+        """Tell it to read its files again; it does so a moment later."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
     def end(self, number: int = signal.SIGKILL) -> None:
         process, self._process = self._process, None
         if process is not None:
