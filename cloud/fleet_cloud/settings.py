@@ -66,10 +66,9 @@ class Settings:
     """``data``: folder of keys, release metadata, and by default database and blobs.
 
     ``broker``: ``mqtts://host:port``, where both sides show certificates, or
-    ``mqtt://user:password@host:port``; empty starts the embedded one on ``broker_host``
-    and ``broker_port`` (0: any).
-    ``broker_advertise``: what devices use, if another: ``host:port``, or ``mqtt://user:password@host:port``
-    with a user of their own.
+    ``mqtt://user:password@host:port``; empty starts the embedded one on ``broker_host`` and ``broker_port``
+    (0: any). ``broker_advertise``: what devices use, if another: ``host:port``, or
+    ``mqtt://user:password@host:port`` with a user of their own.
     ``broker_access``: ``none``, or ``dynsec`` for a Mosquitto that `fleet broker config` has set up: devices
     are let in and revoked there. ``broker_files``: its folder, where the controller keeps its TLS files up
     to date; ``broker_reload``: a command that makes it read them again, such as

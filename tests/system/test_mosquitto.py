@@ -62,9 +62,9 @@ class Site:
             return False
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with running_site(tmp_path) as running:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with running_site(tmp_path_factory.mktemp("site")) as running:
         yield running
 
 
@@ -124,31 +124,31 @@ def test_a_device_enrols_is_heard_and_is_cut_within_2_s_when_it_is_revoked(site:
 
 
 def test_a_controller_and_a_broker_that_start_again_know_who_may_come_in(site: Site) -> None:
-    site.enrol("pi-1")
-    site.enrol("pi-2")
+    site.enrol("pi-3")
+    site.enrol("pi-4")
     with site.world.client() as client:
-        client.revoke_device("pi-2")
+        client.revoke_device("pi-4")
     site.world.controller.end()
     site.broker.end()
     site.broker.place.state.write_bytes((site.broker.place.folder / START_STATE).read_bytes())
     site.broker.start()
-    assert not site.is_let_in("pi-1")
+    assert not site.is_let_in("pi-3")
     site.world.controller.start()
-    wait_for("the device to be let in", lambda: site.is_let_in("pi-1"))
+    wait_for("the device to be let in", lambda: site.is_let_in("pi-3"))
     with pytest.raises(Refused):
-        site.connect("pi-2").__enter__()
+        site.connect("pi-4").__enter__()
 
 
-def test_the_start_of_another_broker_knows_the_devices_already(site: Site, tmp_path: Path) -> None:
-    site.enrol("pi-1")
-    site.enrol("pi-2")
+def test_another_broker_knows_the_devices_from_its_start(site: Site, tmp_path: Path) -> None:
+    site.enrol("pi-5")
+    site.enrol("pi-6")
     with site.world.client() as client:
-        client.revoke_device("pi-2")
+        client.revoke_device("pi-6")
     done = run_fleet(
-        "http://127.0.0.1:1", "broker", "config", "--out", str(tmp_path / "other"),
-        "--data", str(tmp_path / "controller"), "--host", "broker.example",
+        "http://127.0.0.1:1", "broker", "config", "--out", str(tmp_path), "--host", "broker.example",
+        "--data", site.world.controller.options["data"],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    state = (tmp_path / "other" / START_STATE).read_text()
-    assert '"pi-1"' in state
-    assert '"pi-2"' not in state
+    state = (tmp_path / START_STATE).read_text()
+    assert '"pi-5"' in state
+    assert '"pi-6"' not in state
