@@ -91,8 +91,6 @@ class Controller:
     packing: Packing
     broker: str
     """The broker in use, to be shown: without user and password."""
-    access: BrokerAccess | None
-    """None for a broker whose doors are not Fleet's."""
     update_broker_files: Callable[[], None]
     """Bring the TLS files of a broker that is not embedded up to date."""
 
@@ -183,7 +181,6 @@ def _wire(
         overview=Overview(uow),
         packing=packing,
         broker=_describe_broker(settings, endpoint),
-        access=access,
         update_broker_files=reload,
     )
 
@@ -287,8 +284,8 @@ def configure_mosquitto(settings: Settings, folder: Path, state: Path, port: int
             tls.write_revocations([], SystemClock().now_ms())
         topics = Topics(settings.topic_root)
         with DatabaseUnitOfWork(engine).read() as transaction:
-            welcome = [d for d in all_devices(transaction) if d.revoked_ms is None]
-        entries = [entry_of(topics, d.id, d.public_key_sha256) for d in welcome]
+            known = [device for device in all_devices(transaction) if device.revoked_ms is None]
+        entries = [entry_of(topics, device.id, device.public_key_sha256) for device in known]
         return write_configuration(place, topics, tls.controller_id, entries, _broker_files(tls))
     finally:
         engine.dispose()

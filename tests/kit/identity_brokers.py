@@ -19,7 +19,7 @@ from tests.kit.certificates import LOOPBACK
 from tests.kit.identity_world import IdentityWorld, identity_world
 from tests.kit.ports import free_port
 from tests.kit.secure_broker import RawClient
-from tests.kit.secure_mosquitto import RevokingAuthority, SecureMosquitto
+from tests.kit.secure_mosquitto import ConfiguredMosquitto
 from tests.kit.waiting import wait_for
 
 GATEWAY_TIMEOUT_S = 20.0
@@ -84,7 +84,7 @@ def mosquitto(folder: Path) -> Iterator[BrokerWorld]:
         source = BrokerFiles(tls.authorities, tls.revocations, tls.server.certificate, tls.server.key)
         place = Place(folder / "broker", folder / "state" / "dynamic-security.json", free_port(), LOOPBACK)
         write_configuration(place, topics, tls.controller_id, [], source)
-        broker = SecureMosquitto(folder, RevokingAuthority(folder / "unused"), source, place)
+        broker = ConfiguredMosquitto(folder, place)
         broker.start()
         gateway = Gateway(
             BrokerEndpoint(LOOPBACK, place.port, tls=tls.controller), topics, client_id=tls.controller_id

@@ -43,6 +43,10 @@ class RevokingAuthority(TestAuthority):
         certificate = x509.load_pem_x509_certificate(party.tls.certificate.read_bytes())
         self._revoked.append(certificate.serial_number)
 
+    def restore(self, party: Party) -> None:
+        certificate = x509.load_pem_x509_certificate(party.tls.certificate.read_bytes())
+        self._revoked.remove(certificate.serial_number)
+
     def sign_itself(self, name: str, folder: Path) -> Party:
         """Return a certificate that nobody vouches for but its own key, and that says it is an authority."""
         own = RevokingAuthority(folder, name)
@@ -67,14 +71,11 @@ class RevokingAuthority(TestAuthority):
 
 
 @dataclass
-class SecureMosquitto:
-    """``source``: the TLS files as the controller has them; ``place``: where the broker has its own."""
+class ConfiguredMosquitto:
+    """Runs what `fleet broker config` wrote to ``place``, as the user who owns the tests' files."""
 
     folder: Path
-    authority: RevokingAuthority
-    source: BrokerFiles
     place: Place
-    parties: dict[str, Party] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -82,17 +83,13 @@ class SecureMosquitto:
         return self.place.port
 
     @property
+    def pid_file(self) -> Path:
+        return self.folder / "mosquitto.pid"
+
+    @property
     def reload_command(self) -> str:
-        """The signal, and nothing of the process's parent: it is the command that a site would give."""
-        assert self._process is not None
-        return f"kill -HUP {self._process.pid}"
-
-    def issue(self, name: str, to_days: float = 1) -> Party:
-        party = self.parties[name] = self.authority.issue(name, from_days=-20, to_days=to_days)
-        return party
-
-    def write_revoked(self) -> None:
-        self.source.revoked.write_bytes(self.authority.crl_pem())
+        """The command that a site gives, which goes on to work after a restart."""
+        return f"sh -c 'kill -HUP $(cat {self.pid_file})'"
 
     def start(self) -> None:
         binary = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
@@ -101,6 +98,7 @@ class SecureMosquitto:
         configuration.write_text(f"{written}user root\n")
         with (self.folder / "mosquitto.log").open("ab") as log:
             self._process = subprocess.Popen([binary, "-c", str(configuration)], stdout=log, stderr=log)
+        self.pid_file.write_text(str(self._process.pid))
         wait_for("mosquitto to listen", self._listens, timeout_s=20)
 
     def end(self, number: int = signal.SIGKILL) -> None:
@@ -117,6 +115,22 @@ class SecureMosquitto:
         return is_open(self.port)
 
 
+@dataclass(kw_only=True)
+class SecureMosquitto(ConfiguredMosquitto):
+    """``source``: the TLS files as the controller has them; ``place``: where the broker has its own."""
+
+    authority: RevokingAuthority
+    source: BrokerFiles
+    parties: dict[str, Party] = field(default_factory=dict)
+
+    def issue(self, name: str, to_days: float = 1) -> Party:
+        party = self.parties[name] = self.authority.issue(name, from_days=-20, to_days=to_days)
+        return party
+
+    def write_revoked(self) -> None:
+        self.source.revoked.write_bytes(self.authority.crl_pem())
+
+
 @contextmanager
 def secure_mosquitto(folder: Path, known: Sequence[str] = ()) -> Iterator[SecureMosquitto]:
     """A broker with the controller, and with the devices that ``known`` names let in."""
@@ -124,7 +138,7 @@ def secure_mosquitto(folder: Path, known: Sequence[str] = ()) -> Iterator[Secure
     server = authority.issue("server", hosts=[LOOPBACK])
     source = BrokerFiles(server.tls.authorities, folder / "crl.pem", server.tls.certificate, server.tls.key)
     place = Place(folder / "broker", folder / "state" / "dynamic-security.json", free_port(), LOOPBACK)
-    broker = SecureMosquitto(folder, authority, source, place)
+    broker = SecureMosquitto(folder, place, authority=authority, source=source)
     broker.write_revoked()
     broker.issue(CONTROLLER)
     entries = [entry_of(TOPICS, DeviceId(name), broker.issue(name).key_sha256) for name in known]

@@ -138,8 +138,8 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         Loop("ingest", ingest.turn),
         Loop("releases", refresh),
         Loop("presence", give_up_silent),
-        Loop("identities", controller.identities.upkeep.turn),
         Loop("broker files", partial(_update_broker_files, controller)),
+        Loop("identities", controller.identities.upkeep.turn),
         Loop("packing", lambda: 0.0 if controller.packing.pack_next() else PACKING_CHECK_S),
     ]
     for loop in loops:

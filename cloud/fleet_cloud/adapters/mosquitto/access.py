@@ -63,16 +63,16 @@ class DynamicSecurity:
         self._admit_all({entry.device: entry for entry in changes.admit}, said)
 
     def admit(self, device: DeviceId, public_key_sha256: Digest) -> None:
-        """Let one more in; another key cuts off what the device had before, for which the old certificate
-        must be in the revocation list by now."""
+        """Let one more in, and again: the revocation list knows by now that it may come, or that its older
+        key may not. Another key cuts off what the device had before."""
         entry = entry_of(self._topics, device, public_key_sha256)
         with self._turn:
             self._last_word[device] = public_key_sha256
+            self._reload()
             known = self._load_client(device)
             if is_admitted(entry, known):
                 return
             if known is not None:
-                self._reload()
                 self._control.run(expulsion(device))
             self._control.run(admission(entry))
 

@@ -87,12 +87,25 @@ def test_a_revoked_device_is_cut_within_2_s_and_does_not_come_back(site: Adminis
     access.revoke(PI)
 
 
+def test_a_device_that_may_come_again_comes_in_at_once(site: Administered) -> None:
+    broker, access, _ = site
+    party = broker.issue(PI)
+    access.admit(PI, party.key_sha256)
+    broker.authority.revoke(party)
+    broker.write_revoked()
+    access.revoke(PI)
+    assert not may_speak(broker, party)
+    broker.authority.restore(party)
+    broker.write_revoked()
+    access.admit(PI, party.key_sha256)
+    assert may_speak(broker, party)
+
+
 def test_a_revoked_device_may_do_nothing_while_the_revocation_list_is_not_read(tmp_path: Path) -> None:
     """Mosquitto asks dynamic security about no client with a certificate: a deleted one gets in. It may say
     and hear nothing, and the next revocation cuts it."""
     with secure_mosquitto(tmp_path) as broker, administered(broker, command="false") as (access, line):
         party = broker.issue(PI)
-        access.admit(PI, party.key_sha256)
         with pytest.raises(Unavailable) as caught:
             access.revoke(PI)
         assert caught.value.code == "broker.reload"
