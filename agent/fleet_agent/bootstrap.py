@@ -7,7 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -42,9 +42,14 @@ from fleet_agent.telemetry.facts import load_facts
 from fleet_agent.telemetry.host import read_available_bytes
 from fleet_agent.tls import broker_context
 from fleet_agent.transfer.allowance import Allowance
+from fleet_agent.transfer.answer import HttpSource
+from fleet_agent.transfer.broker import BrokerSource
 from fleet_agent.transfer.download import Downloader
+from fleet_agent.transfer.flow import Flow
 from fleet_agent.transfer.questions import Questions
+from fleet_agent.transfer.response import Source
 from fleet_agent.transfer.urls import BlobUrls
+from fleet_agent.transfer.ways import Reach, Transfers, choose_source, parse_transfers
 from fleet_agent.trust_process import TrustProcess
 from fleet_agent.trust_report import load_note
 from fleet_agent.update.gap import Gap
@@ -62,6 +67,7 @@ from fleet_agent.worker.protocol import Limits, SourceSpec, Trial, WorkerSpec
 from fleet_agent.workers import MakeSpec, Workers
 from fleet_shared.manifest import parse_manifest
 from fleet_shared.messages.reported import Facts, Running
+from fleet_shared.names import AssignmentId
 from fleet_shared.topics import Topics
 
 TRIAL_INTERVAL_MIN_S: Final = 1.0
@@ -88,6 +94,8 @@ class DeviceJobs:
     memory_margin_bytes: int = 0
     retry_ceiling_s: float = 60.0
     benchmarks: Benchmarks | None = None
+    transfers: Transfers = Transfers.AUTO
+    reach: Reach = field(default_factory=Reach)
 
     def is_tight(self, record: UpdateRecord) -> bool:
         return is_tight(record, read_available_bytes(), self.memory_margin_bytes)
@@ -100,7 +108,7 @@ class DeviceJobs:
         self.inbox.put(Downloaded(0, sum(carried.encoded.encoded_bytes for carried in plan)))
         downloader = Downloader(
             folder=self.installer.downloads,
-            url_of=partial(self.urls.ask, record.entry.assignment, aborted=aborted),
+            source=self._source(record.entry.assignment, aborted),
             progress=lambda count: self.inbox.put(Downloaded(count)),
             aborted=aborted,
             backoff=Backoff(1.0, self.retry_ceiling_s, random.random),
@@ -108,6 +116,11 @@ class DeviceJobs:
             wall_s=self._wall_s,
         )
         return self.installer.download(record.entry, record.manifest, downloader)
+
+    def _source(self, assignment: AssignmentId, aborted: threading.Event) -> Source:
+        http = HttpSource(partial(self.urls.ask, assignment, aborted=aborted))
+        broker = BrokerSource(self.urls.questions, assignment, Flow())
+        return choose_source(self.transfers, http, broker, self.reach, self.clock.boot_s)
 
     def verify(self, record: UpdateRecord, aborted: threading.Event) -> Evidence:
         evidence = self.installer.verify(record.entry, record.manifest, aborted)
@@ -172,6 +185,7 @@ def _wire_device(
         memory_margin_bytes=settings.memory_margin_bytes,
         retry_ceiling_s=settings.retry_ceiling_s,
         benchmarks=benchmarks,
+        transfers=parse_transfers(settings.transfers),
     )
     return wire(
         settings,

@@ -262,6 +262,7 @@ class Supervisor:
         match event:
             case Connected():
                 self.uplink.on_connected()
+                self.questions.connected()
                 self._note_link("")
                 self._report()
             case Disconnected(reason, untrusted):

@@ -15,6 +15,7 @@ from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
+from fleet_cloud.adapters.storage.releases import ReleaseFolder
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
 from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.addresses import (
@@ -25,14 +26,16 @@ from fleet_cloud.addresses import (
     parse_broker,
     parse_s3,
 )
-from fleet_cloud.errors import SettingsError
+from fleet_cloud.errors import NotFound, SettingsError
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.devices import Inventory
 from fleet_cloud.services.enrolment import Enrolling, Site
+from fleet_cloud.services.fetching import Fetching
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.observe import Observe
 from fleet_cloud.services.overview import Overview
 from fleet_cloud.services.packing import Packing
+from fleet_cloud.services.parts import BlobParts
 from fleet_cloud.services.ports import BlobStore, Trust
 from fleet_cloud.services.rollouts import Rollouts
 from fleet_cloud.services.signing import UrlSigner
@@ -40,7 +43,7 @@ from fleet_cloud.services.telemetry import Readings
 from fleet_cloud.services.tick import Tick
 from fleet_cloud.settings import Settings
 from fleet_shared.messages.enrolment import BrokerAddress
-from fleet_shared.names import CONTROLLER_PREFIX
+from fleet_shared.names import CONTROLLER_PREFIX, DeviceId
 from fleet_shared.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -73,6 +76,7 @@ class Controller:
     inventory: Inventory
     registry: Registry
     blobs: Blobs
+    fetching: Fetching
     rollouts: Rollouts
     tick: Tick
     observe: Observe
@@ -140,6 +144,8 @@ def _wire(
     site = Site(settings.topic_root, METADATA_PATH, TARGETS_PATH, advertise_broker(settings, endpoint))
     packing = Packing(uow, store)
     signer = UrlSigner(trust.keys.secret("blob-urls"), clock)
+    blobs = Blobs(store, uow, signer, settings.blob_max_bytes)
+    releases = ReleaseFolder(settings.data_dir / "trust")
     return Controller(
         settings=settings,
         topics=topics,
@@ -149,7 +155,8 @@ def _wire(
         enrolling=Enrolling(uow, trust.authority, clock, site),
         inventory=Inventory(uow),
         registry=Registry(uow, trust, store, clock, packing),
-        blobs=Blobs(store, uow, signer, settings.blob_max_bytes),
+        blobs=blobs,
+        fetching=Fetching(uow, blobs, BlobParts(store), releases, _not_renewed),
         rollouts=Rollouts(uow, clock, ids),
         tick=Tick(uow, trust, clock, ids, topics),
         observe=Observe(uow, clock, topics),
@@ -157,6 +164,12 @@ def _wire(
         overview=Overview(uow),
         packing=packing,
         broker=_describe_broker(settings, endpoint),
+    )
+
+
+def _not_renewed(device: DeviceId, _csr_pem: str) -> str:
+    raise NotFound(
+        f"the certificate of {device!r} is not renewed here", hint="enrol it again", code="enrol.renewal"
     )
 
 

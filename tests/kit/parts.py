@@ -9,6 +9,7 @@ from fleet_cloud.domain.device import Device
 from fleet_cloud.domain.rollout import Assignment
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.drafts import VariantDraft, VersionDraft
+from fleet_cloud.services.fetching import Fetching
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.observe import Observe
 from fleet_cloud.services.ports import OutgoingMessage
@@ -55,6 +56,7 @@ class Parts:
     tick: Tick
     observe: Observe
     blobs: Blobs
+    fetching: Fetching
 
     def put(self, content: bytes) -> BlobRef:
         sha256 = digest_of(content)

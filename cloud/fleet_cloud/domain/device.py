@@ -19,6 +19,7 @@ class Device:
     session: str | None = None
     last_seen_ms: int | None = None
     reported: Reported | None = None
+    revoked_ms: int | None = None
 
     @property
     def attributes(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ import uvicorn
 
 from fleet_cloud.bootstrap import Controller, build_controller
 from fleet_cloud.entrypoints.api.app import Services, create_app
+from fleet_cloud.entrypoints.workers.fetches import Fetches, FetchQueue
 from fleet_cloud.entrypoints.workers.ingest import Ingest
 from fleet_cloud.entrypoints.workers.loops import Loop
 from fleet_cloud.entrypoints.workers.publish import Publisher
@@ -22,6 +23,8 @@ from fleet_cloud.settings import Settings
 RELEASE_REFRESH_S = 3600.0
 PACKING_CHECK_S = 60.0
 PRESENCE_CHECK_S = 30.0
+FETCH_WORKERS = 2
+"""One goes on while another waits for a store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +124,14 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         return PRESENCE_CHECK_S
 
     publisher = Loop("publish", Publisher(controller.uow, gateway.publish).turn)
+    questions = FetchQueue()
+    send = partial(gateway.send, retain=False)
+    fetches = [Fetches(questions, controller.topics, controller.fetching, send) for _ in range(FETCH_WORKERS)]
     ingest = Ingest(
         gateway.incoming,
         controller.topics,
         controller.observe,
-        controller.blobs,
+        ask=questions.put,
         answer=lambda topic, payload: _answer(controller, topic, payload),
         changed=wake,
     )
@@ -133,6 +139,7 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         ticker,
         publisher,
         Loop("ingest", ingest.turn),
+        *(Loop(f"fetches-{number}", one.turn) for number, one in enumerate(fetches)),
         Loop("releases", refresh),
         Loop("presence", give_up_silent),
         Loop("packing", lambda: 0.0 if controller.packing.pack_next() else PACKING_CHECK_S),

@@ -112,6 +112,14 @@ class BlobStore(Protocol):
         """Return a URL that the store itself serves, or none when the controller must."""
 
 
+class ReleaseFiles(Protocol):
+    """The release repository as it is served: signed, and public."""
+
+    def read(self, path: str, offset: int, length: int) -> tuple[bytes, int] | None:
+        """Return bytes [offset, offset + length) of a file, fewer at its end, and how long it is; none when
+        there is no such file. Raises `Unavailable`."""
+
+
 class Devices(Protocol):
     def get(self, device: DeviceId) -> Device | None: ...
 

@@ -149,7 +149,7 @@ def test_only_blobs_of_an_assignment_of_its_own_that_did_not_end_badly_get_an_ad
     blob = version.variants[0].manifest.blobs[Role.MODEL].sha256
 
     def ask(device: DeviceId, name: AssignmentId, sha256: Digest) -> str:
-        chunk = parts.blobs.url_for(device, Fetch(request="r", assignment=name, sha256=sha256))
+        chunk = parts.fetching.answer(device, Fetch(request="r", assignment=name, sha256=sha256)).chunk
         return chunk.url or (chunk.failure.code if chunk.failure else "")
 
     assert ask(PI, assignment.id, blob).startswith(f"/api/v1/blobs/{blob}?")

@@ -74,6 +74,7 @@ class DeviceTable:
             "session": device.session,
             "last_seen_ms": device.last_seen_ms,
             "reported": None if device.reported is None else write_json(device.reported),
+            "revoked_ms": device.revoked_ms,
         }
 
     def page(self, after: DeviceId | None, limit: int) -> Sequence[Device]:
@@ -93,6 +94,7 @@ def _device(row: Row[Any]) -> Device:
         session=row.session,
         last_seen_ms=row.last_seen_ms,
         reported=read_json(Reported, row.reported),
+        revoked_ms=row.revoked_ms,
     )
 
 

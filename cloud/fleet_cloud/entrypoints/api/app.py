@@ -27,6 +27,7 @@ from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.devices import Inventory
 from fleet_cloud.services.drafts import VersionDraft
 from fleet_cloud.services.enrolment import Enrolling
+from fleet_cloud.services.fetching import RELEASE_PATH
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.overview import Overview
 from fleet_cloud.services.rollouts import Rollouts, RolloutStatus
@@ -43,7 +44,6 @@ Word = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 """What a name or an id looks like; anything else would reach the database for nothing."""
 
 ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-RELEASE_PATH: Final = re.compile(r"(?:metadata|targets)(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}){1,3}")
 ROLLOUTS_LISTED: Final = 10_000
 
 

@@ -11,6 +11,7 @@ from fleet_cloud.entrypoints.workers.ingest import Ingest
 from fleet_cloud.entrypoints.workers.publish import Publisher
 from fleet_cloud.errors import Unavailable
 from fleet_cloud.services.ports import OutgoingMessage
+from fleet_shared.messages.fetch import Fetch
 from fleet_shared.messages.presence import Presence
 from fleet_shared.messages.telemetry import Ack, Sample, Source, TelemetryBatch
 from fleet_shared.names import DeviceId
@@ -28,11 +29,13 @@ class Bench:
     parts: Parts
     messages: Inbox = field(default_factory=lambda: Inbox(1000))
     answers: list[tuple[str, bytes]] = field(default_factory=list)
+    asked: list[tuple[DeviceId, Fetch]] = field(default_factory=list)
     woken: int = 0
 
     def __post_init__(self) -> None:
         self.ingest = Ingest(
-            self.messages, Topics(), self.parts.observe, self.parts.blobs,
+            self.messages, Topics(), self.parts.observe,
+            ask=lambda device, fetch: self.asked.append((device, fetch)),
             answer=lambda topic, payload: self.answers.append((topic, payload)),
             changed=self.wake,
         )  # fmt: skip
