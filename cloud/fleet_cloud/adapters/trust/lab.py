@@ -132,7 +132,14 @@ class LabTrust:
         return self.standing()
 
     def _begin(self) -> None:
-        """Make every key that is missing; nothing was published that names one."""
+        """Make every key that is missing; nothing was published that names one. Raises `SettingsError`
+        (``trust.init.unfinished``) where a person had begun to keep the root key elsewhere."""
+        if self._signers.keyids and not (self._folder / "keys" / f"{Root.type}.pem").exists():
+            raise SettingsError(
+                f"{self._folder} was begun by `fleet trust init`, which did not end",
+                hint="run it again with the same keys",
+                code="trust.init.unfinished",
+            )
         names = (*roles.ROLES, ASSIGNMENT)
         made = {name: self.keys.signer(name, make=True) for name in names}
         self._signers.keep([KeyReference(_uri(name), made[name].public_key) for name in names])

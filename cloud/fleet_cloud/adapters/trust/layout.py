@@ -61,7 +61,8 @@ class ReleaseFolder:
         for file in others:
             file.unlink(missing_ok=True)
             file.hardlink_to(first)
-        sync_folder(self.metadata_dir)
+        if others:
+            sync_folder(self.metadata_dir)
 
     def describe(self, role: str, version: int) -> MetaFile:
         """Return what another document says of this one: its version, length and hash."""

@@ -12,7 +12,7 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 from tuf.api.serialization import DeserializationError
 
 from fleet_cloud.adapters.trust import roles
-from fleet_cloud.adapters.trust.layout import ReleaseFolder, load_signed_root
+from fleet_cloud.adapters.trust.layout import ReleaseFolder, load_signed_root, load_signed_targets
 from fleet_cloud.errors import SettingsError
 from fleet_cloud.services.ports import ReleaseMirror
 from fleet_shared.durable import make_folder, write_durably
@@ -59,7 +59,7 @@ def restore_from(files: ReleaseFolder, mirror: ReleaseMirror) -> bool:
         return False
     if timestamp.signed.version <= files.version(Timestamp.type):
         return False
-    if not _restore_listed(files, mirror, timestamp):
+    if not _restore_listed(files, mirror, root, timestamp):
         return False
     files.write(Timestamp.type, timestamp)
     log.warning("the release repository was restored from its mirror, which was newer")
@@ -80,27 +80,29 @@ def _restore_roots(files: ReleaseFolder, mirror: ReleaseMirror) -> None:
         files.write(Root.type, following)
 
 
-def _restore_listed(files: ReleaseFolder, mirror: ReleaseMirror, timestamp: Metadata[Any]) -> bool:
-    """Restore all that the timestamp speaks for; false, and nothing harmful written, if a part is missing."""
-    info = timestamp.signed.snapshot_meta
-    snapshot = _fetch(mirror, Snapshot.type, info)
-    if snapshot is None:
+def _restore_listed(
+    files: ReleaseFolder, mirror: ReleaseMirror, root: Root, timestamp: Metadata[Any]
+) -> bool:
+    """Restore all that the timestamp speaks for; false, and nothing written, if a part is missing or is not
+    signed: what lies here is signed again by our own keys."""
+    snapshot = _fetch(mirror, Snapshot.type, timestamp.signed.snapshot_meta)
+    if snapshot is None or not roles.is_signed(root, Snapshot.type, snapshot):
         return False
-    found = {}
-    for name, listed in snapshot.signed.meta.items():
-        role = name.removesuffix(".json")
-        found[role] = _fetch(mirror, role, listed)
+    listed = {name.removesuffix(".json"): info for name, info in snapshot.signed.meta.items()}
+    found = {role: _fetch(mirror, role, info) for role, info in listed.items()}
     documents = {role: one for role, one in found.items() if one is not None}
-    if len(documents) < len(found):
+    targets = documents.pop(Targets.type, None)
+    if len(documents) + 1 < len(found) or targets is None or not roles.is_signed(root, Targets.type, targets):
         return False
-    for role, metadata in documents.items():
+    listing = load_signed_targets(targets)
+    if not all(roles.is_signed(listing, role, one) for role, one in documents.items()):
+        return False
+    for metadata in (targets, *documents.values()):
         for path, file in metadata.signed.targets.items():
             if not _restore_target(files, mirror, path, file.hashes["sha256"]):
                 return False
-        if role != Targets.type:
-            files.write(role, metadata)
-    files.write(Targets.type, documents[Targets.type])
-    files.write(Snapshot.type, snapshot)
+    for role, metadata in (*documents.items(), (Targets.type, targets), (Snapshot.type, snapshot)):
+        files.write(role, metadata)
     return True
 
 

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 DAY_MS: Final = 24 * 3600 * 1000
 app = typer.Typer(help="Release keys: who must sign what by when.", no_args_is_help=True)
 
+rotations = typer.Typer(
+    help="Let other keys stand for a role; without --key the controller makes one, if it had the old one.",
+    no_args_is_help=True,
+)
+app.add_typer(rotations, name="rotate")
+
+Threshold = Annotated[int | None, typer.Option(min=1, help="So many of the keys must sign.")]
 Keys = Annotated[
     list[str] | None, typer.Option("--key", help="Private key: a file, or hsm:ID?label=TOKEN (PKCS#11).")
 ]
@@ -117,19 +124,34 @@ def sign(
         _sign(file, keys or [], yes=yes)
 
 
-@app.command("rotate")
-def rotate(
-    context: typer.Context,
-    role: Annotated[str, typer.Argument(help="root, targets, snapshot, timestamp or assignment.")],
-    keys: Publics = None,
-    threshold: Annotated[int | None, typer.Option(min=1, help="So many of the keys must sign.")] = None,
-) -> None:
-    """Let other keys stand for a role; without --key the controller makes one, if it had the old one."""
-    with get_connection(context).open() as client:
-        view = client.rotate(role, _read_all(keys), threshold)
-    if role == "assignment":
-        print(f"the assignment key is of epoch {view.key_epoch}; what devices were told is signed again")
-    _print_waiting(view)
+@rotations.command("root")
+def rotate_root(context: typer.Context, keys: Publics = None, threshold: Threshold = None) -> None:
+    """Let other keys say which keys count."""
+    _rotate(context, "root", keys, threshold)
+
+
+@rotations.command("targets")
+def rotate_targets(context: typer.Context, keys: Publics = None, threshold: Threshold = None) -> None:
+    """Let other keys sign manifests."""
+    _rotate(context, "targets", keys, threshold)
+
+
+@rotations.command("snapshot")
+def rotate_snapshot(context: typer.Context) -> None:
+    """Let another key sign what belongs together."""
+    _rotate(context, "snapshot")
+
+
+@rotations.command("timestamp")
+def rotate_timestamp(context: typer.Context) -> None:
+    """Let another key sign what is newest."""
+    _rotate(context, "timestamp")
+
+
+@rotations.command("assignment")
+def rotate_assignment(context: typer.Context) -> None:
+    """Let another key sign what devices should run; what they were told is signed again."""
+    _rotate(context, "assignment")
 
 
 @app.command("revoke")
@@ -138,6 +160,16 @@ def revoke(context: typer.Context, keyid: Annotated[str, typer.Argument(help="Id
     with get_connection(context).open() as client:
         known = client.trust()
         _print_waiting(client.revoke_key(_complete(known, keyid)))
+
+
+def _rotate(
+    context: typer.Context, role: str, keys: list[Path] | None = None, threshold: int | None = None
+) -> None:
+    with get_connection(context).open() as client:
+        view = client.rotate(role, _read_all(keys), threshold)
+    epoch = f", epoch {view.key_epoch} of the assignment key" if role == "assignment" else ""
+    print(f"root {view.root_version}{epoch}")
+    _print_waiting(view)
 
 
 def _sign(file: Path, keys: list[str], *, yes: bool) -> None:

@@ -269,6 +269,34 @@ def test_releases_go_on_while_a_root_waits(tmp_path: Path) -> None:
     assert device.root_version == 2
 
 
+def test_an_online_key_is_replaced_once_the_offline_root_agrees(offline: Offline) -> None:
+    path = manifest_target(offline.release("1.0.0"))
+    offline.trust.take_signed(offline.sign(offline.targets[0]))
+    stolen = next(one.keyids[0] for one in offline.trust.standing().roles if one.role == "timestamp")
+    (waiting,) = offline.trust.revoke(stolen).waiting
+    assert (waiting.role, waiting.missing) == (Root.type, 1)
+    assert offline.device.fetch(path) is not None
+    after = offline.trust.take_signed(offline.sign(offline.root[0]))
+    assert (after.root_version, after.waiting) == (2, ())
+    keys = {one.role: one for one in after.roles}["timestamp"]
+    assert stolen not in keys.keyids
+    assert keys.at_hand == keys.keyids
+    assert offline.device.fetch(path) is not None
+    assert offline.device.root_version == 2
+    offline.trust = LabTrust(offline.trust_dir)
+    second = manifest_target(offline.release("2.0.0"))
+    offline.trust.take_signed(offline.sign(offline.targets[0]))
+    assert offline.device.fetch(second) is not None
+
+
+def test_the_last_key_of_people_is_not_revoked_without_another(offline: Offline) -> None:
+    (keyid,) = next(one.keyids for one in offline.trust.standing().roles if one.role == Root.type)
+    with pytest.raises(Invalid) as caught:
+        offline.trust.revoke(keyid)
+    assert code_of(caught) == "trust.revoke.last"
+    assert offline.trust.standing().waiting == ()
+
+
 def test_authorities_wait_for_offline_targets_keys(offline: Offline) -> None:
     offline.trust.release_authorities(["ca"])
     assert offline.device.fetch(AUTHORITIES_TARGET) is None
@@ -328,6 +356,18 @@ def test_a_repository_is_begun_once_and_by_enough_keys(tmp_path: Path) -> None:
         begin_repository(tmp_path / "other", Holders(uris.keys, [other], threshold=2), uris, secret)
     assert "at hand" in caught.value.message
     assert not (tmp_path / "other").exists()
+
+
+def test_a_beginning_that_was_cut_off_is_not_taken_for_a_lab(offline: Offline) -> None:
+    """Keys made by a controller that was to have none would be trusted by all devices."""
+    shutil.rmtree(offline.trust_dir / "metadata")
+    with pytest.raises(SettingsError) as caught:
+        LabTrust(offline.trust_dir)
+    assert caught.value.code == "trust.init.unfinished"
+    assert not (offline.trust_dir / "keys" / "root.pem").exists()
+    root, targets = (Holders([resolve_uri(str(files[0]))]) for files in (offline.root, offline.targets))
+    begin_repository(offline.trust_dir, root, targets, secret)
+    LabTrust(offline.trust_dir)
 
 
 def test_the_keys_of_a_controller_are_not_taken_from_another(tmp_path: Path) -> None:

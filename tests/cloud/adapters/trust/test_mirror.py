@@ -4,9 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tuf.api.metadata import Snapshot
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import MetaFile, Snapshot
 
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs, S3Releases
+from fleet_cloud.adapters.trust import roles
 from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.errors import SettingsError
 from fleet_shared.envelope import manifest_target
@@ -109,6 +111,65 @@ def test_a_bucket_that_was_tampered_with_brings_nothing(bucket: S3Releases, tmp_
     restored = LabTrust(tmp_path / "copy", bucket)
     assert restored.standing().root_version == 1
     assert restored.unsigned([digest_of(b"two")]) == {digest_of(b"two")}
+
+
+@pytest.mark.parametrize("stolen", [(), ("timestamp",), ("snapshot", "timestamp")])
+def test_a_whole_forged_repository_in_the_bucket_brings_nothing(
+    bucket: S3Releases, tmp_path: Path, stolen: tuple[str, ...]
+) -> None:
+    """Restored, it would be signed again by the controller's own targets keys. The thief has the keys of some
+    online roles, and signs the others with his own."""
+    trust, thief = LabTrust(tmp_path / "trust", bucket), LabTrust(tmp_path / "thief")
+    release(trust, "one")
+    evil = manifest_target(digest_of(b"evil"))
+    keys = {role: key_of(trust if role in stolen else thief, role) for role in ("snapshot", "timestamp")}
+    bucket.put(evil.replace("manifests/", f"targets/manifests/{digest_of(b'evil')}."), b"evil")
+    for path, raw in forge(trust, evil, keys, key_of(thief, "targets")).items():
+        bucket.put(path, raw)
+    restored = LabTrust(tmp_path / "trust", bucket)
+    release(restored, "two")
+    assert restored.unsigned([digest_of(b"evil")]) == {digest_of(b"evil")}
+    assert restored.repository.load_target(evil) is None
+
+
+def key_of(trust: LabTrust, role: str) -> CryptoSigner:
+    (keyid,) = trust.repository.root().roles[role].keyids
+    signer = trust.repository.signers.find(keyid)
+    assert isinstance(signer, CryptoSigner)
+    return signer
+
+
+def forge(trust: LabTrust, path: str, keys: dict[str, CryptoSigner], own: CryptoSigner) -> dict[str, bytes]:
+    """Return a newer repository whose hashes all fit, and that lists ``path``."""
+    role = roles.role_of(trust.repository.targets(), path)
+    listing, snapshot, timestamp = (trust.repository.newest(name) for name in (role, "snapshot", "timestamp"))
+    listing.signed.targets[path] = roles.describe_target(path, b"evil")
+    files = {}
+    for name, metadata, signer in (
+        (role, listing, own),
+        ("snapshot", snapshot, keys["snapshot"]),
+        ("timestamp", timestamp, keys["timestamp"]),
+    ):
+        metadata.signed.version += 1
+        metadata.sign(signer)
+        raw = metadata.to_bytes()
+        info = MetaFile(metadata.signed.version, len(raw), {"sha256": digest_of(raw)})
+        if name == role:
+            snapshot.signed.meta[f"{role}.json"] = info
+        elif name == "snapshot":
+            timestamp.signed.snapshot_meta = info
+        number = "" if name == "timestamp" else f"{metadata.signed.version}."
+        files[f"metadata/{number}{name}.json"] = raw
+    return files
+
+
+def test_a_root_that_the_older_one_did_not_sign_is_not_restored(bucket: S3Releases, tmp_path: Path) -> None:
+    trust, thief = LabTrust(tmp_path / "trust", bucket), LabTrust(tmp_path / "thief")
+    release(trust, "one")
+    root = trust.repository.next_root()
+    root.sign(key_of(thief, "root"))
+    bucket.put("metadata/2.root.json", root.to_bytes())
+    assert LabTrust(tmp_path / "trust", bucket).standing().root_version == 1
 
 
 def test_the_bucket_of_another_controller_is_refused(bucket: S3Releases, tmp_path: Path) -> None:

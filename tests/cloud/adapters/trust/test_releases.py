@@ -372,6 +372,19 @@ def test_there_is_no_other_role(trust: LabTrust) -> None:
     assert lab_module.ASSIGNMENT in caught.value.hint
 
 
+def test_ten_thousand_manifests_stay_cheap(
+    trust: LabTrust, device: ReleaseClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [f"{number}".encode() for number in range(10_000)]
+    with monkeypatch.context() as patched:  # the files of these are of no interest
+        patched.setattr(trust.repository.files, "write_target", lambda *_: None)
+        trust.release({digest_of(raw): raw for raw in many})
+    assert device.fetch(manifest_target(release(trust, "one"))) == b"one"
+    fetched = device.measure(manifest_target(release(trust, "two")))
+    assert sum(fetched.values()) < 50_000, fetched
+    assert len(fetched) == 4, "timestamp, snapshot, bin, manifest"
+
+
 def test_documents_are_what_they_say(trust: LabTrust) -> None:
     for role, kind in ((Root.type, Root), (Targets.type, Targets)):
         raw = trust.repository.newest(role).to_bytes()
