@@ -33,7 +33,7 @@ def door() -> Door:
 
 @pytest.fixture
 def api(tmp_path: Path, door: Door) -> Iterator[Api]:
-    with running_api(tmp_path, KIT_TOKEN, access=door) as running:
+    with running_api(tmp_path, access=door) as running:
         yield running
 
 
@@ -99,7 +99,7 @@ def test_devices_that_the_database_forgot_are_listed_and_readmitted(api: Api) ->
 
 
 def test_the_broker_of_a_lab_lets_anybody_in_and_that_is_said(tmp_path: Path) -> None:
-    with running_api(tmp_path, KIT_TOKEN) as api:
+    with running_api(tmp_path) as api:
         enrol(api, fleet(api, "token"))
         assert "lets anybody in" in fleet(api, "revoke", "pi-1")
 
