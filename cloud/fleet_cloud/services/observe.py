@@ -1,4 +1,5 @@
-"""What devices say: presence, reports, telemetry. Each message is one transaction."""
+"""What devices say: presence, reports, telemetry. Each message is one transaction. Who is not enrolled, or
+is revoked, is not listened to, whatever the broker lets through."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -47,7 +48,9 @@ class Observe:
         with self.uow.begin() as transaction:
             device = transaction.devices.lock(name)
             current = device is not None and device.session in (None, presence.session)
-            if device is None or not (presence.online or retained or current):
+            if device is None or device.revoked_ms is not None:
+                return
+            if not (presence.online or retained or current):
                 return
             # An old picture says nothing of when the device was there. Offline, it has no session.
             seen_ms = device.last_seen_ms if retained else self.clock.now_ms()
@@ -60,7 +63,7 @@ class Observe:
         """Take up what a device says of itself; tell whether a rollout may have work now."""
         with self.uow.begin() as transaction:
             device = transaction.devices.lock(name)
-            if device is None:
+            if device is None or device.revoked_ms is not None:
                 return False
             seen_ms = device.last_seen_ms if retained else self.clock.now_ms()
             transaction.devices.put(replace(device, reported=reported, last_seen_ms=seen_ms))
@@ -82,8 +85,8 @@ class Observe:
             return news or moved
 
     def telemetry(self, device: DeviceId, batch: TelemetryBatch) -> tuple[Ack | None, bool]:
-        """Store what is new, then acknowledge it (none for a device that is not enrolled), and tell
-        whether a rollout may have work now."""
+        """Store what is new, then acknowledge it (none for a device that is not enrolled or is revoked), and
+        tell whether a rollout may have work now."""
         return self._take_in(device, batch, admit)
 
     def refuse_telemetry(self, device: DeviceId, batch: TelemetryBatch, code: str) -> tuple[Ack | None, bool]:
@@ -97,7 +100,8 @@ class Observe:
         decide: Callable[[StreamState | None, TelemetryBatch], Admission],
     ) -> tuple[Ack | None, bool]:
         with self.uow.begin() as transaction:
-            if transaction.devices.get(device) is None:
+            known = transaction.devices.get(device)
+            if known is None or known.revoked_ms is not None:
                 return None, False
             admission = decide(transaction.telemetry.lock_stream(device, batch.stream), batch)
             moved = self._store(transaction, device, batch.stream, admission)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fleet_cloud.domain.model import ModelVersion
+from fleet_cloud.domain.people import Actor
 from fleet_cloud.domain.policy import find_problem
 from fleet_cloud.domain.rollout import (
     Assignment,
@@ -12,6 +13,7 @@ from fleet_cloud.domain.rollout import (
     RolloutId,
 )
 from fleet_cloud.errors import Conflict, Invalid, NotFound
+from fleet_cloud.services.audit import note
 from fleet_cloud.services.devices import all_devices, select_devices
 from fleet_cloud.services.models import get_version
 from fleet_cloud.services.ports import Clock, Ids, Transaction, Trust, UnitOfWork
@@ -34,7 +36,7 @@ class Rollouts:
     trust: Trust
 
     def create(
-        self, reference: ModelRef, selector: str, variant: str | None, policy: Policy
+        self, reference: ModelRef, selector: str, variant: str | None, policy: Policy, by: Actor
     ) -> RolloutStatus:
         """Record a rollout of one wave over the devices that ``selector`` means now; raise `Invalid`
         (``rollout.policy``, ``rollout.empty``, ``selector.invalid``), `Conflict` (``version.unsigned``)."""
@@ -43,7 +45,7 @@ class Rollouts:
             version = get_version(transaction, reference)
             forced = None if variant is None else _check_variant(version, variant)
             _check_released(version, forced, self.trust)
-            devices = select_devices(transaction, selector)
+            devices = [d for d in select_devices(transaction, selector) if d.revoked_ms is None]
             if not devices:
                 raise _nobody(transaction, selector)
             rollout = Rollout(
@@ -57,6 +59,7 @@ class Rollouts:
                 variant=forced,
             )
             transaction.rollouts.add(rollout)
+            note(transaction, by, rollout.created_ms, "rollout.create", rollout.id, after=_shown(rollout))
         return RolloutStatus(rollout, ())
 
     def get(self, rollout: str) -> RolloutStatus:
@@ -75,6 +78,16 @@ class Rollouts:
     def history(self, assignment: AssignmentId) -> Sequence[AssignmentChange]:
         with self.uow.read() as transaction:
             return transaction.assignments.history(assignment)
+
+
+def _shown(rollout: Rollout) -> dict[str, object]:
+    return {
+        "model": f"{rollout.model}:{rollout.version}",
+        "selector": rollout.selector,
+        "devices": len(rollout.devices),
+        "variant": rollout.variant,
+        "policy": rollout.policy,
+    }
 
 
 def _check_policy(policy: Policy) -> None:

@@ -84,13 +84,14 @@ class Tick:
         version = get_version(transaction, ModelRef(rollout.model, rollout.version))
         assigned = {a.device: a for a in transaction.assignments.of_rollout(rollout.id)}
         waiting = [device for device in rollout.devices if device not in assigned]
-        known = {device.id: device.reported for device in transaction.devices.many(waiting)}
+        known = {device.id: device for device in transaction.devices.many(waiting)}
         overtaken = transaction.assignments.overtaken(rollout) if waiting else frozenset[DeviceId]()
         observations = []
         for name in rollout.devices:
-            reported = known.get(name)
-            facts = None if reported is None else reported.facts
-            observations.append(Observation(name, facts, assigned.get(name), name in overtaken))
+            device = known.get(name)
+            facts = None if device is None or device.reported is None else device.reported.facts
+            revoked = device is not None and device.revoked_ms is not None
+            observations.append(Observation(name, facts, assigned.get(name), name in overtaken, revoked))
         manifests = [variant.digest for variant in version.variants] if waiting else []
         measurements = transaction.measurements.of_manifests(manifests)
         return decide(rollout, version, observations, self.clock.now_ms(), measurements)
@@ -113,6 +114,9 @@ class Tick:
                 assert_never(never)
 
     def _assign(self, transaction: Transaction, rollout: Rollout, action: Assign) -> None:
+        known = transaction.devices.lock(action.device)
+        if known is None or known.revoked_ms is not None:
+            return  # since the decision: the next one refuses it
         try:
             order = next_order(transaction, action.device, self.trust.key_epoch)
         except Conflict as exc:

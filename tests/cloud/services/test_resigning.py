@@ -21,12 +21,13 @@ from fleet_shared.names import AssignmentId, digest_of
 from fleet_shared.topics import Topics
 from fleet_shared.version import ModelRef
 from tests.kit.parts import PI, Parts, batch, outcome_batch
+from tests.kit.people import ADMIN
 
 
 @pytest.fixture
 def fleet(parts: Parts) -> Parts:
     parts.add_device()
-    parts.registry.register("m", parts.draft(b"one"))
+    parts.registry.register("m", parts.draft(b"one"), ADMIN)
     return parts
 
 
@@ -198,7 +199,7 @@ def test_a_version_that_waits_for_a_signature_is_not_pushed(fleet: Parts) -> Non
 
     rollouts = Rollouts(fleet.uow, fleet.clock, fleet.rollouts.ids, Waits())  # type: ignore[arg-type]
     with pytest.raises(Conflict) as caught:
-        rollouts.create(ModelRef.parse("m"), "all", None, Policy())
+        rollouts.create(ModelRef.parse("m"), "all", None, Policy(), ADMIN)
     assert caught.value.code == "version.unsigned"
     assert "fleet trust sign" in caught.value.hint
     assert rollouts.page(10) == []

@@ -61,12 +61,12 @@ class LabKeys:
             number += 1
         return f"{name}-{number}"
 
-    def ca_key(self, *, make: bool) -> EllipticCurvePrivateKey:
-        """Return the CA's key: ECDSA P-256, which every TLS library in the field can verify."""
-        key = self._load("ca") or self._make("ca", generate_private_key(SECP256R1()), make=make)
+    def ca_key(self, name: str = "ca", *, make: bool) -> EllipticCurvePrivateKey:
+        """Return a CA's key: ECDSA P-256, which every TLS library in the field can verify."""
+        key = self._load(name) or self._make(name, generate_private_key(SECP256R1()), make=make)
         if not isinstance(key, EllipticCurvePrivateKey):
             raise SettingsError(
-                f"{self._folder / 'ca.pem'} is not a P-256 key",
+                f"{self._folder / f'{name}.pem'} is not a P-256 key",
                 hint="restore it from a backup; devices trust no other",
                 code="trust.keys",
             )
