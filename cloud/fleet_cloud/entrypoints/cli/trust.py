@@ -13,6 +13,7 @@ import typer
 from fleet_cloud.entrypoints.cli.connection import get_connection
 from fleet_cloud.entrypoints.cli.output import Format, Output, print_json, print_table
 from fleet_cloud.entrypoints.cli.passphrase import ask_new, ask_secret
+from fleet_cloud.entrypoints.cli.trust_ca import rotate_ca
 from fleet_cloud.errors import Invalid
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ rotations = typer.Typer(
     help="Let other keys stand for a role; without --key the controller makes one, if it had the old one.",
     no_args_is_help=True,
 )
+rotations.command("ca")(rotate_ca)
 app.add_typer(rotations, name="rotate")
 
 Threshold = Annotated[int | None, typer.Option(min=1, help="So many of the keys must sign.")]
@@ -47,7 +49,9 @@ def status(context: typer.Context, output: Output = Format.TABLE) -> None:
 
 @app.command("init")
 def init(
-    data: Annotated[Path, typer.Option(help="Data folder of the controller, which must not run yet.")],
+    data: Annotated[
+        Path, typer.Option(envvar="FLEET_DATA", help="Data folder of the controller, which must not run yet.")
+    ],
     keys: Annotated[
         Path | None, typer.Option(help="Folder for new root and targets keys: not on this machine.")
     ] = None,

@@ -14,6 +14,7 @@ from fleet_shared.names import DeviceId, Digest
 from tests.kit.api import Api, running_api
 from tests.kit.commands import run_fleet
 from tests.kit.parts import ABLE
+from tests.kit.people import KIT_TOKEN
 
 SEALED = {"FLEET_TRUST_PASSPHRASE": "correct horse battery"}
 
@@ -26,7 +27,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 @pytest.fixture
 def client(api: Api) -> Iterator[Client]:
-    with Client(api.url) as client:
+    with Client(api.url, KIT_TOKEN) as client:
         yield client
 
 
@@ -73,8 +74,8 @@ def test_every_change_of_keys_is_in_the_audit_log(api: Api, client: Client) -> N
     assert after.root_version == before.root_version + 2
     with api.uow.read() as transaction:
         entries = [one.entry for one in transaction.audit.page(0, 100)]
-    told = [(one.action, one.subject) for one in entries]
-    assert told == [
+    entries = [one for one in entries if one.action.startswith("trust.")]
+    assert [(one.action, one.subject) for one in entries] == [
         ("trust.rotate", "assignment"),
         ("trust.rotate", "snapshot"),
         ("trust.revoke", timestamp.keyids[0]),
