@@ -19,6 +19,7 @@ from fleet_agent.trust.protocol import (
     KeyMade,
     MakeKey,
     Refused,
+    Repository,
     TrustAnswer,
     VerifyDesired,
 )
@@ -57,12 +58,16 @@ class Lab:
         )  # fmt: skip
         return msgspec.structs.replace(desired, **changes)
 
+    @property
+    def repository(self) -> Repository:
+        return Repository(metadata_url=f"{self.url}/metadata", targets_url=f"{self.url}/targets")
+
     def request(self, envelope: bytes, wall_ms: int | None) -> VerifyDesired:
         return VerifyDesired(
+            identity_dir=str(self.device / "identity"),
             trust_dir=str(self.device / "trust"),
             device=PI,
-            metadata_url=f"{self.url}/metadata",
-            targets_url=f"{self.url}/targets",
+            repository=self.repository,
             envelope=envelope,
             wall_ms=wall_ms,
         )
@@ -184,8 +189,10 @@ def test_metadata_that_is_tampered_with_or_rolled_back_is_refused(lab: Lab) -> N
     lab.trust.release({Digest("f" * 64): b"{}"})
     assert isinstance(lab.ask(envelope), DesiredVerified)
     timestamp.write_bytes(old)
-    refused(lab.ask(envelope), "trust.metadata.invalid")
-    timestamp.write_bytes(old.replace(b'"version": 3', b'"version": 9'))
+    assert refused(lab.ask(envelope), "trust.metadata.older").retry, "a mirror that lags catches up"
+    forged = json.loads(old)
+    forged["signed"]["version"] = 99
+    timestamp.write_text(json.dumps(forged))
     refused(lab.ask(envelope), "trust.metadata.invalid")
 
 
