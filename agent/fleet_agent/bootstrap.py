@@ -4,6 +4,7 @@ import math
 import queue
 import random
 import shutil
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,10 +41,10 @@ from fleet_agent.supervisor import Downloaded, Message, Supervisor
 from fleet_agent.telemetry.clock import DeviceClock
 from fleet_agent.telemetry.facts import load_facts
 from fleet_agent.telemetry.host import read_available_bytes
-from fleet_agent.tls import broker_context
+from fleet_agent.tls import broker_context, https_context
 from fleet_agent.transfer.allowance import Allowance
 from fleet_agent.transfer.answer import HttpSource
-from fleet_agent.transfer.broker import BrokerSource
+from fleet_agent.transfer.broker import BrokerFiles, BrokerSource
 from fleet_agent.transfer.download import Downloader
 from fleet_agent.transfer.flow import Flow
 from fleet_agent.transfer.questions import Questions
@@ -96,6 +97,7 @@ class DeviceJobs:
     benchmarks: Benchmarks | None = None
     transfers: Transfers = Transfers.AUTO
     reach: Reach = field(default_factory=Reach)
+    tls: Callable[[], ssl.SSLContext] | None = None
 
     def is_tight(self, record: UpdateRecord) -> bool:
         return is_tight(record, read_available_bytes(), self.memory_margin_bytes)
@@ -118,7 +120,7 @@ class DeviceJobs:
         return self.installer.download(record.entry, record.manifest, downloader)
 
     def _source(self, assignment: AssignmentId, aborted: threading.Event) -> Source:
-        http = HttpSource(partial(self.urls.ask, assignment, aborted=aborted))
+        http = HttpSource(partial(self.urls.ask, assignment, aborted=aborted), tls=self.tls)
         broker = BrokerSource(self.urls.questions, assignment, Flow())
         return choose_source(self.transfers, http, broker, self.reach, self.clock.boot_s)
 
@@ -175,7 +177,9 @@ def _wire_device(
         cpus_max=settings.worker_cpus,
     )
     clock = DeviceClock(partial(load_floor_ms, paths.floor))
-    trust = TrustProcess()
+    transfers = parse_transfers(settings.transfers)
+    other_way = None if transfers is Transfers.HTTP else BrokerFiles(questions).fetch_file
+    trust = TrustProcess(fetch_file=other_way)
     jobs = DeviceJobs(
         installer=installer,
         inbox=inbox,
@@ -185,7 +189,8 @@ def _wire_device(
         memory_margin_bytes=settings.memory_margin_bytes,
         retry_ceiling_s=settings.retry_ceiling_s,
         benchmarks=benchmarks,
-        transfers=parse_transfers(settings.transfers),
+        transfers=transfers,
+        tls=lambda: https_context(_read(paths.authorities).decode(), partial(_time, paths, clock)),
     )
     return wire(
         settings,
@@ -279,6 +284,7 @@ def wire(
             backoff=Backoff(60.0, 6 * 3600.0, random.random),
             random=random.random,
         ),
+        http=parse_transfers(settings.transfers) is not Transfers.MQTT,
         believed=load_note(paths.trust_report),
     )
     return supervisor

@@ -131,6 +131,8 @@ class Supervisor:
     freshness: Freshness
     renewal: Renewal
     believed: TrustNote
+    http: bool = True
+    """Whether the trust child may fetch release files over HTTP itself."""
     service: Service = field(default_factory=Service)
     _link_noted: LinkNote | None = None
     _sample_at_s: float = 0.0
@@ -352,6 +354,7 @@ class Supervisor:
         return Repository(
             metadata_url=self.identity.metadata_url,
             targets_url=self.identity.targets_url,
+            http=self.http,
             news=self.freshness.news,
         )
 
