@@ -163,7 +163,7 @@ def test_offline_nothing_is_asked_for(tmp_path: Path) -> None:
     device = Device(tmp_path)
     try:
         device.boot(connect=False)
-        device.agent.believed = note(issuer=OLD)
+        device.agent.trusting.believed = note(issuer=OLD)
         device.run(600)
         assert device.renewals == []
     finally:
