@@ -51,7 +51,6 @@ from fleet_shared.topics import Topics
 log = logging.getLogger(__name__)
 
 BROKER_TIMEOUT_S = 10.0
-LOOPBACK = "127.0.0.1"
 METADATA_PATH = "/releases/metadata"
 TARGETS_PATH = "/releases/targets"
 
@@ -246,7 +245,7 @@ def _open_broker(
         return BrokerEndpoint(url.host, url.port, url.username, url.password), None
     broker = EmbeddedBroker(settings.broker_host, settings.broker_port, topics, tls.server)
     stack.callback(broker.close)
-    host = clean_host(settings.broker_host) or LOOPBACK
+    host = clean_host(settings.broker_host) or broker.loopback
     return BrokerEndpoint(host, broker.port, mqtt5=False, tls=tls.controller), broker
 
 
