@@ -96,8 +96,12 @@ def test_who_does_no_handshake_is_closed(site: Site, monkeypatch: pytest.MonkeyP
         assert silent.recv(100) == b""
 
 
-def test_three_hundred_connections_that_say_nothing_keep_nobody_out(site: Site) -> None:
+def test_three_hundred_connections_that_say_nothing_keep_nobody_out(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Half of them without a handshake, half of them with one; the oldest go first."""
+    monkeypatch.setattr(listener, "HANDSHAKE_TIMEOUT_S", 600)
+    monkeypatch.setattr(broker, "CONNECT_TIMEOUT_S", 600)
     with ExitStack() as stack:
         with unharmed(site):
             silent = [
