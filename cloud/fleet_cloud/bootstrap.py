@@ -31,6 +31,7 @@ from fleet_cloud.addresses import (
     is_s3,
     parse_advertised_broker,
     parse_broker,
+    parse_hosts,
     parse_s3,
 )
 from fleet_cloud.errors import SettingsError
@@ -187,7 +188,7 @@ def _wire(
 
 def open_certificates(settings: Settings, trust: LabTrust) -> CertificateFolder:
     """Return the folder of certificates, brought up to date: brokers and API begin with what is in it."""
-    hosts = [*settings.tls_names.split(","), settings.host]
+    hosts = [*parse_hosts(settings.tls_names, "tls_names"), settings.host]
     if settings.broker:
         hosts.append(parse_broker(settings.broker).host)
     if settings.broker_advertise:

@@ -25,6 +25,7 @@ from fleet_cloud.addresses import (
     is_s3,
     parse_advertised_broker,
     parse_broker,
+    parse_hosts,
     parse_s3,
 )
 from fleet_cloud.errors import SettingsError
@@ -167,6 +168,7 @@ def _check_addresses(settings: Settings) -> None:
     if settings.broker_advertise:
         parse_advertised_broker(settings.broker_advertise)
     _check_broker_access(settings)
+    parse_hosts(settings.tls_names, "tls_names")
     if settings.database:
         check_database(settings.database)
     if settings.s3_advertise:
