@@ -4,7 +4,7 @@ import fcntl
 import logging
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,11 @@ from fleet_cloud.adapters.broker.embedded import EmbeddedBroker
 from fleet_cloud.adapters.broker.identity import parse_identity
 from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
+from fleet_cloud.adapters.mosquitto.access import DynamicSecurity
+from fleet_cloud.adapters.mosquitto.commands import entry_of
+from fleet_cloud.adapters.mosquitto.configuration import Place, write_configuration
+from fleet_cloud.adapters.mosquitto.control import Control
+from fleet_cloud.adapters.mosquitto.files import BrokerFiles, Reload, files_in
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
@@ -28,11 +33,12 @@ from fleet_cloud.addresses import (
     is_s3,
     parse_advertised_broker,
     parse_broker,
+    parse_hosts,
     parse_s3,
 )
 from fleet_cloud.errors import SettingsError
 from fleet_cloud.services.blobs import Blobs
-from fleet_cloud.services.devices import Inventory
+from fleet_cloud.services.devices import Inventory, all_devices
 from fleet_cloud.services.enrolment import Site
 from fleet_cloud.services.identities import Identities, IdentityParts, open_identities
 from fleet_cloud.services.models import Registry
@@ -87,6 +93,8 @@ class Controller:
     packing: Packing
     broker: str
     """The broker in use, to be shown: without user and password."""
+    update_broker_files: Callable[[], None]
+    """Bring the TLS files of a broker that is not embedded up to date."""
 
 
 @contextmanager
@@ -102,12 +110,14 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
         trust = LabTrust(trust_folder(settings))
         tls = open_certificates(settings, trust)
         topics = Topics(settings.topic_root)
-        endpoint, access = _open_broker(settings, topics, tls, stack)
-        gateway = Gateway(endpoint, topics, client_id=tls.controller_id)
+        endpoint, embedded = _open_broker(settings, topics, tls, stack)
+        gateway = Gateway(endpoint, topics, client_id=_client_id(endpoint, tls))
+        reload = _open_reload(settings, tls)
+        access = embedded or _open_access(settings, topics, gateway, reload)
         gateway.start(BROKER_TIMEOUT_S)
         stack.callback(gateway.close)
         uow = DatabaseUnitOfWork(engine)
-        yield _wire(settings, topics, uow, store, trust, tls, gateway, endpoint, access)
+        yield _wire(settings, topics, uow, store, trust, tls, gateway, endpoint, access, reload)
 
 
 @contextmanager
@@ -145,19 +155,13 @@ def _wire(
     gateway: Gateway,
     endpoint: BrokerEndpoint,
     access: BrokerAccess | None,
+    reload: Callable[[], None],
 ) -> Controller:
     clock, ids = SystemClock(), RandomIds()
     site = Site(settings.topic_root, METADATA_PATH, TARGETS_PATH, advertise_broker(settings, endpoint))
-    identities = open_identities(
-        uow,
-        clock,
-        topics,
-        site,
-        IdentityParts(
-            trust.authority, trust, FolderRegister(trust_folder(settings) / "devices"), tls, access
-        ),
-        lambda: gateway.connected_ms,
-    )
+    register = FolderRegister(trust_folder(settings) / "devices")
+    parts = IdentityParts(trust.authority, trust, register, tls, access, reload)
+    identities = open_identities(uow, clock, topics, site, parts, lambda: gateway.connected_ms)
     identities.upkeep.start()
     packing = Packing(uow, store)
     signer = UrlSigner(trust.keys.secret("blob-urls"), clock)
@@ -179,12 +183,14 @@ def _wire(
         overview=Overview(uow),
         packing=packing,
         broker=_describe_broker(settings, endpoint),
+        update_broker_files=reload,
     )
 
 
 def open_certificates(settings: Settings, trust: LabTrust) -> CertificateFolder:
     """Return the folder of certificates, brought up to date: brokers and API begin with what is in it."""
-    hosts = [*settings.tls_names.split(","), settings.host, settings.broker_host]
+    hosts = [*parse_hosts(settings.tls_names, "tls_names"), settings.host]
+    hosts.append(parse_broker(settings.broker).host if settings.broker else settings.broker_host)
     if settings.broker_advertise:
         hosts.append(parse_advertised_broker(settings.broker_advertise).host)
     tls = CertificateFolder(trust.authority, settings.data_dir / "tls", find_hosts(hosts))
@@ -238,25 +244,73 @@ def _open_blobs(settings: Settings) -> BlobStore:
 
 def _open_broker(
     settings: Settings, topics: Topics, tls: CertificateFolder, stack: ExitStack
-) -> tuple[BrokerEndpoint, BrokerAccess | None]:
-    """Return where the broker is, and what lets devices in there, if that is the controller's business."""
-    if settings.broker:
-        url = parse_broker(settings.broker)
-        return BrokerEndpoint(url.host, url.port, url.username, url.password), None
-    broker = EmbeddedBroker(settings.broker_host, settings.broker_port, topics, tls.server)
-    stack.callback(broker.close)
-    host = clean_host(settings.broker_host) or broker.loopback
-    return BrokerEndpoint(host, broker.port, mqtt5=False, tls=tls.controller), broker
+) -> tuple[BrokerEndpoint, EmbeddedBroker | None]:
+    """Return where the broker is, and the embedded one if it is that."""
+    if not settings.broker:
+        broker = EmbeddedBroker(settings.broker_host, settings.broker_port, topics, tls.server)
+        stack.callback(broker.close)
+        host = clean_host(settings.broker_host) or broker.loopback
+        return BrokerEndpoint(host, broker.port, mqtt5=False, tls=tls.controller), broker
+    url = parse_broker(settings.broker)
+    if url.tls:
+        return BrokerEndpoint(url.host, url.port, url.username, url.password, tls=tls.controller), None
+    log.warning("the broker %s is used without TLS: nobody there is known for who he is", url)
+    return BrokerEndpoint(url.host, url.port, url.username, url.password), None
+
+
+def _client_id(endpoint: BrokerEndpoint, tls: CertificateFolder) -> str:
+    """Where certificates tell who is who, the broker takes the name in the certificate anyway."""
+    return f"{CONTROLLER_PREFIX}{uuid4().hex[:12]}" if endpoint.tls is None else tls.controller_id
+
+
+def _open_reload(settings: Settings, tls: CertificateFolder) -> Callable[[], None]:
+    if not settings.broker_files:
+        return lambda: None
+    return Reload(_broker_files(tls), files_in(Path(settings.broker_files)), settings.broker_reload)
+
+
+def _open_access(
+    settings: Settings, topics: Topics, gateway: Gateway, reload: Callable[[], None]
+) -> BrokerAccess | None:
+    """Before the gateway connects: it must listen to the broker's answers from the start."""
+    if settings.broker_access == "none":
+        return None
+    return DynamicSecurity(Control(gateway), topics, reload)
+
+
+def _broker_files(tls: CertificateFolder) -> BrokerFiles:
+    return BrokerFiles(tls.authorities, tls.revocations, tls.server.certificate, tls.server.key)
+
+
+def configure_mosquitto(settings: Settings, folder: Path, state: Path, port: int, address: str) -> list[Path]:
+    """Write what a Mosquitto needs for this controller, whether that runs or not: its devices are let in from
+    the start. Return the files."""
+    place = Place(folder, state, port, address)
+    _make_data(settings)
+    engine = open_engine(settings.database_url)
+    try:
+        migrate(engine)
+        tls = open_certificates(settings, LabTrust(trust_folder(settings)))
+        if not tls.revocations.exists():
+            tls.write_revocations([], SystemClock().now_ms())
+        topics = Topics(settings.topic_root)
+        with DatabaseUnitOfWork(engine).read() as transaction:
+            known = [device for device in all_devices(transaction) if device.revoked_ms is None]
+        entries = [entry_of(topics, device.id, device.public_key_sha256) for device in known]
+        return write_configuration(place, topics, tls.controller_id, entries, _broker_files(tls))
+    finally:
+        engine.dispose()
 
 
 def advertise_broker(settings: Settings, endpoint: BrokerEndpoint) -> BrokerAddress:
     """Return what devices are told: the address and user that ``broker_advertise`` names, else those
     of the controller. Loopback means another machine to each device: it gets no host, and takes
     the one of the controller's URL."""
-    url = BrokerUrl(endpoint.host, endpoint.port)
+    tls = endpoint.tls is not None
+    url = BrokerUrl(endpoint.host, endpoint.port, tls=tls)
     host: str | None = None if is_loopback(url.host) else url.host
     if settings.broker_advertise:
-        url = parse_advertised_broker(settings.broker_advertise)
+        url = parse_advertised_broker(settings.broker_advertise, tls=tls)
         host = url.host
     username, password = url.username, url.password
     if username is None and endpoint.username is not None:
@@ -265,7 +319,7 @@ def advertise_broker(settings: Settings, endpoint: BrokerEndpoint) -> BrokerAddr
     return BrokerAddress(
         port=url.port,
         host=host,
-        tls=endpoint.tls is not None,
+        tls=url.tls,
         mqtt5=endpoint.mqtt5,
         username=username,
         password=password,
@@ -273,5 +327,5 @@ def advertise_broker(settings: Settings, endpoint: BrokerEndpoint) -> BrokerAddr
 
 
 def _describe_broker(settings: Settings, endpoint: BrokerEndpoint) -> str:
-    url = str(BrokerUrl(endpoint.host, endpoint.port))
-    return url if settings.broker else f"{url.replace('mqtt', 'mqtts', 1)} (embedded)"
+    url = BrokerUrl(endpoint.host, endpoint.port, tls=endpoint.tls is not None)
+    return str(url) if settings.broker else f"{url} (embedded)"

@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import math
 import os
+import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -24,6 +25,7 @@ from fleet_cloud.addresses import (
     is_s3,
     parse_advertised_broker,
     parse_broker,
+    parse_hosts,
     parse_s3,
 )
 from fleet_cloud.errors import SettingsError
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 
 PREFIX: Final = "FLEET_"
 SECRETS: Final = frozenset({"api_token", "s3_secret_key"})
+BROKER_ACCESS: Final = ("none", "dynsec")
 RESERVED: Final = frozenset({"config", "server", "token", "bench_data"})
 """``FLEET_*`` names that are not settings of the controller."""
 
@@ -42,9 +45,15 @@ RESERVED: Final = frozenset({"config", "server", "token", "bench_data"})
 class Settings:
     """``data``: folder of keys, release metadata, and by default database and blobs.
 
-    ``broker``: ``mqtt://user:password@host:port``; empty starts the embedded one on ``broker_host`` and
-    ``broker_port`` (0: any). ``broker_advertise``: what devices use, if another: ``host:port``, or
-    ``mqtt://user:password@host:port`` with a user of their own.
+    ``broker``: ``mqtts://host:port``, where both sides show certificates, or
+    ``mqtt://user:password@host:port``; empty starts the embedded one on ``broker_host`` and
+    ``broker_port`` (0: any).
+    ``broker_advertise``: what devices use, if another: ``host:port``, or ``mqtt://user:password@host:port``
+    with a user of their own.
+    ``broker_access``: ``none``, or ``dynsec`` for a Mosquitto that `fleet broker config` has set up: devices
+    are let in and revoked there. ``broker_files``: its folder, where the controller keeps its TLS files up
+    to date; ``broker_reload``: a command that makes it read them again, such as
+    ``systemctl reload mosquitto``.
     ``database``: SQLAlchemy URL; ``blobs``: folder, or ``s3://bucket/prefix?endpoint=..&region=..``.
     ``tls_names``: further names and addresses by which this machine is reached, between commas: they are
     in the certificates of its servers.
@@ -59,6 +68,9 @@ class Settings:
     broker_host: str = "127.0.0.1"
     broker_port: int = 8883
     broker_advertise: str = ""
+    broker_access: str = "none"
+    broker_files: str = ""
+    broker_reload: str = ""
     database: str = ""
     blobs: str = ""
     s3_access_key: str = ""
@@ -157,6 +169,8 @@ def _check_addresses(settings: Settings) -> None:
         parse_broker(settings.broker)
     if settings.broker_advertise:
         parse_advertised_broker(settings.broker_advertise)
+    _check_broker_access(settings)
+    parse_hosts(settings.tls_names, "tls_names")
     if settings.database:
         check_database(settings.database)
     if settings.s3_advertise:
@@ -168,6 +182,27 @@ def _check_addresses(settings: Settings) -> None:
                 "only one of s3_access_key and s3_secret_key is set",
                 hint="set FLEET_S3_ACCESS_KEY and FLEET_S3_SECRET_KEY, or neither",
             )
+
+
+def _check_broker_access(settings: Settings) -> None:
+    if settings.broker_access not in BROKER_ACCESS:
+        raise SettingsError(
+            f"broker_access = {settings.broker_access!r} is not known",
+            hint=f"one of {', '.join(BROKER_ACCESS)}",
+        )
+    tls = bool(settings.broker) and parse_broker(settings.broker).tls
+    if settings.broker_access == "dynsec" and not (tls and settings.broker_files):
+        raise SettingsError(
+            "broker_access = 'dynsec' needs a broker with TLS, and the folder of its files",
+            hint="broker = 'mqtts://host:8883', broker_files = the --out of fleet broker config",
+        )
+    try:
+        shlex.split(settings.broker_reload)
+    except ValueError as exc:
+        raise SettingsError(
+            f"broker_reload = {settings.broker_reload!r} is not a command: {exc}",
+            hint="for example 'systemctl reload mosquitto'",
+        ) from exc
 
 
 def is_token(text: str) -> bool:

@@ -7,7 +7,7 @@ Reconnecting is paho's, with its growing delay; subscriptions are data and appli
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -56,11 +56,17 @@ class Gateway:
         self._protocol = MQTTProtocolVersion.MQTTv5
         self._reason = "not connected yet"
         self._client: mqtt.Client | None = None
+        self._listening: dict[str, Callable[[bytes], None]] = {}
 
     @property
     def status(self) -> str:
         """``connected``, or why not."""
         return "connected" if self._connected.is_set() else f"away: {self._reason}"
+
+    def listen(self, topic: str, heard: Callable[[bytes], None]) -> None:
+        """Hand what comes on ``topic``, which is no device's, to ``heard`` and not to the inbox; to be told
+        before `start`. ``heard`` must not wait: it is called by the client's thread."""
+        self._listening[topic] = heard
 
     def start(self, timeout_s: float) -> None:
         """Connect; raise `Unavailable` (``broker.unreachable``) if the broker does not answer."""
@@ -137,7 +143,8 @@ class Gateway:
         if reason.is_failure:
             self._reason = str(reason)
             return
-        client.subscribe([(self._topics.every_device(channel), 1) for channel in TO_CLOUD])
+        filters = (*(self._topics.every_device(channel) for channel in TO_CLOUD), *self._listening)
+        client.subscribe([(one, 1) for one in filters])
 
     def _on_subscribe(
         self,
@@ -175,7 +182,10 @@ class Gateway:
         self._settled.set()
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        self._put(Incoming(message.topic, bytes(message.payload), message.retain))
+        if heard := self._listening.get(message.topic):
+            heard(bytes(message.payload))
+        else:
+            self._put(Incoming(message.topic, bytes(message.payload), message.retain))
 
     def _put(self, incoming: Incoming) -> None:
         dropped = not self.incoming.put(incoming)

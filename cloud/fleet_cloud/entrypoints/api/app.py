@@ -107,6 +107,14 @@ def _public_routes(services: Services) -> APIRouter:
         origin = request.client.host if request.client else "unknown"
         return answer(services.identities.enrolling.enrol(decode(EnrolRequest, body), origin))
 
+    @router.get("/api/v1/authorities")
+    def authorities(sha256: Annotated[str | None, Query(pattern=r"^[0-9a-f]{64}$")] = None) -> Response:
+        """The certificates (PEM) by which to know this controller. Whoever fetches them over a connection
+        that proves nothing compares their sha256 with the one of a token, and asks for those by it: while an
+        authority is replaced, a token may name the older one alone."""
+        pem = services.identities.enrolling.find_authorities(sha256)
+        return Response(pem, media_type="application/x-pem-file")
+
     @router.get("/releases/{path:path}")
     def release(path: str) -> Response:
         """Release metadata and targets: public and signed."""

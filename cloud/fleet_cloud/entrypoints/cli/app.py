@@ -6,6 +6,7 @@ import typer
 
 from fleet_cloud import __version__
 from fleet_cloud.entrypoints.cli import (
+    broker,
     build,
     config,
     demo,
@@ -37,6 +38,7 @@ app.add_typer(models.app, name="model")
 device_identity.add_commands(devices.app)
 app.add_typer(devices.app, name="device")
 app.add_typer(rollouts.app, name="rollout")
+app.add_typer(broker.app, name="broker")
 app.add_typer(config.app, name="config")
 
 
