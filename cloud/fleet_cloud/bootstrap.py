@@ -23,12 +23,13 @@ from fleet_cloud.adapters.mosquitto.files import BrokerFiles, Reload, files_in
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
-from fleet_cloud.adapters.trust.hosts import clean_host, find_hosts
+from fleet_cloud.adapters.trust.hosts import find_hosts
 from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.adapters.trust.register import FolderRegister
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
 from fleet_cloud.addresses import (
     BrokerUrl,
+    clean_host,
     is_loopback,
     is_s3,
     parse_advertised_broker,
@@ -52,6 +53,7 @@ from fleet_cloud.services.telemetry import Readings
 from fleet_cloud.services.tick import Tick
 from fleet_cloud.settings import Settings
 from fleet_shared.messages.enrolment import BrokerAddress
+from fleet_shared.names import CONTROLLER_PREFIX
 from fleet_shared.topics import Topics
 
 log = logging.getLogger(__name__)
