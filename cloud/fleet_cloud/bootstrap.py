@@ -25,16 +25,18 @@ from fleet_cloud.adapters.oidc.issuer import OpenIdIssuer
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.storage.releases import ReleaseFolder
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs, S3Releases
-from fleet_cloud.adapters.trust.hosts import clean_host, find_hosts
+from fleet_cloud.adapters.trust.hosts import find_hosts
 from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.adapters.trust.register import FolderRegister
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
 from fleet_cloud.addresses import (
     BrokerUrl,
+    clean_host,
     is_loopback,
     is_s3,
     parse_advertised_broker,
     parse_broker,
+    parse_hosts,
     parse_s3,
 )
 from fleet_cloud.errors import SettingsError
@@ -66,7 +68,6 @@ from fleet_shared.topics import Topics
 log = logging.getLogger(__name__)
 
 BROKER_TIMEOUT_S = 10.0
-LOOPBACK = "127.0.0.1"
 METADATA_PATH = "/releases/metadata"
 TARGETS_PATH = "/releases/targets"
 
@@ -220,9 +221,8 @@ def _wire(
 
 def open_certificates(settings: Settings, trust: LabTrust) -> CertificateFolder:
     """Return the folder of certificates, brought up to date: brokers and API begin with what is in it."""
-    hosts = [*settings.tls_names.split(","), settings.host, settings.broker_host]
-    if settings.broker:
-        hosts.append(parse_broker(settings.broker).host)
+    hosts = [*parse_hosts(settings.tls_names, "tls_names"), settings.host]
+    hosts.append(parse_broker(settings.broker).host if settings.broker else settings.broker_host)
     if settings.broker_advertise:
         hosts.append(parse_advertised_broker(settings.broker_advertise).host)
     tls = CertificateFolder(trust.authority, settings.data_dir / "tls", find_hosts(hosts))
@@ -299,11 +299,11 @@ def _open_blobs(settings: Settings) -> BlobStore:
 def _open_broker(
     settings: Settings, topics: Topics, tls: CertificateFolder, stack: ExitStack
 ) -> tuple[BrokerEndpoint, EmbeddedBroker | None]:
-    """Return where the broker is, and the embedded one, if it is that."""
+    """Return where the broker is, and the embedded one if it is that."""
     if not settings.broker:
         broker = EmbeddedBroker(settings.broker_host, settings.broker_port, topics, tls.server)
         stack.callback(broker.close)
-        host = clean_host(settings.broker_host) or LOOPBACK
+        host = clean_host(settings.broker_host) or broker.loopback
         return BrokerEndpoint(host, broker.port, mqtt5=False, tls=tls.controller), broker
     url = parse_broker(settings.broker)
     if url.tls:

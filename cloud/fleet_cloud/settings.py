@@ -26,6 +26,7 @@ from fleet_cloud.addresses import (
     is_s3,
     parse_advertised_broker,
     parse_broker,
+    parse_hosts,
     parse_s3,
 )
 from fleet_cloud.errors import SettingsError
@@ -66,9 +67,10 @@ class Settings:
     """``data``: folder of keys, release metadata, and by default database and blobs.
 
     ``broker``: ``mqtts://host:port``, where both sides show certificates, or
-    ``mqtt://user:password@host:port``; empty starts the embedded one on ``broker_host`` and ``broker_port``
-    (0: any). ``broker_advertise``: what devices use, if another: ``host:port``, or
-    ``mqtt://user:password@host:port`` with a user of their own.
+    ``mqtt://user:password@host:port``; empty starts the embedded one on ``broker_host`` and
+    ``broker_port`` (0: any).
+    ``broker_advertise``: what devices use, if another: ``host:port``, or ``mqtt://user:password@host:port``
+    with a user of their own.
     ``broker_access``: ``none``, or ``dynsec`` for a Mosquitto that `fleet broker config` has set up: devices
     are let in and revoked there. ``broker_files``: its folder, where the controller keeps its TLS files up
     to date; ``broker_reload``: a command that makes it read them again, such as
@@ -261,6 +263,7 @@ def _check_addresses(settings: Settings) -> None:
     if settings.broker_advertise:
         parse_advertised_broker(settings.broker_advertise)
     _check_broker_access(settings)
+    parse_hosts(settings.tls_names, "tls_names")
     if settings.database:
         check_database(settings.database)
     if settings.s3_advertise:

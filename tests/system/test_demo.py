@@ -110,7 +110,7 @@ def test_a_program_gets_one_document_while_everything_is_kept_running(tmp_path: 
         report = wait_for("the document", look, TIMEOUT_S)
         check_report(report)
         wait_for("the addresses", lambda: "export FLEET_SERVER=http://127.0.0.1:" in demo.stderr)
-        assert "broker  mqtt://127.0.0.1:" in demo.stderr
+        assert "broker  mqtts://127.0.0.1:" in demo.stderr
         exported = demo.stderr.rpartition("export ")[2].splitlines()[0].split()
         listed = subprocess.run(
             [str(BIN / "fleet"), "device", "list"],

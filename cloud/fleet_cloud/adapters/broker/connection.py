@@ -24,6 +24,7 @@ from amqtt.session import Session
 from fleet_cloud.adapters.broker.admission import Code
 from fleet_cloud.adapters.broker.identity import Identity
 from fleet_cloud.adapters.broker.outbox import CONTROLLER, DEVICE, Message, Outbox
+from fleet_cloud.adapters.broker.pace import BURST_PACKETS, PACKETS_PER_S, Pace
 from fleet_cloud.adapters.broker.packets import (
     Ack,
     Connect,
@@ -94,6 +95,7 @@ class Connection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no t
         self._wire, self._hub = wire, hub
         self._silence_max_s = connect.keepalive_s * KEEPALIVE_FACTOR or None
         self._unreleased: set[int] = set()
+        self._pace = Pace(PACKETS_PER_S, BURST_PACKETS)
 
     async def run(self) -> None:
         """Serve the client until it goes, is cut off, or says what no client may say."""
@@ -126,6 +128,7 @@ class Connection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no t
     async def _read_until_end(self) -> None:
         try:
             while (frame := await self._wire.read_frame(self._silence_max_s)) is not None:
+                await self._let_others_speak()
                 packet = decode(frame)
                 if isinstance(packet, Disconnect):
                     self.polite = True
@@ -137,6 +140,13 @@ class Connection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no t
             log.info("%s has fallen silent", self.name)
         except ConnectionError:
             return
+
+    async def _let_others_speak(self) -> None:
+        """Packets that came together are read without waiting: nobody else would have a turn meanwhile."""
+        if self.is_controller:
+            await asyncio.sleep(0)
+        else:
+            await self._pace.wait()
 
     async def _take(self, packet: Packet) -> None:
         match packet:

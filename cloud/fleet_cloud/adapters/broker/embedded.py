@@ -33,6 +33,7 @@ class EmbeddedBroker:
         self._topics, self._tls = topics, RenewedTls(tls, server=True)
         self._listening = _listen(host, port)
         self.port = int(self._listening.getsockname()[1])
+        self.loopback: Final = _find_loopback(self._listening)
         self._started: Future[None] = Future()
         self._thread = threading.Thread(target=self._live, name="broker", daemon=True)
         self._thread.start()
@@ -88,7 +89,10 @@ def _listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listening = socket.create_server((str(address[0]), port), family=family, backlog=BACKLOG)
+        everywhere = address[0] == "::" and socket.has_dualstack_ipv6()
+        listening = socket.create_server(
+            (str(address[0]), port), family=family, backlog=BACKLOG, dualstack_ipv6=everywhere
+        )
     except (OSError, UnicodeError) as exc:
         in_use = isinstance(exc, OSError) and exc.errno == errno.EADDRINUSE
         raise SettingsError(
@@ -100,3 +104,11 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from exc
     listening.setblocking(False)
     return listening
+
+
+def _find_loopback(listening: socket.socket) -> str:
+    """Return where this machine reaches what listens on every address."""
+    ipv4_too = listening.family == socket.AF_INET or not listening.getsockopt(
+        socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
+    )
+    return "127.0.0.1" if ipv4_too else "::1"

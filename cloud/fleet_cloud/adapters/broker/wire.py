@@ -30,7 +30,10 @@ class Wire(ReaderAdapter, WriterAdapter):  # type: ignore[misc]  # amqtt has no 
 
     async def read_frame(self, head_timeout_s: float | None, bytes_max: int = PACKET_BYTES) -> Frame | None:
         """Return the next packet, none when the client is gone. Raises `Malformed`, and `TimeoutError`
-        when no packet begins in time, or one that began comes too slowly."""
+        when no packet begins in time, or one that began comes too slowly. What had come before the
+        connection was cut is not read any more."""
+        if self._writer.is_closing():
+            return None
         try:
             async with asyncio.timeout(head_timeout_s):
                 first = (await self._reader.readexactly(1))[0]
@@ -51,6 +54,8 @@ class Wire(ReaderAdapter, WriterAdapter):  # type: ignore[misc]  # amqtt has no 
         self._writer.write(data)
 
     async def drain(self) -> None:
+        if self._writer.is_closing():
+            raise ConnectionResetError("the connection was cut")
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
                 await self._writer.drain()

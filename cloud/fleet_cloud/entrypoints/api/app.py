@@ -115,11 +115,11 @@ def _public_routes(services: Services) -> APIRouter:
         return answer(services.identities.enrolling.enrol(decode(EnrolRequest, body), origin))
 
     @router.get("/api/v1/authorities", dependencies=[anybody("certificates are no secret")])
-    def authorities(ca_sha256: Word = None) -> Response:
-        """The certificates (PEM) by which to know this controller; with ``ca_sha256`` those that a token
-        names. Whoever fetches them over a connection that proves nothing compares their sha256 with one
-        that came another way."""
-        pem = services.identities.enrolling.find_authorities(ca_sha256)
+    def authorities(sha256: Annotated[str | None, Query(pattern=r"^[0-9a-f]{64}$")] = None) -> Response:
+        """The certificates (PEM) by which to know this controller. Whoever fetches them over a connection
+        that proves nothing compares their sha256 with the one of a token, and asks for those by it: while an
+        authority is replaced, a token may name the older one alone."""
+        pem = services.identities.enrolling.find_authorities(sha256)
         return Response(pem, media_type="application/x-pem-file")
 
     @router.get("/releases/{path:path}", dependencies=[anybody("it is signed, and no secret")])

@@ -126,6 +126,10 @@ def test_the_authority_is_replaced_over_http(http: Client) -> None:
 
 def test_an_answer_to_a_device_names_the_authorities_of_its_token(http: Client) -> None:
     token = EnrolmentToken.parse(http.post(f"{V1}/enrolment-tokens", json={}).json()["token"])
+    assert digest_of(http.get(f"{V1}/authorities").content) == token.ca_sha256
     http.post(f"{V1}/authorities/rotation", json={})
+    assert digest_of(http.get(f"{V1}/authorities").content) != token.ca_sha256
+    named = http.get(f"{V1}/authorities", params={"sha256": token.ca_sha256}, headers={"Authorization": ""})
+    assert digest_of(named.content) == token.ca_sha256
     reply = enrol(http, token.secret).json()
     assert digest_of(reply["ca_pem"].encode()) == token.ca_sha256
