@@ -157,16 +157,9 @@ def _wire(
 ) -> Controller:
     clock, ids = SystemClock(), RandomIds()
     site = Site(settings.topic_root, METADATA_PATH, TARGETS_PATH, advertise_broker(settings, endpoint))
-    identities = open_identities(
-        uow,
-        clock,
-        topics,
-        site,
-        IdentityParts(
-            trust.authority, trust, FolderRegister(trust_folder(settings) / "devices"), tls, access
-        ),
-        lambda: gateway.connected_ms,
-    )
+    register = FolderRegister(trust_folder(settings) / "devices")
+    parts = IdentityParts(trust.authority, trust, register, tls, access, reload)
+    identities = open_identities(uow, clock, topics, site, parts, lambda: gateway.connected_ms)
     identities.upkeep.start()
     packing = Packing(uow, store)
     signer = UrlSigner(trust.keys.secret("blob-urls"), clock)

@@ -1,12 +1,13 @@
 """The use cases of identities over a real database, authority and folders, with a door in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
@@ -16,6 +17,7 @@ from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
 from fleet_cloud.domain.device import Device
 from fleet_cloud.services.enrolment import Site
 from fleet_cloud.services.identities import Identities, IdentityParts, open_identities
+from fleet_cloud.services.ports import BrokerAccess, TlsFiles
 from fleet_shared.messages.enrolment import BrokerAddress, EnrolReply, EnrolRequest
 from fleet_shared.names import DeviceId
 from fleet_shared.topics import Topics
@@ -32,7 +34,8 @@ SITE = Site("fleet/v1", "/m", "/t", BrokerAddress(port=1883))
 
 @dataclass
 class IdentityWorld:
-    """``connected_ms``: since when the broker is connected."""
+    """``connected_ms``: since when the broker is connected; ``access``: a real broker's, in place of the
+    ``door``."""
 
     folder: Path
     uow: DatabaseUnitOfWork
@@ -42,6 +45,8 @@ class IdentityWorld:
     door: Door = field(default_factory=Door)
     keys: dict[str, EllipticCurvePrivateKey] = field(default_factory=dict)
     connected_ms: int | None = 1
+    access: BrokerAccess | None = None
+    update_broker_files: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.restart()
@@ -49,7 +54,10 @@ class IdentityWorld:
     def restart(self) -> Identities:
         """Put the use cases together anew, as another process would."""
         register = FolderRegister(self.folder / "trust" / "devices")
-        parts = IdentityParts(self.trust.authority, self.trust, register, self.tls, self.door)
+        access = self.access or self.door
+        parts = IdentityParts(
+            self.trust.authority, self.trust, register, self.tls, access, self.update_broker_files
+        )
         self.identities = open_identities(
             self.uow, self.clock, Topics(), SITE, parts, lambda: self.connected_ms
         )
@@ -94,6 +102,18 @@ class IdentityWorld:
         """Return the serial numbers in the revocation list."""
         return {entry.serial_number for entry in x509.load_pem_x509_crl(self.tls.revocations.read_bytes())}
 
+    def files(self, device: str, reply: EnrolReply | None = None) -> TlsFiles:
+        """Return the files of a device as its agent stores them; enrolled now unless a ``reply`` is given."""
+        given = reply or self.enrol(device)
+        folder = self.folder / "agents" / f"{device}-{serial_of(given.certificate_pem):x}"
+        folder.mkdir(parents=True)
+        files = TlsFiles(folder / "ca.pem", folder / "certificate.pem", folder / "key.pem")
+        key = self.keys[device].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        files.key.write_bytes(key)
+        files.certificate.write_text(given.certificate_pem)
+        files.authorities.write_text(given.ca_pem)
+        return files
+
 
 def serial_of(pem: str) -> int:
     return x509.load_pem_x509_certificate(pem.encode()).serial_number
@@ -104,6 +124,6 @@ def identity_world(url: str, folder: Path) -> Iterator[IdentityWorld]:
     engine = open_engine(url)
     migrate(engine)
     trust = LabTrust(folder / "trust")
-    tls = CertificateFolder(trust.authority, folder / "tls", ["localhost"])
+    tls = CertificateFolder(trust.authority, folder / "tls", ["localhost", "127.0.0.1"])
     yield IdentityWorld(folder, DatabaseUnitOfWork(engine), trust, tls)
     engine.dispose()

@@ -1,6 +1,6 @@
 """Devices that get an identity: at first with a token, later by the key that they have."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -43,7 +43,8 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Enrolling:
-    """``register`` and ``admission`` are none where there is nothing to tell them."""
+    """``register`` and ``admission`` are none where there is nothing to tell them. ``write_revocations``
+    writes the list anew when a device has another key: some brokers know the old one by that alone."""
 
     uow: UnitOfWork
     ca: CertificateAuthority
@@ -51,6 +52,7 @@ class Enrolling:
     site: Site
     register: IdentityRegister | None = None
     admission: Admission | None = None
+    write_revocations: Callable[[], None] = lambda: None
     attempts: Attempts = field(default_factory=Attempts)
 
     def create_token(
@@ -93,6 +95,8 @@ class Enrolling:
                 certificate = self._issue(transaction, request.csr_pem, device, bundle)
         except Conflict as exc:  # another device of this name came first, at the same time
             raise _device_exists(device) from exc
+        if grant.device == device:
+            self.write_revocations()
         if self.admission is not None:
             self.admission.admit(device, key)
         return EnrolReply(

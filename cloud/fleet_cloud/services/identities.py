@@ -29,13 +29,15 @@ class Authority(CertificateAuthority, Authorities, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IdentityParts:
-    """What the use cases need of the world. ``access`` is none for a broker whose doors are not Fleet's."""
+    """What the use cases need of the world. ``access`` is none for a broker whose doors are not Fleet's;
+    ``update_broker_files`` gives a broker with files of its own the newest, and may raise `Unavailable`."""
 
     authority: Authority
     releases: AuthorityReleases
     register: IdentityRegister
     tls: TlsFolder
     access: BrokerAccess | None = None
+    update_broker_files: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,19 @@ def open_identities(
     admission = Admission(uow, parts.access)
     revocation = Revocation(uow, clock, topics, parts.register, admission, parts.tls)
     upkeep = Upkeep(
-        clock, parts.authority, parts.releases, parts.tls, revocation, admission, connected_ms=connected_ms
+        clock,
+        parts.authority,
+        parts.releases,
+        parts.tls,
+        revocation,
+        admission,
+        parts.update_broker_files,
+        connected_ms,
     )
     return Identities(
-        enrolling=Enrolling(uow, parts.authority, clock, site, parts.register, admission),
+        enrolling=Enrolling(
+            uow, parts.authority, clock, site, parts.register, admission, revocation.write_list
+        ),
         tokens=EnrolmentTokens(uow, clock),
         admission=admission,
         revocation=revocation,

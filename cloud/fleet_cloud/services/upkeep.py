@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fleet_cloud.domain.people import Actor, Role
+from fleet_cloud.errors import Unavailable
 from fleet_cloud.services.admission import Admission
 from fleet_cloud.services.ports import Authorities, AuthorityReleases, Clock, RegisteredDevice, TlsFolder
 from fleet_cloud.services.revocation import Revocation
@@ -24,7 +25,8 @@ NAMED: Final = 10
 
 @dataclass
 class Upkeep:
-    """``connected_ms``: since when the broker is connected, none while it is away."""
+    """``connected_ms``: since when the broker is connected, none while it is away. ``update_broker_files``
+    gives a broker with files of its own the newest, and may raise `Unavailable`."""
 
     clock: Clock
     authorities: Authorities
@@ -32,7 +34,8 @@ class Upkeep:
     tls: TlsFolder
     revocation: Revocation
     admission: Admission
-    connected_ms: Callable[[], int | None] = lambda: None
+    update_broker_files: Callable[[], None]
+    connected_ms: Callable[[], int | None]
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _released: Sequence[str] = ()
     _synced_ms: int | None = None
@@ -58,13 +61,25 @@ class Upkeep:
             self._sync()
             self.tls.renew(now_ms)
             self.revocation.write_list()
-            self._release()
+            told = self._update_broker()
+            if told:
+                self._release()
             with self.revocation.uow.begin() as transaction:
                 transaction.certificates.remove_ended(now_ms - ENDED_KEPT_MS)
-        return SOON_S if self.admission.stale else TURN_S
+        return TURN_S if told and not self.admission.stale else SOON_S
+
+    def _update_broker(self) -> bool:
+        """Give the broker its files; tell whether it has them."""
+        try:
+            self.update_broker_files()
+        except Unavailable as exc:
+            log.warning("the broker does not use the newest files: %s (%s)", exc.message, exc.code)
+            return False
+        return True
 
     def _release(self) -> None:
-        """Let devices know of the authorities; those whom the release keys sign later learn it then."""
+        """Let devices know of the authorities, once the broker believes them: what they renew is of the
+        newest at once."""
         pems = self.authorities.pems
         if pems != self._released:
             self.releases.release_authorities(pems)

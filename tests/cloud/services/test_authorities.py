@@ -5,7 +5,7 @@ import pytest
 from cryptography import x509
 
 from fleet_cloud.domain.device import Device
-from fleet_cloud.errors import Conflict
+from fleet_cloud.errors import Conflict, Unavailable
 from fleet_cloud.services.authorities import describe
 from fleet_cloud.services.observe import Observe
 from fleet_shared.envelope import AUTHORITIES_TARGET, Authorities
@@ -129,3 +129,24 @@ def test_a_device_that_shows_the_newer_certificate_renews_at_the_newer_authority
     newest = identities.trust.authority.issuers[0].signer.certificate
     assert identities.trust.authority.describe(pem).device == "pi-1"
     x509.load_pem_x509_certificate(pem.encode()).verify_directly_issued_by(newest)
+
+
+def test_devices_hear_of_an_authority_only_when_the_broker_believes_it(identities: IdentityWorld) -> None:
+    """Else what they renew would be refused there."""
+
+    def fail() -> None:
+        raise Unavailable("the broker has no file", code="broker.reload")
+
+    def released() -> int:
+        raw = identities.trust.repository.load_target(AUTHORITIES_TARGET)
+        assert raw is not None
+        return len(decode(Authorities, raw).pem)
+
+    identities.identities.upkeep.start()
+    identities.update_broker_files = fail
+    rotation = identities.restart().rotation
+    rotation.begin(ADMIN)
+    assert released() == 1
+    identities.update_broker_files = lambda: None
+    identities.restart().upkeep.turn()
+    assert released() == 2

@@ -25,12 +25,24 @@ def rotate_ca(
 ) -> None:
     """Replace the certificate authority of devices, broker and controller. Both are believed until --finish,
     and devices change by themselves meanwhile."""
+    show_rotation(replace_authority(context, finish=finish, force=force, status=status), output)
+
+
+def replace_authority(
+    context: typer.Context, *, finish: bool, force: bool, status: bool
+) -> "AuthoritiesView":
+    """Begin it, end it, or only look."""
     if (status and (finish or force)) or (force and not finish):
         raise Invalid(
-            "--force goes with --finish, and --status with neither", hint="fleet trust rotate ca -h"
+            "--force goes with --finish, and --status with neither",
+            hint="fleet trust rotate ca begins it, --finish ends it",
+            code="authority.rotation.options",
         )
     with get_connection(context).open() as client:
-        view = client.authorities() if status else client.rotate_authority(finish=finish, force=force)
+        return client.authorities() if status else client.rotate_authority(finish=finish, force=force)
+
+
+def show_rotation(view: "AuthoritiesView", output: Format) -> None:
     if output is Format.JSON:
         print_json(view)
     else:
