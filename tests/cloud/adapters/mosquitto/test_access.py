@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from fleet_cloud.adapters.mosquitto.access import DynamicSecurity
+from fleet_cloud.adapters.mosquitto.commands import Command
 from fleet_cloud.adapters.mosquitto.configuration import START_STATE
+from fleet_cloud.adapters.mosquitto.control import Control
 from fleet_cloud.errors import Unavailable
 from fleet_shared.names import DeviceId, Digest
 from tests.kit.broker_client import BrokerClient, Refused
@@ -187,6 +189,22 @@ def test_a_broker_that_is_away_is_said_so(site: Administered) -> None:
         access.admit(PI, Digest("0" * 64))
     with pytest.raises(Unavailable):
         access.sync([])
+
+
+def test_what_a_device_may_not_hear_is_not_sent_to_it_though_it_has_subscribed(tmp_path: Path) -> None:
+    """Subscribing is one right and hearing is another: a subscription of an earlier time carries nothing."""
+    with secure_mosquitto(tmp_path, [PI]) as broker:
+        line = ControllerLine(broker)
+        control = Control(line)
+        with line.running():
+            rule = {"rolename": "device-pi-1", "acltype": "publishClientReceive", "topic": DESIRED}
+            control.run([Command("removeRoleACL", rule)])
+            with enter(broker, broker.parties[PI]) as device:
+                assert device.subscribe(DESIRED)
+                assert device.subscribe("fleet/v1/devices/pi-1/ack")
+                line.send(DESIRED, b"not for it", retain=False)
+                line.send("fleet/v1/devices/pi-1/ack", b"for it", retain=False)
+                assert device.get() == ("fleet/v1/devices/pi-1/ack", b"for it")
 
 
 def test_a_device_cannot_administer_the_broker(site: Administered) -> None:
