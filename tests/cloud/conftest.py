@@ -56,3 +56,10 @@ def parts(url: str, tmp_path: Path) -> Iterator[Parts]:
 def identities(url: str, tmp_path: Path) -> Iterator[IdentityWorld]:
     with identity_world(url, tmp_path) as world:
         yield world
+
+
+@pytest.fixture
+def local_identities(tmp_path: Path) -> Iterator[IdentityWorld]:
+    """For what is not about the database."""
+    with identity_world(f"sqlite:///{tmp_path / 'fleet.db'}", tmp_path) as world:
+        yield world
