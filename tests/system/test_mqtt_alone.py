@@ -108,6 +108,7 @@ def site(tmp_path: Path, mosquitto: Mosquitto, s3: ObjectStore) -> Iterator[Site
         yield Site(world, client, agent)
 
 
+@pytest.mark.long
 def test_cut_offs_restarts_budgets_and_newer_pushes_over_mqtt(site: Site, mosquitto: Mosquitto) -> None:
     """The cable throttles what the broker says to the device, so that there is a middle to be cut off in."""
     with cable_to(mosquitto.port, bytes_per_s=1_000_000.0) as cable:
@@ -126,16 +127,17 @@ def test_cut_offs_restarts_budgets_and_newer_pushes_over_mqtt(site: Site, mosqui
         assert BIG < int(str(detail["bytes_fetched"])) < 1.3 * BIG, "it went on where it stood"
         assert detail["bytes_over_broker"] == detail["bytes_fetched"]
 
-        refused = push(site.client, 2, Policy(soak_s=0.2, deadline_s=120, bytes_max=BIG // 2))
-        wait_for("the budget to be reported", lambda: says_budget(site.client))
-        newer = push(site.client, 3)
-        assert expect_success(site.client, newer, outcomes=3).detail["bytes_over_broker"]
-        (assignment,) = site.client.rollout(refused).assignments
-        assert assignment.failure is not None
-        assert assignment.failure.code == "update.superseded"
+        small = Policy(soak_s=0.2, deadline_s=120, bytes_max=BIG // 2)
+        assert fail(site.client, push(site.client, 2, small)) == "transfer.budget"
+        hanging = push(site.client, 3)
+        wait_for("a third of the download", lambda: part_bytes(site.agent) > BIG // 3)
+        newer = push(site.client, 4, padding_bytes=0)
+        assert expect_success(site.client, newer, outcomes=4).detail["bytes_over_broker"]
+        assert fail(site.client, hanging) == "assignment.superseded"
 
 
-def says_budget(client: Client) -> bool:
-    reported = client.device(NAME).reported
-    update = reported.update if reported is not None else None
-    return update is not None and update.failure is not None and update.failure.code == "transfer.budget"
+def fail(client: Client, rollout: str) -> str:
+    """Return the code with which the one assignment ended."""
+    (assignment,) = wait_for_rollout(client, rollout).assignments
+    assert assignment.failure is not None, assignment
+    return assignment.failure.code
