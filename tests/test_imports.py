@@ -38,7 +38,9 @@ ALLOWED: dict[str, set[str]] = {
     "fleet_agent.runtimes": {
         "ai_edge_litert", "msgspec", "numpy", "onnxruntime", "openvino", "tflite", "tflite_runtime", "tvm",
     },
-    "fleet_agent.trust": {"cryptography", "msgspec", "securesystemslib", "tuf", "typing_extensions"},
+    "fleet_agent.trust": {
+        "cryptography", "msgspec", "securesystemslib", "tuf", "typing_extensions", "urllib3",
+    },
     "fleet_agent.bridge": {"msgspec", "paho", "tomli"},
     "fleet_agent.link": {"msgspec", "paho"},
     "fleet_agent.transfer": {"msgspec", "urllib3"},

@@ -4,6 +4,7 @@ import math
 import queue
 import random
 import shutil
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from uuid import uuid4
 from fleet_agent.benchmark.device import Benchmarks, BenchmarkTerms
 from fleet_agent.benchmark.kept import KeptTables
 from fleet_agent.benchmark.measuring import Measuring
-from fleet_agent.floor import load_floor_ms
+from fleet_agent.floor import DeviceTime, judge_time, load_floor_ms
+from fleet_agent.freshness import Freshness
 from fleet_agent.identity import Identity, load_identity
 from fleet_agent.intake import Intake
 from fleet_agent.journal import Journal
@@ -28,6 +30,8 @@ from fleet_agent.link.outbox import Outbox, OutboxLimits
 from fleet_agent.link.sender import Sender
 from fleet_agent.paths import StatePaths
 from fleet_agent.ports import Clock, Link, Trust
+from fleet_agent.renewal import Renewal
+from fleet_agent.renewer import Renewed, Renewer
 from fleet_agent.reporter import Reporter
 from fleet_agent.runtimes.found import Found, find_runtimes, parse_allowed
 from fleet_agent.serving import Listeners
@@ -37,9 +41,10 @@ from fleet_agent.supervisor import Downloaded, Message, Supervisor
 from fleet_agent.telemetry.clock import DeviceClock
 from fleet_agent.telemetry.facts import load_facts
 from fleet_agent.telemetry.host import read_available_bytes
+from fleet_agent.tls import broker_context, https_context
 from fleet_agent.transfer.allowance import Allowance
 from fleet_agent.transfer.answer import HttpSource
-from fleet_agent.transfer.broker import BrokerSource
+from fleet_agent.transfer.broker import BrokerFiles, BrokerSource
 from fleet_agent.transfer.download import Downloader
 from fleet_agent.transfer.flow import Flow
 from fleet_agent.transfer.questions import Questions
@@ -47,6 +52,7 @@ from fleet_agent.transfer.response import Source
 from fleet_agent.transfer.urls import BlobUrls
 from fleet_agent.transfer.ways import Reach, Transfers, choose_source, parse_transfers
 from fleet_agent.trust_process import TrustProcess
+from fleet_agent.trust_report import load_note
 from fleet_agent.update.gap import Gap
 from fleet_agent.update.inspection import Inspection
 from fleet_agent.update.install import Installer, plan_transfer
@@ -91,6 +97,7 @@ class DeviceJobs:
     benchmarks: Benchmarks | None = None
     transfers: Transfers = Transfers.AUTO
     reach: Reach = field(default_factory=Reach)
+    tls: Callable[[], ssl.SSLContext] | None = None
 
     def is_tight(self, record: UpdateRecord) -> bool:
         return is_tight(record, read_available_bytes(), self.memory_margin_bytes)
@@ -113,7 +120,7 @@ class DeviceJobs:
         return self.installer.download(record.entry, record.manifest, downloader)
 
     def _source(self, assignment: AssignmentId, aborted: threading.Event) -> Source:
-        http = HttpSource(partial(self.urls.ask, assignment, aborted=aborted))
+        http = HttpSource(partial(self.urls.ask, assignment, aborted=aborted), tls=self.tls)
         broker = BrokerSource(self.urls.questions, assignment, Flow())
         return choose_source(self.transfers, http, broker, self.reach, self.clock.boot_s)
 
@@ -170,6 +177,9 @@ def _wire_device(
         cpus_max=settings.worker_cpus,
     )
     clock = DeviceClock(partial(load_floor_ms, paths.floor))
+    transfers = parse_transfers(settings.transfers)
+    other_way = None if transfers is Transfers.HTTP else BrokerFiles(questions).fetch_file
+    trust = TrustProcess(fetch_file=other_way)
     jobs = DeviceJobs(
         installer=installer,
         inbox=inbox,
@@ -179,7 +189,8 @@ def _wire_device(
         memory_margin_bytes=settings.memory_margin_bytes,
         retry_ceiling_s=settings.retry_ceiling_s,
         benchmarks=benchmarks,
-        transfers=parse_transfers(settings.transfers),
+        transfers=transfers,
+        tls=lambda: https_context(_read(paths.authorities).decode(), partial(_time, paths, clock)),
     )
     return wire(
         settings,
@@ -189,8 +200,9 @@ def _wire_device(
         inbox=inbox,
         outbox=Outbox(paths.outbox, uuid4().hex, _outbox_limits(settings)),
         slots=slots,
-        link=_connection(identity, inbox),
-        trust=TrustProcess(),
+        link=_connection(identity, inbox, paths, clock),
+        trust=trust,
+        renew=Renewer(identity, paths, questions, trust.ask, lambda: clock.now().wall_ms).start,
         jobs=jobs,
         is_tight=jobs.is_tight,
         questions=questions,
@@ -220,6 +232,7 @@ def wire(
     jobs: Jobs,
     questions: Questions,
     workers: Workers,
+    renew: Callable[[Callable[[Renewed], None]], None],
     is_tight: Callable[[UpdateRecord], bool] = lambda _record: False,
 ) -> Supervisor:
     """Put a supervisor together around its edges."""
@@ -260,6 +273,19 @@ def wire(
         updates=updates,
         questions=questions,
         trust=trust,
+        freshness=Freshness(
+            ask=lambda: supervisor.refresh(),
+            backoff=Backoff(30.0, 3600.0, random.random),
+            random=random.random,
+            seen=_read(paths.timestamp),
+        ),
+        renewal=Renewal(
+            start=lambda: renew(inbox.put),
+            backoff=Backoff(60.0, 6 * 3600.0, random.random),
+            random=random.random,
+        ),
+        http=parse_transfers(settings.transfers) is not Transfers.MQTT,
+        believed=load_note(paths.trust_report),
     )
     return supervisor
 
@@ -269,14 +295,28 @@ def find_device_runtimes(settings: Settings) -> Found:
     return find_runtimes(parse_allowed(settings.runtimes), StatePaths(settings.state).runtimes)
 
 
-def _connection(identity: Identity, inbox: "queue.SimpleQueue[Message]") -> Connection:
+def _connection(
+    identity: Identity, inbox: "queue.SimpleQueue[Message]", paths: StatePaths, clock: Clock
+) -> Connection:
     return Connection(
         identity.device,
         Topics(identity.topic_root),
         identity.broker,
         notify=inbox.put,
         new_session=lambda: uuid4().hex,
+        tls=lambda: broker_context(paths.identity, partial(_time, paths, clock)),
     )
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
+
+
+def _time(paths: StatePaths, clock: Clock) -> DeviceTime:
+    return judge_time(paths.floor, clock.now().wall_ms)
 
 
 def _outbox_limits(settings: Settings) -> OutboxLimits:

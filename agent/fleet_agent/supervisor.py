@@ -11,20 +11,33 @@ from typing import Final
 import msgspec
 
 from fleet_agent.benchmark.device import ROW_EVENT, RowMeasured
+from fleet_agent.floor import judge_now_ms
+from fleet_agent.freshness import Freshness
 from fleet_agent.identity import Identity
 from fleet_agent.inbox import take
 from fleet_agent.intake import Intake
 from fleet_agent.journal import Journal
-from fleet_agent.link.events import Connected, Disconnected, MessageReceived
+from fleet_agent.link.events import Connected, Disconnected, LinkEvent, MessageReceived, ReleasesNews
 from fleet_agent.link.note import LinkNote, save_note
+from fleet_agent.orders import load_order
 from fleet_agent.paths import StatePaths
 from fleet_agent.ports import Clock, Trust, Worker
+from fleet_agent.renewal import Renewal, is_due
+from fleet_agent.renewer import Renewed
 from fleet_agent.reporter import Reporter
 from fleet_agent.service import Service
 from fleet_agent.settings import Settings
 from fleet_agent.telemetry.host import read_host
 from fleet_agent.transfer.questions import Questions
-from fleet_agent.trust.protocol import DesiredVerified, TrustAnswer, VerifyDesired
+from fleet_agent.trust.protocol import (
+    DesiredVerified,
+    Refresh,
+    Refreshed,
+    Repository,
+    TrustAnswer,
+    VerifyDesired,
+)
+from fleet_agent.trust_report import TrustNote
 from fleet_agent.update.inspection import SlotInspected
 from fleet_agent.update.jobs import JobDone
 from fleet_agent.update.machine import UpdateEvent
@@ -53,7 +66,15 @@ LAST_WORDS_S: Final = 3.0
 
 @dataclass(frozen=True)
 class TrustAnswered:
+    """``news``: what was known of the newest releases when it was asked for."""
+
     envelope: bytes
+    answer: TrustAnswer
+    news: bytes = b""
+
+
+@dataclass(frozen=True)
+class RefreshAnswered:
     answer: TrustAnswer
 
 
@@ -74,7 +95,10 @@ Message = (
     Connected
     | Disconnected
     | MessageReceived
+    | ReleasesNews
     | TrustAnswered
+    | RefreshAnswered
+    | Renewed
     | Downloaded
     | Fetch
     | JobDone
@@ -104,6 +128,11 @@ class Supervisor:
     updates: UpdateRunner
     questions: Questions
     trust: Trust
+    freshness: Freshness
+    renewal: Renewal
+    believed: TrustNote
+    http: bool = True
+    """Whether the trust child may fetch release files over HTTP itself."""
     service: Service = field(default_factory=Service)
     _link_noted: LinkNote | None = None
     _sample_at_s: float = 0.0
@@ -170,10 +199,14 @@ class Supervisor:
 
     def _handle(self, message: Message) -> None:
         match message:
-            case Connected() | Disconnected() | MessageReceived():
+            case Connected() | Disconnected() | MessageReceived() | ReleasesNews():
                 self._on_link(message)
             case TrustAnswered():
                 self._on_trust(message)
+            case RefreshAnswered():
+                self._on_refreshed(message.answer)
+            case Renewed():
+                self._on_renewed(message.answer)
             case Fetch():
                 self.uplink.send(Channel.FETCH, message)
             case Downloaded() | JobDone() | RowMeasured() | SlotInspected():
@@ -207,6 +240,8 @@ class Supervisor:
         self.intake.note_clock(stamp.boot_ms, stamp.wall_ms)
         if self.updates.takes_another:
             self.intake.tick(now_s)
+        self.freshness.tick(now_s)
+        self._tick_renewal(now_s, stamp.wall_ms)
         self._report_changes(now_s)
         self.uplink.tick(now_s)
 
@@ -225,16 +260,20 @@ class Supervisor:
 
     # -- link
 
-    def _on_link(self, event: Connected | Disconnected | MessageReceived) -> None:
+    def _on_link(self, event: LinkEvent) -> None:
         match event:
             case Connected():
                 self.uplink.on_connected()
                 self.questions.connected()
                 self._note_link("")
                 self._report()
-            case Disconnected(reason):
+            case Disconnected(reason, untrusted):
                 self.uplink.on_disconnected(reason, self.clock.boot_s())
                 self._note_link(reason)
+                if untrusted:
+                    self.freshness.doubt(self.clock.boot_s())
+            case ReleasesNews(payload):
+                self.freshness.take(payload, self.clock.boot_s())
             case MessageReceived(channel, payload):
                 self._on_message(channel, payload)
 
@@ -284,7 +323,13 @@ class Supervisor:
 
     @property
     def _trouble(self) -> tuple[Failure, ...]:
-        found = (self.journal.trouble, self.intake.trouble, self.updates.trouble)
+        found = (
+            self.journal.trouble,
+            self.intake.trouble,
+            self.updates.trouble,
+            None if self.intake.trouble is not None else self.freshness.trouble,
+            self.renewal.trouble,
+        )
         return tuple(one for one in found if one is not None)
 
     def _report(self) -> None:
@@ -295,27 +340,79 @@ class Supervisor:
             active=pointers.active,
             previous=pointers.previous,
             update=self.updates.progress,
-            accepted=Order() if record is None else record.accepted,
+            accepted=max(Order() if record is None else record.accepted, load_order(self.paths.order)),
             worker=self.workers.report,
             trouble=self._trouble,
+            trust=self.believed.report,
         )
         self.reporter.publish(document, self.clock.boot_s())
+
+    # -- trust
+
+    @property
+    def repository(self) -> Repository:
+        return Repository(
+            metadata_url=self.identity.metadata_url,
+            targets_url=self.identity.targets_url,
+            http=self.http,
+            news=self.freshness.news,
+        )
+
+    def refresh(self) -> None:
+        """Let the trust child bring the releases up to date; its answer comes on the queue."""
+        request = Refresh(
+            identity_dir=str(self.paths.identity),
+            trust_dir=str(self.paths.trust),
+            repository=self.repository,
+            wall_ms=self.clock.now().wall_ms,
+        )
+        self.trust.start(request, lambda answer: self.inbox.put(RefreshAnswered(answer)))
+
+    def _on_refreshed(self, answer: TrustAnswer) -> None:
+        self.freshness.judge(answer, self.clock.boot_s())
+        if isinstance(answer, Refreshed):
+            self._believe(answer.trust)
+
+    def _believe(self, note: TrustNote) -> None:
+        if note != self.believed:
+            self.believed = note
+            self.reporter.soon(self.clock.boot_s())
+
+    def _tick_renewal(self, now_s: float, wall_ms: int | None) -> None:
+        if not self.uplink.online:
+            return
+        self.renewal.tick(now_s, self.believed, lambda: judge_now_ms(self.paths.floor, wall_ms))
+
+    def _on_renewed(self, answer: TrustAnswer) -> None:
+        now_s, stamp = self.clock.boot_s(), self.clock.now()
+        note = self.renewal.judge(answer, now_s)
+        if note is None:
+            return
+        self._believe(note)
+        self.journal.event("certificate.renewed", detail={"ends_ms": note.report.certificate_expires_ms or 0})
+        if not is_due(note, judge_now_ms(self.paths.floor, stamp.wall_ms)):
+            self.renewal.note_settled()
+        self.uplink.reconnect(now_s)
 
     # -- desired state
 
     def verify(self, envelope: bytes) -> None:
         """Ask the trust child; its answer comes on the queue."""
         request = VerifyDesired(
+            identity_dir=str(self.paths.identity),
             trust_dir=str(self.paths.trust),
             device=self.identity.device,
-            metadata_url=self.identity.metadata_url,
-            targets_url=self.identity.targets_url,
+            repository=self.repository,
             envelope=envelope,
             wall_ms=self.clock.now().wall_ms,
         )
-        self.trust.start(request, lambda answer: self.inbox.put(TrustAnswered(envelope, answer)))
+        news = request.repository.news
+        self.trust.start(request, lambda answer: self.inbox.put(TrustAnswered(envelope, answer, news)))
 
     def _on_trust(self, answered: TrustAnswered) -> None:
+        if isinstance(answered.answer, DesiredVerified) and answered.answer.trust is not None:
+            self.freshness.note_done(answered.news)
+            self._believe(answered.answer.trust)
         verified = self.intake.judge(answered.envelope, answered.answer, self.clock.boot_s())
         if verified is None:
             return

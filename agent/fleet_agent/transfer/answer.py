@@ -9,6 +9,7 @@ urllib3 is imported with the first download: an idle agent does not carry it.
 """
 
 import queue
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -49,8 +50,16 @@ class Answer:
 
     over_broker = False
 
-    def __init__(self, url: str, headers: Mapping[str, str], aborted: threading.Event, pace: Pace) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        aborted: threading.Event,
+        pace: Pace,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
         self.received = 0
+        self._tls = tls
         self.reached = False
         self._aborted, self._pace = aborted, pace
         self._queue: queue.Queue[Head | bytes | AnswerError | None] = queue.Queue(PARTS_AHEAD)
@@ -112,14 +121,18 @@ class Answer:
         import urllib3
 
         try:
-            with urllib3.request(
-                "GET",
-                url,
-                headers=headers,
-                preload_content=False,
-                retries=False,
-                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
-            ) as response:
+            terms = self._tls() if self._tls is not None and url.startswith("https:") else None
+            with (
+                urllib3.PoolManager(ssl_context=terms) as pool,
+                pool.request(
+                    "GET",
+                    url,
+                    headers=headers,
+                    preload_content=False,
+                    retries=False,
+                    timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
+                ) as response,
+            ):
                 self._response = response
                 self._put(Head(response.status, {k.lower(): v for k, v in response.headers.items()}))
                 self._decided.wait()
@@ -143,13 +156,15 @@ class Answer:
 @dataclass(frozen=True)
 class HttpSource:
     """Blobs over HTTP(S). ``url_of`` asks for the URL of a blob, anew for each answer: it lives for minutes
-    only. It may block, and raise `NotYetError`."""
+    only. It may block, and raise `NotYetError`. ``tls`` makes the terms of HTTPS; those of the system, if
+    none."""
 
     url_of: Callable[[Digest], str]
     pace: Pace = Pace()
+    tls: Callable[[], ssl.SSLContext] | None = None
 
     def __call__(self, wanted: Wanted, aborted: threading.Event) -> Answer:
-        return Answer(self.url_of(wanted.sha256), _range(wanted), aborted, self.pace)
+        return Answer(self.url_of(wanted.sha256), _range(wanted), aborted, self.pace, self.tls)
 
 
 def _range(wanted: Wanted) -> dict[str, str]:

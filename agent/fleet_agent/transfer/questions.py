@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
 
-from fleet_agent.errors import TransferError
+from fleet_agent.errors import LaterError, TransferError
 from fleet_shared.messages.fetch import Chunk, Fetch
 
 ASK_AGAIN_S: Final = 5.0
@@ -26,7 +26,7 @@ SEPARATOR: Final = ":"
 """Between the name of a conversation and the number of its question."""
 
 
-class NotYetError(TransferError):
+class NotYetError(LaterError):
     """The controller cannot answer now; the same question may be answered later."""
 
     code = "transfer.not_yet"

@@ -19,6 +19,7 @@ from fleet_agent.trust.protocol import (
     KeyMade,
     MakeKey,
     Refused,
+    Repository,
     TrustAnswer,
     VerifyDesired,
 )
@@ -56,13 +57,17 @@ class Lab:
         )  # fmt: skip
         return msgspec.structs.replace(desired, **changes)
 
+    @property
+    def repository(self) -> Repository:
+        return Repository(metadata_url=f"{self.url}/metadata", targets_url=f"{self.url}/targets")
+
     def ask(self, envelope: bytes, wall_ms: int | None = None) -> TrustAnswer:
         return TrustProcess().ask(
             VerifyDesired(
+                identity_dir=str(self.device / "identity"),
                 trust_dir=str(self.device / "trust"),
                 device=PI,
-                metadata_url=f"{self.url}/metadata",
-                targets_url=f"{self.url}/targets",
+                repository=self.repository,
                 envelope=envelope,
                 wall_ms=int(time.time() * 1000) if wall_ms is None else wall_ms,
             )
@@ -171,8 +176,10 @@ def test_metadata_that_is_tampered_with_or_rolled_back_is_refused(lab: Lab) -> N
     lab.trust.release({Digest("f" * 64): b"{}"})
     assert isinstance(lab.ask(envelope), DesiredVerified)
     timestamp.write_bytes(old)
-    refused(lab.ask(envelope), "trust.metadata.invalid")
-    timestamp.write_bytes(old.replace(b'"version": 3', b'"version": 9'))
+    assert refused(lab.ask(envelope), "trust.metadata.older").retry, "a mirror that lags catches up"
+    forged = json.loads(old)
+    forged["signed"]["version"] = 99
+    timestamp.write_text(json.dumps(forged))
     refused(lab.ask(envelope), "trust.metadata.invalid")
 
 
@@ -219,8 +226,8 @@ def test_without_a_clock_that_is_believed_the_document_says_what_time_it_is(lab:
     envelope = lab.trust.sign_desired(lab.desired(issued_ms=now_ms, expires_ms=now_ms + YEAR_MS))
     answer = TrustProcess().ask(
         VerifyDesired(
-            trust_dir=str(lab.device / "trust"), device=PI, metadata_url=f"{lab.url}/metadata",
-            targets_url=f"{lab.url}/targets", envelope=envelope, wall_ms=None,
+            identity_dir=str(lab.device / "identity"), trust_dir=str(lab.device / "trust"), device=PI,
+            repository=lab.repository, envelope=envelope, wall_ms=None,
         )
     )  # fmt: skip
     assert isinstance(answer, DesiredVerified)
