@@ -3,7 +3,7 @@ brokers, and a network namespace out of which no other way leads."""
 
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from fleet_cloud.client.views import EventView
 from fleet_shared.messages.desired import Policy
 from tests.kit.cable import cable_to
 from tests.kit.cut_off import relayed, wrap
-from tests.kit.faulty_proxy import faulty_proxy, reset
 from tests.kit.mosquitto import Mosquitto
 from tests.kit.object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from tests.kit.packages import make_package, register
@@ -49,28 +48,19 @@ def part_bytes(agent: Agent) -> int:
 
 @contextmanager
 def cut_off_agent(world: World, broker_port: int) -> Iterator[Agent]:
-    """An agent in a network of its own, out of which a relay leads to its broker; and one to release
-    metadata, through a server that breaks off whenever it is asked for a blob."""
-    with ExitStack() as stack:
-        store = stack.enter_context(faulty_proxy(world.controller.port))
-        store.tell(always=reset)
-        folder = world.folder
-        relays = {
-            port: stack.enter_context(relayed(folder / f"{port}.sock", port))
-            for port in (broker_port, store.port)
-        }
-        agent = Agent(
-            NAME, folder, f"http://127.0.0.1:{store.port}", wrapper=wrap(relays, [str(BIN / "fleet-agent")])
-        )
-        with world.client() as client:
-            agent.enrol(client.create_token({}, life_s=600))
-            agent.start()
-            try:
-                wait_for(f"{NAME} to report itself", lambda: client.device(NAME).reported)
-                yield agent
-            finally:
-                code = agent.end()
-            assert code == 0
+    """An agent in a network of its own, out of which one relay leads to its broker: neither blobs nor release
+    metadata can be had over HTTP."""
+    with relayed(world.folder / "broker.sock", broker_port) as relay, world.client() as client:
+        wrapper = wrap({broker_port: relay}, [str(BIN / "fleet-agent")])
+        agent = Agent(NAME, world.folder, world.controller.url, wrapper=wrapper)
+        agent.enrol(client.create_token({}, life_s=600))
+        agent.start()
+        try:
+            wait_for(f"{NAME} to report itself", lambda: client.device(NAME).reported)
+            yield agent
+        finally:
+            code = agent.end()
+        assert code == 0
 
 
 @pytest.mark.parametrize("kind", ["embedded", "mosquitto"])
