@@ -40,7 +40,13 @@ def push(client: Client, seed: int, to: str = "all") -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("count", "turns"), [(2, [ROLES]), pytest.param(20, [(one,) for one in ROLES], marks=pytest.mark.long)]
+    ("count", "turns"),
+    [
+        (2, [ROLES]),
+        pytest.param(
+            20, [(one,) for one in ROLES], marks=[pytest.mark.long, pytest.mark.timeout(3600)], id="20"
+        ),
+    ],
 )
 def test_every_key_is_replaced_while_agents_run_and_no_push_fails(
     world: World, count: int, turns: list[tuple[str, ...]]
@@ -50,17 +56,21 @@ def test_every_key_is_replaced_while_agents_run_and_no_push_fails(
     for name in names:
         world.add_agent(name)
     good = dict.fromkeys(names, "succeeded")
+    patient = Policy(soak_s=0.2, deadline_s=60.0 * count)
     with world.client() as client:
         for number, turn in enumerate(turns):
             register(client, "tiny", make_package(seed=2 + number))
-            rollout = client.create_rollout("tiny", "all", variant=None, policy=QUICK)
+            rollout = client.create_rollout("tiny", "all", variant=None, policy=patient)
             for role in turn:
                 assert client.rotate(role, [], None).waiting == []
-            ended = wait_for_rollout(client, rollout.id)
+            ended = wait_for_rollout(client, rollout.id, timeout_s=60.0 * count)
             assert {one.device: one.state for one in ended.assignments} == good, (turn, ended)
         standing = client.trust()
         assert (standing.root_version, standing.key_epoch) == (5, 2)
-        assert push(client, 99) == good
+        register(client, "tiny", make_package(seed=99))
+        rollout = client.create_rollout("tiny", "all", variant=None, policy=patient)
+        ended = wait_for_rollout(client, rollout.id, timeout_s=60.0 * count)
+        assert {one.device: one.state for one in ended.assignments} == good, ended
 
         def orders() -> bool:
             reported = [client.device(name).reported for name in names]
