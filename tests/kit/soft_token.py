@@ -37,6 +37,7 @@ def make_token(folder: Path, keyids: tuple[int, ...]) -> SoftToken:
     util = shutil.which("softhsm2-util")
     if module is None or util is None:
         pytest.skip("SoftHSM2 is not installed: apt-get install softhsm2")
+    pytest.importorskip("pkcs11")
     tokens = folder / "tokens"
     tokens.mkdir(parents=True)
     configuration = folder / "softhsm2.conf"

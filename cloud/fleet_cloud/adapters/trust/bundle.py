@@ -17,7 +17,7 @@ from fleet_cloud.adapters.trust.repository import ReleaseRepository
 from fleet_cloud.errors import Conflict, Invalid
 from fleet_shared.limits import MIB
 from fleet_shared.names import digest_of
-from fleet_shared.wire import Document
+from fleet_shared.wire import Document, decode, encode
 
 _EXPORT_AGAIN: Final = "export it again, and sign that: fleet trust sign --export FILE"
 
@@ -69,6 +69,12 @@ def read_metadata(text: str) -> Metadata[Any]:
         ) from exc
 
 
+def without_contents(raw: bytes) -> bytes:
+    """Return the part of a signed file that is handed to the controller: it has the rest."""
+    bundle = decode(Bundle, raw)
+    return encode(Bundle(root=bundle.root, staged=bundle.staged, published={}, targets={}))
+
+
 def read_staged(bundle: Bundle) -> Documents:
     """Return the documents to sign; raise `Invalid` unless the targets with them are theirs."""
     staged = {role: read_metadata(text) for role, text in bundle.staged.items()}
@@ -84,10 +90,9 @@ def read_staged(bundle: Bundle) -> Documents:
     return staged
 
 
-def signing_keyids(bundle: Bundle) -> dict[str, set[str]]:
+def find_signers(root: Root, staged: Documents) -> dict[str, set[str]]:
     """Return whose signatures each document asks for, by the published root and by the one that waits."""
-    staged = {role: read_metadata(text) for role, text in bundle.staged.items()}
-    roots = [load_signed_root(read_metadata(bundle.root))]
+    roots = [root]
     roots += [load_signed_root(staged[Root.type])] if Root.type in staged else []
     found = {}
     for role in staged:
@@ -100,7 +105,8 @@ def take_signatures(repository: ReleaseRepository, bundle: Bundle) -> Documents:
     """Return what waits, with the signatures that came back; raise `Conflict` (``trust.sign.changed``) for
     documents that do not wait, and `Invalid` (``trust.sign.signature``) for signatures that are wrong."""
     staged = repository.staged()
-    wanted = signing_keyids(bundle)
+    wanted = find_signers(repository.root(), staged)
+    keys = _known_keys(repository, staged)
     taken = 0
     for role, text in bundle.staged.items():
         metadata = read_metadata(text)
@@ -110,7 +116,6 @@ def take_signatures(repository: ReleaseRepository, bundle: Bundle) -> Documents:
                 hint=_EXPORT_AGAIN,
                 code="trust.sign.changed",
             )
-        keys = _known_keys(repository, staged)
         for keyid in metadata.signatures.keys() & wanted[role] - staged[role].signatures.keys():
             _check_signature(keys, keyid, role, metadata)
             staged[role].signatures[keyid] = metadata.signatures[keyid]

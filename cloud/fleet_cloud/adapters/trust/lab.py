@@ -10,10 +10,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from securesystemslib.signer import Key, SSlibKey
-from tuf.api.metadata import Root, Targets
+from tuf.api.metadata import Root
 
 from fleet_cloud.adapters.trust import roles
-from fleet_cloud.adapters.trust.assignment import Assigner, describe_key, open_assigner
+from fleet_cloud.adapters.trust.assignment import describe_key, open_assigner
 from fleet_cloud.adapters.trust.bundle import Bundle, compose_bundle, take_signatures
 from fleet_cloud.adapters.trust.ca import Authority
 from fleet_cloud.adapters.trust.keys import LabKeys
@@ -24,7 +24,13 @@ from fleet_cloud.adapters.trust.signers import FILE_SCHEME, KeyReference, Signer
 from fleet_cloud.adapters.trust.standing import describe_standing
 from fleet_cloud.errors import Invalid, SettingsError
 from fleet_cloud.services.ports import ReleaseMirror, TrustStanding
-from fleet_shared.envelope import ASSIGNMENT_KEY_TARGET, AUTHORITIES_TARGET, Authorities, manifest_target
+from fleet_shared.envelope import (
+    ASSIGNMENT_KEY_TARGET,
+    AUTHORITIES_TARGET,
+    AssignmentKey,
+    Authorities,
+    manifest_target,
+)
 from fleet_shared.messages.desired import Desired
 from fleet_shared.names import Digest
 from fleet_shared.wire import decode, encode
@@ -51,14 +57,12 @@ class LabTrust:
                 restore_from(self.repository.files, mirror)
             self._signers.check()
             self.authority = Authority(self.keys, folder, self.repository.root_json.decode())
-            self._assigner: tuple[int, Assigner] | None = None
             self.repository.open()
-            self._assigning()
-            self._timestamp = self.repository.timestamp_json
+            self._published()
 
     @property
     def key_epoch(self) -> int:
-        return self._assigning().epoch
+        return self._assigner.epoch
 
     def release(self, manifests: Mapping[Digest, bytes]) -> None:
         with self.keys.locked():
@@ -76,7 +80,7 @@ class LabTrust:
             self._published()
 
     def sign_desired(self, desired: Desired) -> bytes:
-        return self._assigning().sign(desired)
+        return self._assigner.sign(desired)
 
     def newest_timestamp(self) -> bytes:
         return self._timestamp
@@ -99,7 +103,7 @@ class LabTrust:
 
     def standing(self) -> TrustStanding:
         with self.keys.locked():
-            return describe_standing(self.repository, self._assigning().epoch, self._assigning().keyid)
+            return describe_standing(self.repository, self._assigner.epoch, self._assigner.keyid)
 
     def to_sign(self) -> bytes:
         with self.keys.locked():
@@ -109,6 +113,7 @@ class LabTrust:
         with self.keys.locked():
             self.repository.add_signatures(take_signatures(self.repository, decode(Bundle, raw)))
             self._published()
+            self._forget_old_keys()
         return self.standing()
 
     def rotate(self, role: str, public: Sequence[str], *, threshold: int | None = None) -> TrustStanding:
@@ -120,15 +125,17 @@ class LabTrust:
                 keys = [parse_public(text) for text in public] or self._make_for(role)
                 replace_role(self.repository, role, keys, threshold)
             self._published()
+            self._forget_old_keys()
         return self.standing()
 
     def revoke(self, keyid: str) -> TrustStanding:
         with self.keys.locked():
-            if keyid == self._assigning().keyid:
+            if keyid == self._assigner.keyid:
                 self._rotate_assignment(())
             else:
                 revoke_key(self.repository, keyid, self._make_for)
             self._published()
+            self._forget_old_keys()
         return self.standing()
 
     def _begin(self) -> None:
@@ -157,13 +164,6 @@ class LabTrust:
         for role in roles.ROLES:
             _check_named(role, found[role].public_key, root)
 
-    def _assigning(self) -> Assigner:
-        version = self.repository.files.version(Targets.type)
-        if self._assigner is None or self._assigner[0] != version:
-            released = self.repository.load_target(ASSIGNMENT_KEY_TARGET)
-            self._assigner = (version, open_assigner(released or b"", self._signers))
-        return self._assigner[1]
-
     def _rotate_assignment(self, public: Sequence[str]) -> None:
         """The new key is in force once the targets that name it are published."""
         if public:
@@ -173,7 +173,7 @@ class LabTrust:
                 code="trust.rotate",
             )
         (key,) = self._make_for(ASSIGNMENT)
-        epoch = self._assigning().epoch + 1
+        epoch = self._assigner.epoch + 1
         self.repository.release({ASSIGNMENT_KEY_TARGET: describe_key(epoch, key)})
 
     def _check_role(self, role: str, public: Sequence[str]) -> None:
@@ -196,7 +196,18 @@ class LabTrust:
         return [key]
 
     def _published(self) -> None:
+        """Take up what is published: others read it from memory, without waiting."""
+        released = self.repository.load_target(ASSIGNMENT_KEY_TARGET)
+        self._assigner = open_assigner(released or b"", self._signers)
         self._timestamp = self.repository.timestamp_json
+
+    def _forget_old_keys(self) -> None:
+        """Refer no longer to keys that stand nowhere: whoever destroys them does what is right."""
+        needed = {self._assigner.keyid, *self.repository.named_keyids()}
+        waiting = self.repository.load_staged_target(ASSIGNMENT_KEY_TARGET)
+        if waiting is not None:
+            needed.add(decode(AssignmentKey, waiting).keyid)
+        self._signers.forget_others(needed)
 
 
 def _uri(name: str) -> str:

@@ -12,7 +12,8 @@ from fleet_cloud.errors import Invalid, NotFound
 def replace_role(
     repository: ReleaseRepository, role: str, keys: Sequence[Key], threshold: int | None
 ) -> None:
-    """Let ``keys`` stand for ``role``, and nobody else; raise `Invalid` (``trust.rotate.threshold``)."""
+    """Let ``keys`` stand for ``role``, and nobody else. As many must sign as before, unless ``threshold``
+    says otherwise; raises `Invalid` (``trust.rotate.threshold``) where they are fewer."""
     metadata = repository.next_root()
     root = load_signed_root(metadata)
     fresh = {key.keyid for key in keys}
@@ -20,11 +21,11 @@ def replace_role(
         root.revoke_key(keyid, role)
     for key in keys:
         root.add_key(key, role)
-    wanted = min(root.roles[role].threshold, len(keys)) if threshold is None else threshold
+    wanted = root.roles[role].threshold if threshold is None else threshold
     if not 1 <= wanted <= len(keys):
         raise Invalid(
             f"{wanted} of {len(keys)} keys cannot sign for {role!r}",
-            hint="give at least as many keys as must sign",
+            hint="give at least as many keys as must sign, or say with --threshold how many must",
             code="trust.rotate.threshold",
         )
     root.roles[role].threshold = wanted

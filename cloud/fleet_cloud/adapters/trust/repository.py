@@ -127,6 +127,18 @@ class ReleaseRepository:
         file = load_signed_targets(self.newest(roles.role_of(self.targets(), path))).targets.get(path)
         return None if file is None else self.files.load_target(path, file.hashes["sha256"])
 
+    def load_staged_target(self, path: str) -> bytes | None:
+        """Return what waits to be published as the target ``path``."""
+        waiting = self.files.load_staged().get(Targets.type)
+        file = None if waiting is None else waiting.signed.targets.get(path)
+        return None if file is None else self.files.load_target(path, file.hashes["sha256"])
+
+    def named_keyids(self) -> set[str]:
+        """Return the keys that stand in a role of the root, or of the one that waits."""
+        waiting = self.files.load_staged().get(Root.type)
+        roots = [self.root(), *([load_signed_root(waiting)] if waiting is not None else [])]
+        return {keyid for root in roots for role in root.roles.values() for keyid in role.keyids}
+
     def refresh(self, now: datetime) -> None:
         """Sign again what ends soon: at once where the keys are at hand, else people are asked."""
         staged, root = self.files.load_staged(), self.root()

@@ -5,7 +5,7 @@ one file, ``signers.json``; what is not in it is signed by people, elsewhere.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -75,6 +75,12 @@ class Signers:
 
     def add(self, reference: KeyReference) -> None:
         self.keep({**self._references, reference.keyid: reference})
+
+    def forget_others(self, keyids: Collection[str]) -> None:
+        """Refer to no other keys than these."""
+        left = {keyid: one for keyid, one in self._references.items() if keyid in keyids}
+        if len(left) < len(self._references):
+            self.keep(left)
 
     def check(self) -> None:
         """Open every key: one that is missing or another's is said at the start, not at the next release."""

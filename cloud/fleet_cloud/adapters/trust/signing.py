@@ -12,7 +12,7 @@ from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Root
 
-from fleet_cloud.adapters.trust.bundle import Bundle, read_metadata, read_staged, signing_keyids
+from fleet_cloud.adapters.trust.bundle import Bundle, find_signers, read_metadata, read_staged
 from fleet_cloud.adapters.trust.layout import load_signed_root
 from fleet_cloud.adapters.trust.signers import Secret, refer_to, sign_with
 from fleet_cloud.errors import Invalid
@@ -29,7 +29,8 @@ class Signing:
         self._bundle = decode(Bundle, raw)
         self._staged = read_staged(self._bundle)
         self._signers = [refer_to(uri, Path(), secret)[1] for uri in keys]
-        self._wanted = signing_keyids(self._bundle)
+        root = load_signed_root(read_metadata(self._bundle.root))
+        self._wanted = find_signers(root, self._staged)
         for signer in self._signers:
             if not any(signer.public_key.keyid in keyids for keyids in self._wanted.values()):
                 raise Invalid(

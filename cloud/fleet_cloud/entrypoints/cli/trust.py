@@ -122,8 +122,9 @@ def sign(
             _write(export, client.to_sign())
         print(f"{export}: carry it to the keys, and sign it: fleet trust sign {export.name} --key KEY")
     elif signed is not None:
+        content = _read_signed(signed)
         with get_connection(context).open() as client:
-            _print_waiting(client.put_signed(_read(signed)))
+            _print_waiting(client.put_signed(content))
     elif file is not None:
         _sign(file, keys or [], yes=yes)
 
@@ -275,6 +276,12 @@ def _missing(missing: int, keyids: list[str]) -> str:
 
 def _read_all(files: list[Path] | None) -> list[str]:
     return [_read(file).decode(errors="replace") for file in files or []]
+
+
+def _read_signed(file: Path) -> bytes:
+    from fleet_cloud.adapters.trust.bundle import without_contents
+
+    return without_contents(_read(file))
 
 
 def _read(file: Path) -> bytes:

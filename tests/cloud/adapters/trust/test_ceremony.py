@@ -195,6 +195,16 @@ def test_two_of_three_must_sign(tmp_path: Path) -> None:
     assert offline.device.fetch(path) is not None
 
 
+def test_fewer_must_not_sign_than_before_unless_it_is_said(tmp_path: Path) -> None:
+    offline = Offline(tmp_path, people=2, threshold=2)
+    alone = [public_file(offline.make("targets", 9)).read_text()]
+    with pytest.raises(Invalid) as caught:
+        offline.trust.rotate(Targets.type, alone)
+    assert code_of(caught) == "trust.rotate.threshold"
+    offline.trust.rotate(Targets.type, alone, threshold=1)
+    assert offline.trust.standing().waiting
+
+
 def test_devices_refuse_what_one_of_two_keys_signed(tmp_path: Path) -> None:
     """A key compromise under the threshold: the controller's online keys and one targets key are stolen."""
     offline = Offline(tmp_path, people=3, threshold=2)
@@ -295,6 +305,17 @@ def test_the_last_key_of_people_is_not_revoked_without_another(offline: Offline)
         offline.trust.revoke(keyid)
     assert code_of(caught) == "trust.revoke.last"
     assert offline.trust.standing().waiting == ()
+
+
+def test_an_assignment_key_that_waits_is_kept(offline: Offline) -> None:
+    old = offline.trust.standing()
+    assert offline.trust.rotate("assignment", []).key_epoch == 1
+    offline.trust = LabTrust(offline.trust_dir)
+    assert offline.trust.standing().assignment_keyid == old.assignment_keyid
+    after = offline.trust.take_signed(offline.sign(offline.targets[0]))
+    assert after.key_epoch == 2
+    assert after.assignment_keyid != old.assignment_keyid
+    assert LabTrust(offline.trust_dir).key_epoch == 2
 
 
 def test_authorities_wait_for_offline_targets_keys(offline: Offline) -> None:

@@ -186,6 +186,24 @@ def test_a_forged_timestamp_over_what_is_published_is_not_restored(
     assert LabTrust(tmp_path / "trust", bucket).newest_timestamp() == newest
 
 
+def test_a_forged_snapshot_under_a_stolen_timestamp_is_not_restored(
+    bucket: S3Releases, tmp_path: Path
+) -> None:
+    trust, thief = LabTrust(tmp_path / "trust", bucket), LabTrust(tmp_path / "thief")
+    release(trust, "one")
+    newest = trust.newest_timestamp()
+    snapshot, timestamp = (trust.repository.newest(role) for role in ("snapshot", "timestamp"))
+    snapshot.signed.version += 1
+    snapshot.sign(key_of(thief, "snapshot"))
+    raw = snapshot.to_bytes()
+    timestamp.signed.snapshot_meta = MetaFile(snapshot.signed.version, len(raw), {"sha256": digest_of(raw)})
+    timestamp.signed.version += 1
+    timestamp.sign(key_of(trust, "timestamp"))
+    bucket.put(f"metadata/{snapshot.signed.version}.snapshot.json", raw)
+    bucket.put("metadata/timestamp.json", timestamp.to_bytes())
+    assert LabTrust(tmp_path / "trust", bucket).newest_timestamp() == newest
+
+
 def test_the_bucket_of_another_controller_is_refused(bucket: S3Releases, tmp_path: Path) -> None:
     release(LabTrust(tmp_path / "trust", bucket), "one")
     with pytest.raises(SettingsError) as caught:

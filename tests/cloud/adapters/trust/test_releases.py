@@ -124,6 +124,17 @@ def test_all_keys_can_be_replaced_again_and_again(trust: LabTrust, device: Relea
     assert trust.standing().root_version == 13
 
 
+def test_keys_that_stand_nowhere_can_be_destroyed(
+    trust: LabTrust, device: ReleaseClient, tmp_path: Path
+) -> None:
+    for role in (*roles.ROLES, "assignment"):
+        trust.rotate(role, [])
+        (tmp_path / "trust" / "keys" / f"{role}.pem").unlink()
+    again = LabTrust(tmp_path / "trust")
+    assert device.fetch(manifest_target(release(again, "one"))) == b"one"
+    assert len(again.repository.signers.keyids) == 5
+
+
 @pytest.mark.parametrize("role", roles.ROLES)
 def test_a_client_at_any_instant_of_a_rotation_sees_a_valid_repository(
     trust: LabTrust, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
