@@ -26,7 +26,6 @@ FAST_AGENT = {
     "FLEET_AGENT_SAMPLE_INTERVAL_S": "0.2",
     "FLEET_AGENT_STATS_INTERVAL_S": "0.5",
     "FLEET_AGENT_LINGER_S": "0.5",
-    "FLEET_AGENT_RETRY_CEILING_S": "2",  # a broker that is back is found soon
     # The others take seconds to be tried at the first start; tests that are about them say so.
     "FLEET_AGENT_RUNTIMES": "litert,tflite_runtime",
 }

@@ -92,7 +92,7 @@ def test_a_full_disk_is_said_before_the_download_and_the_old_model_goes_on(world
 
 def outage(tmp_path: Path, mosquitto: Mosquitto, seconds: float) -> None:
     with running_world(tmp_path, {"broker": mosquitto.url}) as world, world.client() as client:
-        world.add_agent("pi-1")
+        world.add_agent("pi-1", environment={"FLEET_AGENT_RETRY_CEILING_S": "2"})
         wait_for("telemetry", lambda: client.totals("pi-1").samples >= 5)
         mosquitto.kill()
         begin_ms = time.time() * 1000
