@@ -3,7 +3,7 @@ brokers, and a network namespace out of which no other way leads."""
 
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from fleet_cloud.client.views import EventView
 from fleet_shared.messages.desired import Policy
 from tests.kit.cable import cable_to
 from tests.kit.cut_off import relayed, wrap
-from tests.kit.faulty_proxy import faulty_proxy, reset
 from tests.kit.mosquitto import Mosquitto
 from tests.kit.object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from tests.kit.packages import make_package, register
@@ -48,29 +47,21 @@ def part_bytes(agent: Agent) -> int:
 
 
 @contextmanager
-def cut_off_agent(world: World, broker_port: int) -> Iterator[Agent]:
-    """An agent in a network of its own, out of which a relay leads to its broker; and one to release
-    metadata, through a server that breaks off whenever it is asked for a blob."""
-    with ExitStack() as stack:
-        store = stack.enter_context(faulty_proxy(world.controller.port))
-        store.tell(always=reset)
-        folder = world.folder
-        relays = {
-            port: stack.enter_context(relayed(folder / f"{port}.sock", port))
-            for port in (broker_port, store.port)
-        }
-        agent = Agent(
-            NAME, folder, f"http://127.0.0.1:{store.port}", wrapper=wrap(relays, [str(BIN / "fleet-agent")])
-        )
-        with world.client() as client:
-            agent.enrol(client.create_token({}, life_s=600))
-            agent.start()
-            try:
-                wait_for(f"{NAME} to report itself", lambda: client.device(NAME).reported)
-                yield agent
-            finally:
-                code = agent.end()
-            assert code == 0
+def cut_off_agent(world: World, broker_port: int, *, swallows: bool = False) -> Iterator[Agent]:
+    """An agent in a network of its own, out of which one relay leads to its broker: neither blobs nor release
+    metadata can be had over HTTP, which is refused, or swallowed."""
+    with relayed(world.folder / "broker.sock", broker_port) as relay, world.client() as client:
+        swallowed = [world.controller.port] if swallows else []
+        wrapper = wrap({broker_port: relay}, [str(BIN / "fleet-agent")], swallowed=swallowed)
+        agent = Agent(NAME, world.folder, world.controller.url, wrapper=wrapper)
+        agent.enrol(client.create_token({}, life_s=600))
+        agent.start()
+        try:
+            wait_for(f"{NAME} to report itself", lambda: client.device(NAME).reported)
+            yield agent
+        finally:
+            code = agent.end()
+        assert code == 0
 
 
 @pytest.mark.parametrize("kind", ["embedded", "mosquitto"])
@@ -87,6 +78,20 @@ def test_a_model_of_3_mb_reaches_a_device_that_has_mqtt_alone(
             outcome = expect_success(client, push(client, seed=1))
             detail = outcome.detail
             assert detail["bytes_over_broker"] == detail["bytes_fetched"] > BIG
+
+
+@pytest.mark.long
+def test_a_firewall_that_swallows_http_holds_a_push_up_and_does_not_end_it(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    with (
+        running_world(tmp_path, {"broker": mosquitto.url}) as world,
+        world.client() as client,
+        cut_off_agent(world, mosquitto.port, swallows=True),
+    ):
+        assert expect_success(client, push(client, seed=1)).detail["bytes_over_broker"]
+        again = expect_success(client, push(client, seed=2), outcomes=2)
+        assert again.detail["bytes_over_broker"] == again.detail["bytes_fetched"]
 
 
 @dataclass
@@ -108,6 +113,7 @@ def site(tmp_path: Path, mosquitto: Mosquitto, s3: ObjectStore) -> Iterator[Site
         yield Site(world, client, agent)
 
 
+@pytest.mark.long
 def test_cut_offs_restarts_budgets_and_newer_pushes_over_mqtt(site: Site, mosquitto: Mosquitto) -> None:
     """The cable throttles what the broker says to the device, so that there is a middle to be cut off in."""
     with cable_to(mosquitto.port, bytes_per_s=1_000_000.0) as cable:
@@ -126,16 +132,17 @@ def test_cut_offs_restarts_budgets_and_newer_pushes_over_mqtt(site: Site, mosqui
         assert BIG < int(str(detail["bytes_fetched"])) < 1.3 * BIG, "it went on where it stood"
         assert detail["bytes_over_broker"] == detail["bytes_fetched"]
 
-        refused = push(site.client, 2, Policy(soak_s=0.2, deadline_s=120, bytes_max=BIG // 2))
-        wait_for("the budget to be reported", lambda: says_budget(site.client))
-        newer = push(site.client, 3)
-        assert expect_success(site.client, newer, outcomes=3).detail["bytes_over_broker"]
-        (assignment,) = site.client.rollout(refused).assignments
-        assert assignment.failure is not None
-        assert assignment.failure.code == "update.superseded"
+        small = Policy(soak_s=0.2, deadline_s=120, bytes_max=BIG // 2)
+        assert fail(site.client, push(site.client, 2, small)) == "transfer.budget"
+        hanging = push(site.client, 3)
+        wait_for("a third of the download", lambda: part_bytes(site.agent) > BIG // 3)
+        newer = push(site.client, 4, padding_bytes=0)
+        assert expect_success(site.client, newer, outcomes=4).detail["bytes_over_broker"]
+        assert fail(site.client, hanging) == "assignment.superseded"
 
 
-def says_budget(client: Client) -> bool:
-    reported = client.device(NAME).reported
-    update = reported.update if reported is not None else None
-    return update is not None and update.failure is not None and update.failure.code == "transfer.budget"
+def fail(client: Client, rollout: str) -> str:
+    """Return the code with which the one assignment ended."""
+    (assignment,) = wait_for_rollout(client, rollout).assignments
+    assert assignment.failure is not None, assignment
+    return assignment.failure.code

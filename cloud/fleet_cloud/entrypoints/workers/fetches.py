@@ -7,12 +7,13 @@ taken, so that neither its queue nor what waits behind it grows.
 
 import logging
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from fleet_cloud.services.fetching import Fetching
+from fleet_cloud.turns import Turns
 from fleet_shared.messages.fetch import Fetch, encode_chunk
 from fleet_shared.names import DeviceId
 from fleet_shared.topics import Channel, Topics
@@ -31,37 +32,26 @@ class FetchQueue:
     """Written by the ingest worker, read by those who answer."""
 
     def __init__(self, waiting_max: int = WAITING_MAX) -> None:
-        self._waiting_max, self._waiting = waiting_max, 0
-        self._devices: OrderedDict[DeviceId, deque[Fetch]] = OrderedDict()
+        self._waiting: Turns[DeviceId, Fetch] = Turns(DEVICE_WAITING_MAX, waiting_max)
         self._some = threading.Condition()
 
     def put(self, device: DeviceId, fetch: Fetch) -> None:
         """Take a question, unless too many wait. One that waits already is not asked twice."""
         with self._some:
-            line = self._devices.get(device)
-            if line is not None and any(one.request == fetch.request for one in line):
+            line = self._waiting.line(device)
+            if any(one.request == fetch.request for one in line):
                 return
-            if line is not None and len(line) >= DEVICE_WAITING_MAX:
-                line.popleft()
-            elif self._waiting < self._waiting_max:
-                self._waiting += 1
+            if len(line) >= DEVICE_WAITING_MAX:
+                self._waiting.drop_first(device)
+            if self._waiting.add(device, fetch):
+                self._some.notify()
             else:
                 log.debug("a question of %s is dropped: too many wait", device)
-                return
-            self._devices.setdefault(device, deque()).append(fetch)
-            self._some.notify()
 
     def take(self, timeout_s: float) -> tuple[DeviceId, Fetch] | None:
         """Return the oldest question of the device whose turn it is; none when none comes in time."""
         with self._some:
-            if not self._some.wait_for(lambda: self._devices, timeout_s):
-                return None
-            device, line = self._devices.popitem(last=False)
-            fetch = line.popleft()
-            self._waiting -= 1
-            if line:
-                self._devices[device] = line
-            return device, fetch
+            return self._waiting.take() if self._some.wait_for(lambda: self._waiting, timeout_s) else None
 
 
 class Sent(Protocol):
