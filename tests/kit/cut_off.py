@@ -1,8 +1,8 @@
 """Start a command in a network namespace of its own: no way leads out of it but the relays that are named.
 
 ``python -m tests.kit.cut_off PORT=SOCKET ... -- COMMAND``: inside, 127.0.0.1:PORT is what listens at the Unix
-socket SOCKET outside, which knows no network namespaces; everything else refuses. Needs root, or user
-namespaces.
+socket SOCKET outside, which knows no network namespaces; ``PORT=`` swallows whatever connects, as a firewall
+does that drops; everything else refuses. Needs root, or user namespaces.
 """
 
 import ctypes
@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -25,13 +24,14 @@ SIOCSIFFLAGS: Final = 0x8914
 IFF_UP: Final = 1
 PR_SET_PDEATHSIG: Final = 1
 PART_BYTES: Final = 65_536
+FILLERS: Final = 4
 
 Address = tuple[str, int] | str
 
 
-def wrap(relays: "dict[int, Path]", command: Sequence[str]) -> list[str]:
+def wrap(relays: "dict[int, Path]", command: Sequence[str], *, swallowed: Sequence[int] = ()) -> list[str]:
     """Return the words that start ``command`` cut off."""
-    named = [f"{port}={path}" for port, path in relays.items()]
+    named = [*(f"{port}={path}" for port, path in relays.items()), *(f"{port}=" for port in swallowed)]
     return [sys.executable, "-m", "tests.kit.cut_off", *named, "--", *command]
 
 
@@ -58,13 +58,17 @@ def main(words: Sequence[str]) -> None:
         listeners = []
         for word in words[:end]:
             port, _, path = word.partition("=")
-            listeners.append((stack.enter_context(socket.create_server(("127.0.0.1", int(port)))), path))
+            listener = socket.create_server(("127.0.0.1", int(port)), backlog=64 if path else 0)
+            listeners.append((stack.enter_context(listener), path))
         parent = os.getpid()
         if os.fork() == 0:
             _end_with(parent)
+            fillers = [_fill(listener) for listener, path in listeners if not path]
             for listener, path in listeners:
-                threading.Thread(target=_relay_all, args=(listener, path)).start()
+                if path:
+                    threading.Thread(target=_relay_all, args=(listener, path)).start()
             threading.Event().wait()
+            del fillers
     os.execvp(words[end + 1], list(words[end + 1 :]))  # noqa: S606 - the command that a test names
 
 
@@ -81,6 +85,15 @@ def _end_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
+
+
+def _fill(listener: socket.socket) -> list[socket.socket]:
+    """Fill the queue of a listener that nobody serves: from then on it answers nothing at all."""
+    fillers = [socket.socket() for _ in range(FILLERS)]
+    for filler in fillers:
+        filler.setblocking(False)
+        filler.connect_ex(listener.getsockname())
+    return fillers
 
 
 def _relay_all(listener: socket.socket, address: Address) -> None:
@@ -122,11 +135,6 @@ def _pipe(source: socket.socket, sink: socket.socket) -> None:
 def _shut(sock: socket.socket) -> None:
     with suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
-
-
-def can_be_cut_off() -> bool:
-    done = subprocess.run(wrap({}, ["true"]), check=False, capture_output=True)
-    return done.returncode == 0
 
 
 if __name__ == "__main__":

@@ -47,11 +47,12 @@ def part_bytes(agent: Agent) -> int:
 
 
 @contextmanager
-def cut_off_agent(world: World, broker_port: int) -> Iterator[Agent]:
+def cut_off_agent(world: World, broker_port: int, *, swallows: bool = False) -> Iterator[Agent]:
     """An agent in a network of its own, out of which one relay leads to its broker: neither blobs nor release
-    metadata can be had over HTTP."""
+    metadata can be had over HTTP, which is refused, or swallowed."""
     with relayed(world.folder / "broker.sock", broker_port) as relay, world.client() as client:
-        wrapper = wrap({broker_port: relay}, [str(BIN / "fleet-agent")])
+        swallowed = [world.controller.port] if swallows else []
+        wrapper = wrap({broker_port: relay}, [str(BIN / "fleet-agent")], swallowed=swallowed)
         agent = Agent(NAME, world.folder, world.controller.url, wrapper=wrapper)
         agent.enrol(client.create_token({}, life_s=600))
         agent.start()
@@ -77,6 +78,20 @@ def test_a_model_of_3_mb_reaches_a_device_that_has_mqtt_alone(
             outcome = expect_success(client, push(client, seed=1))
             detail = outcome.detail
             assert detail["bytes_over_broker"] == detail["bytes_fetched"] > BIG
+
+
+@pytest.mark.long
+def test_a_firewall_that_swallows_http_holds_a_push_up_and_does_not_end_it(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    with (
+        running_world(tmp_path, {"broker": mosquitto.url}) as world,
+        world.client() as client,
+        cut_off_agent(world, mosquitto.port, swallows=True),
+    ):
+        assert expect_success(client, push(client, seed=1)).detail["bytes_over_broker"]
+        again = expect_success(client, push(client, seed=2), outcomes=2)
+        assert again.detail["bytes_over_broker"] == again.detail["bytes_fetched"]
 
 
 @dataclass
