@@ -7,11 +7,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Final
 
 from fleet_cloud.adapters.broker.broker import FleetBroker
 from fleet_cloud.adapters.broker.listener import Listener
-from fleet_cloud.errors import SettingsError
+from fleet_cloud.errors import SettingsError, Unavailable
 from fleet_cloud.services.ports import TlsFiles
 from fleet_cloud.tls import RenewedTls
 from fleet_shared.names import DeviceId, Digest
@@ -50,7 +51,8 @@ class EmbeddedBroker:
         self._do(lambda: self._broker.revoke(device))
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._ended.set)
+        with suppress(RuntimeError):  # it ended before
+            self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
         self._listening.close()
 
@@ -76,11 +78,25 @@ class EmbeddedBroker:
 
     def _do(self, act: Callable[[], None]) -> None:
         """Have something done in the broker's thread, and return when it is done."""
+        done: Future[None] = Future()
 
-        async def do() -> None:
-            act()
+        def do() -> None:
+            try:
+                act()
+            except Exception as exc:
+                done.set_exception(exc)
+            else:
+                done.set_result(None)
 
-        asyncio.run_coroutine_threadsafe(do(), self._loop).result(START_TIMEOUT_S)
+        try:
+            self._loop.call_soon_threadsafe(do)
+            done.result(START_TIMEOUT_S)
+        except (RuntimeError, TimeoutError) as exc:
+            raise Unavailable(
+                "the embedded broker does not answer",
+                hint="restart the controller, and send its log to who maintains it",
+                code="broker.unreachable",
+            ) from exc
 
 
 def _listen(host: str, port: int) -> socket.socket:

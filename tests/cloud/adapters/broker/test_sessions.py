@@ -120,6 +120,26 @@ def test_a_client_that_says_goodbye_leaves_no_will(site: Site, separate: bool) -
         assert controller.get() == (f"{PI_2}/ack", b"next")
 
 
+def test_what_a_client_said_before_it_went_is_heard_to_its_goodbye(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the broker comes to it only after the end: here for the controller's sake."""
+    broker, roomy = site.broker._broker, asyncio.Event()
+    monkeypatch.setattr(broker, "room", roomy.wait)
+    with site.client("ctl-1", subscribe=EVERYTHING) as controller:
+        with site.raw("pi-1") as device:
+            device.send(with_will())
+            assert device.read(4) == CONNACK_OK
+            numbers = [b"%d" % number for number in range(20)]
+            device.send(*(publish_packet(f"{PI_1}/telemetry", number) for number in numbers), packet(0xE0))
+        writer = broker._connections["pi-1"]._wire._writer
+        wait_for("the broker to know of the end", writer.is_closing)
+        site.broker._loop.call_soon_threadsafe(roomy.set)
+        assert [controller.get() for _ in numbers] == [(f"{PI_1}/telemetry", number) for number in numbers]
+        wait_for("the session to end", lambda: "pi-1" not in broker._connections)
+        assert controller.messages.empty()
+
+
 def test_a_silent_client_that_pings_is_not_silent(site: Site) -> None:
     with site.raw("pi-1") as device:
         device.send(connect_packet("pi-1", keepalive_s=1))
