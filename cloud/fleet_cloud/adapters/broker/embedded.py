@@ -78,25 +78,24 @@ class EmbeddedBroker:
 
     def _do(self, act: Callable[[], None]) -> None:
         """Have something done in the broker's thread, and return when it is done."""
-        done: Future[None] = Future()
 
-        def do() -> None:
-            try:
-                act()
-            except Exception as exc:
-                done.set_exception(exc)
-            else:
-                done.set_result(None)
+        async def do() -> None:
+            act()
 
+        if not self._thread.is_alive():
+            raise _gone()
         try:
-            self._loop.call_soon_threadsafe(do)
-            done.result(START_TIMEOUT_S)
-        except (RuntimeError, TimeoutError) as exc:
-            raise Unavailable(
-                "the embedded broker does not answer",
-                hint="restart the controller, and send its log to who maintains it",
-                code="broker.unreachable",
-            ) from exc
+            asyncio.run_coroutine_threadsafe(do(), self._loop).result(START_TIMEOUT_S)
+        except TimeoutError as exc:
+            raise _gone() from exc
+
+
+def _gone() -> Unavailable:
+    return Unavailable(
+        "the embedded broker does not answer",
+        hint="restart the controller; its log says how the broker ended",
+        code="broker.unreachable",
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:
