@@ -301,6 +301,8 @@ def _open_broker(
 ) -> tuple[BrokerEndpoint, EmbeddedBroker | None]:
     """Return where the broker is, and the embedded one if it is that."""
     if not settings.broker:
+        if is_loopback(settings.broker_host) and not is_loopback(settings.host):
+            log.warning("devices elsewhere do not reach the embedded broker: name its address, --broker-host")
         broker = EmbeddedBroker(settings.broker_host, settings.broker_port, topics, tls.server)
         stack.callback(broker.close)
         host = clean_host(settings.broker_host) or broker.loopback

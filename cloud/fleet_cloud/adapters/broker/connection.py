@@ -7,6 +7,7 @@ understand.
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -109,7 +110,7 @@ class Connection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no t
 
     def offer(self, message: Message, *, kept: bool = False) -> None:
         """Have a message sent; a client that does not keep up is cut off."""
-        if not self.outbox.put(message, kept=kept):
+        if not self._wire.is_cut and not self.outbox.put(message, kept=kept):
             log.warning("%s does not read what it is sent: cut off", self.name)
             self.cut()
 
@@ -121,9 +122,11 @@ class Connection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no t
         self.cut()
 
     async def _send_packet(self, packet: MQTTPacket) -> None:
-        """As amqtt's, which takes a cancelled task and a lost connection for something else."""
-        async with self._write_lock:
-            await packet.to_stream(self._wire)
+        """Send, if the client is there still: what it said before it went is done in any case. amqtt's takes
+        a cancelled task and a lost connection for something else."""
+        with suppress(ConnectionError):
+            async with self._write_lock:
+                await packet.to_stream(self._wire)
 
     async def _read_until_end(self) -> None:
         try:
@@ -138,8 +141,6 @@ class Connection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no t
             log.warning("%s is cut off: %s", self.name, exc)
         except TimeoutError:
             log.info("%s has fallen silent", self.name)
-        except ConnectionError:
-            return
 
     async def _let_others_speak(self) -> None:
         """Packets that came together are read without waiting: nobody else would have a turn meanwhile."""
@@ -198,8 +199,6 @@ class Connection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no t
                 )
         except TimeoutError:
             log.warning("%s acknowledges nothing of what it is sent: cut off", self.name)
-            self.cut()
-        except ConnectionError:
             self.cut()
 
 

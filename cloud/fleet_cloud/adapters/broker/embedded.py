@@ -7,11 +7,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Final
 
 from fleet_cloud.adapters.broker.broker import FleetBroker
 from fleet_cloud.adapters.broker.listener import Listener
-from fleet_cloud.errors import SettingsError
+from fleet_cloud.errors import SettingsError, Unavailable
 from fleet_cloud.services.ports import TlsFiles
 from fleet_cloud.tls import RenewedTls
 from fleet_shared.names import DeviceId, Digest
@@ -50,7 +51,8 @@ class EmbeddedBroker:
         self._do(lambda: self._broker.revoke(device))
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._ended.set)
+        with suppress(RuntimeError):  # it ended before
+            self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
         self._listening.close()
 
@@ -80,7 +82,20 @@ class EmbeddedBroker:
         async def do() -> None:
             act()
 
-        asyncio.run_coroutine_threadsafe(do(), self._loop).result(START_TIMEOUT_S)
+        if not self._thread.is_alive():
+            raise _gone()
+        try:
+            asyncio.run_coroutine_threadsafe(do(), self._loop).result(START_TIMEOUT_S)
+        except TimeoutError as exc:
+            raise _gone() from exc
+
+
+def _gone() -> Unavailable:
+    return Unavailable(
+        "the embedded broker does not answer",
+        hint="restart the controller; its log says how the broker ended",
+        code="broker.unreachable",
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

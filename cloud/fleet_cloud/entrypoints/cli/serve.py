@@ -18,6 +18,7 @@ def serve(
     broker: Annotated[
         str | None, typer.Option(help="mqtt://user:password@host:port; else an embedded one.")
     ] = None,
+    broker_host: Annotated[str | None, typer.Option(help="Address of the embedded broker.")] = None,
     broker_port: Annotated[
         int | None, typer.Option(help="Port of the embedded broker; 0 takes a free one.")
     ] = None,
@@ -37,6 +38,7 @@ def serve(
         "host": host,
         "port": port,
         "broker": broker,
+        "broker_host": broker_host,
         "broker_port": broker_port,
         "database": database,
         "blobs": blobs,

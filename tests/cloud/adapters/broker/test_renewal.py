@@ -147,3 +147,11 @@ def test_it_listens_where_it_is_told_to_and_says_how_this_machine_gets_there(
     finally:
         gateway.close()
         broker.close()
+
+
+def test_a_broker_that_has_ended_says_so_to_who_would_revoke_a_device(tmp_path: Path) -> None:
+    broker = EmbeddedBroker(LOOPBACK, 0, Topics(), TestAuthority(tmp_path).issue("b", hosts=[LOOPBACK]).tls)
+    broker.close()
+    with pytest.raises(Unavailable) as caught:
+        broker.revoke(DeviceId("pi-1"))
+    assert caught.value.code == "broker.unreachable"
