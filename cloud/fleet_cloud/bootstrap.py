@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
-from fleet_cloud.adapters.broker.open_broker import HOST, OpenBroker
+from fleet_cloud.adapters.broker.embedded import EmbeddedBroker
+from fleet_cloud.adapters.broker.identity import parse_identity
 from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.mosquitto.access import DynamicSecurity
@@ -21,7 +23,7 @@ from fleet_cloud.adapters.mosquitto.files import BrokerFiles, Reload, files_in
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
-from fleet_cloud.adapters.trust.hosts import find_hosts
+from fleet_cloud.adapters.trust.hosts import clean_host, find_hosts
 from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.adapters.trust.register import FolderRegister
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
@@ -49,12 +51,12 @@ from fleet_cloud.services.telemetry import Readings
 from fleet_cloud.services.tick import Tick
 from fleet_cloud.settings import Settings
 from fleet_shared.messages.enrolment import BrokerAddress
-from fleet_shared.names import CONTROLLER_PREFIX
 from fleet_shared.topics import Topics
 
 log = logging.getLogger(__name__)
 
 BROKER_TIMEOUT_S = 10.0
+LOOPBACK = "127.0.0.1"
 METADATA_PATH = "/releases/metadata"
 TARGETS_PATH = "/releases/targets"
 
@@ -91,8 +93,6 @@ class Controller:
     packing: Packing
     broker: str
     """The broker in use, to be shown: without user and password."""
-    update_broker_files: Callable[[], None]
-    """Bring the TLS files of a broker that is not embedded up to date."""
 
 
 @contextmanager
@@ -108,10 +108,11 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
         trust = LabTrust(trust_folder(settings))
         tls = open_certificates(settings, trust)
         topics = Topics(settings.topic_root)
-        endpoint = _open_broker(settings, tls, stack)
-        gateway = Gateway(endpoint, topics, client_id=_client_id(endpoint, tls))
+        endpoint, access = _open_broker(settings, topics, tls, stack)
+        gateway = Gateway(endpoint, topics, client_id=tls.controller_id)
         reload = _open_reload(settings, tls)
-        access = _open_access(settings, topics, gateway, reload)
+        if settings.broker_access == "dynsec":  # before the gateway connects: it listens to the answers
+            access = DynamicSecurity(Control(gateway), topics, reload)
         gateway.start(BROKER_TIMEOUT_S)
         stack.callback(gateway.close)
         uow = DatabaseUnitOfWork(engine)
@@ -181,13 +182,12 @@ def _wire(
         overview=Overview(uow),
         packing=packing,
         broker=_describe_broker(settings, endpoint),
-        update_broker_files=reload,
     )
 
 
 def open_certificates(settings: Settings, trust: LabTrust) -> CertificateFolder:
     """Return the folder of certificates, brought up to date: brokers and API begin with what is in it."""
-    hosts = [*settings.tls_names.split(","), settings.host]
+    hosts = [*settings.tls_names.split(","), settings.host, settings.broker_host]
     if settings.broker:
         hosts.append(parse_broker(settings.broker).host)
     if settings.broker_advertise:
@@ -204,6 +204,12 @@ def trust_folder(settings: Settings) -> Path:
 def open_trust(folder: Path) -> Trust:
     """Return the trust of a lab of its own, made in ``folder``: the demo plays a stranger with it."""
     return LabTrust(folder)
+
+
+def read_certificate_name(file: Path) -> str:
+    """Return whom a certificate (PEM) names: the demo plays a thief of the controller's with it."""
+    identity = parse_identity(ssl.PEM_cert_to_DER_cert(file.read_text()))
+    return identity.name if identity else ""
 
 
 def _make_data(settings: Settings) -> None:
@@ -235,36 +241,30 @@ def _open_blobs(settings: Settings) -> BlobStore:
     return store
 
 
-def _open_broker(settings: Settings, tls: CertificateFolder, stack: ExitStack) -> BrokerEndpoint:
-    if not settings.broker:
-        broker = OpenBroker(settings.broker_port)
-        stack.callback(broker.close)
-        return BrokerEndpoint(HOST, broker.port, mqtt5=False)
+def _open_broker(
+    settings: Settings, topics: Topics, tls: CertificateFolder, stack: ExitStack
+) -> tuple[BrokerEndpoint, BrokerAccess | None]:
+    """Return where the broker is, and what lets devices in there, if it is the embedded one."""
+    if settings.broker:
+        return _find_broker(settings, tls), None
+    broker = EmbeddedBroker(settings.broker_host, settings.broker_port, topics, tls.server)
+    stack.callback(broker.close)
+    host = clean_host(settings.broker_host) or LOOPBACK
+    return BrokerEndpoint(host, broker.port, mqtt5=False, tls=tls.controller), broker
+
+
+def _find_broker(settings: Settings, tls: CertificateFolder) -> BrokerEndpoint:
     url = parse_broker(settings.broker)
-    if url.tls:
-        return BrokerEndpoint(url.host, url.port, url.username, url.password, tls=tls.controller)
-    log.warning("the broker %s is used without TLS: nobody there is known for who he is", url)
-    return BrokerEndpoint(url.host, url.port, url.username, url.password)
-
-
-def _client_id(endpoint: BrokerEndpoint, tls: CertificateFolder) -> str:
-    """Where certificates tell who is who, the broker takes the name in the certificate anyway."""
-    return f"{CONTROLLER_PREFIX}{uuid4().hex[:12]}" if endpoint.tls is None else tls.controller_id
+    if not url.tls:
+        log.warning("the broker %s is used without TLS: nobody there is known for who he is", url)
+    files = tls.controller if url.tls else None
+    return BrokerEndpoint(url.host, url.port, url.username, url.password, tls=files)
 
 
 def _open_reload(settings: Settings, tls: CertificateFolder) -> Callable[[], None]:
     if not settings.broker_files:
         return lambda: None
     return Reload(_broker_files(tls), files_in(Path(settings.broker_files)), settings.broker_reload)
-
-
-def _open_access(
-    settings: Settings, topics: Topics, gateway: Gateway, reload: Callable[[], None]
-) -> BrokerAccess | None:
-    """Before the gateway connects: it must listen to the broker's answers from the start."""
-    if settings.broker_access == "none":
-        return None
-    return DynamicSecurity(Control(gateway), topics, reload)
 
 
 def _broker_files(tls: CertificateFolder) -> BrokerFiles:

@@ -64,7 +64,7 @@ class Settings:
     port: int = 8470
     broker: str = ""
     broker_host: str = "127.0.0.1"
-    broker_port: int = 1883
+    broker_port: int = 8883
     broker_advertise: str = ""
     broker_access: str = "none"
     broker_files: str = ""
@@ -214,7 +214,7 @@ def _show(key: str, settings: Settings) -> str:
         return MASK if value else ""
     derived = {
         "database": settings.database_url,
-        "broker": f"embedded, mqtt://127.0.0.1:{settings.broker_port}",
+        "broker": f"embedded, mqtts://{settings.broker_host}:{settings.broker_port}",
         "broker_advertise": "host of the controller's URL" if _broker_is_local(settings) else "as broker",
         "s3_advertise": "as blobs" if is_s3(settings.blobs) else "",
     }

@@ -15,16 +15,13 @@ from fleet_cloud.entrypoints.api.app import Services, create_app
 from fleet_cloud.entrypoints.workers.ingest import Ingest
 from fleet_cloud.entrypoints.workers.loops import Loop
 from fleet_cloud.entrypoints.workers.publish import Publisher
-from fleet_cloud.errors import SettingsError, Unavailable
+from fleet_cloud.errors import SettingsError
 from fleet_cloud.masking import mask_url
 from fleet_cloud.settings import Settings
-
-log = logging.getLogger(__name__)
 
 RELEASE_REFRESH_S = 3600.0
 PACKING_CHECK_S = 60.0
 PRESENCE_CHECK_S = 30.0
-BROKER_FILES_CHECK_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +135,6 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         Loop("ingest", ingest.turn),
         Loop("releases", refresh),
         Loop("presence", give_up_silent),
-        Loop("broker files", partial(_update_broker_files, controller)),
         Loop("identities", controller.identities.upkeep.turn),
         Loop("packing", lambda: 0.0 if controller.packing.pack_next() else PACKING_CHECK_S),
     ]
@@ -150,14 +146,6 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         controller.packing.stop()
         for loop in loops:
             loop.stop()
-
-
-def _update_broker_files(controller: Controller) -> float:
-    try:
-        controller.update_broker_files()
-    except Unavailable as exc:
-        log.warning("%s (%s)", exc.message, exc.code)
-    return BROKER_FILES_CHECK_S
 
 
 def _answer(controller: Controller, topic: str, payload: bytes) -> None:

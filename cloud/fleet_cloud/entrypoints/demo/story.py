@@ -177,7 +177,8 @@ class Story:
         other = next(v.name for v in model.variants if v.name != active)
         name = f"{model.name}:{model.version}"
         damaged = push_damaged_blob(client, name, first, other, Path(addresses.blobs))
-        foreign = publish_foreign_desired(client, last, addresses.broker, folder / "stranger")
+        stolen, stranger = folder / "controller" / "tls", folder / "stranger"
+        foreign = publish_foreign_desired(client, last, addresses.broker, stolen, stranger)
         for refusal in (damaged, foreign):
             self.tell(f"   {refusal.device} refuses {refusal.what}")
             self.tell(f"         {refusal.code}: {refusal.why}")

@@ -206,10 +206,13 @@ def test_a_will_has_a_bound(site: Site) -> None:
             assert client.read(4) == expected
 
 
+@pytest.mark.parametrize("flags", [2, 2 | 4 | 8 | 0x20])
 @pytest.mark.parametrize(("name", "level"), [("MQTT", 5), ("MQTT", 3), ("MQIsdp", 3), ("MQTT", 6)])
-def test_another_version_of_mqtt_is_told_so(site: Site, name: str, level: int) -> None:
+def test_another_version_of_mqtt_is_told_so(site: Site, name: str, level: int, flags: int) -> None:
+    """A CONNECT of MQTT 5 with a will is what agents begin with; amqtt waits for more of it."""
     with site.raw("pi-2") as client:
-        client.send(connect_packet("pi-2", name=name, level=level, more=b"\0"))
+        more = b"\0" + text(f"{PI_2}/presence") + text("offline")
+        client.send(connect_packet("pi-2", name=name, level=level, flags=flags, more=more))
         assert client.read(5) == connack(Code.VERSION)
 
 
