@@ -15,10 +15,8 @@ from fleet_cloud.adapters.broker.embedded import EmbeddedBroker
 from fleet_cloud.adapters.broker.identity import parse_identity
 from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
-from fleet_cloud.adapters.mosquitto.access import DynamicSecurity
 from fleet_cloud.adapters.mosquitto.commands import entry_of
 from fleet_cloud.adapters.mosquitto.configuration import Place, write_configuration
-from fleet_cloud.adapters.mosquitto.control import Control
 from fleet_cloud.adapters.mosquitto.files import BrokerFiles, Reload, files_in
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
 from fleet_cloud.adapters.oidc.issuer import OpenIdIssuer
@@ -114,8 +112,6 @@ class Controller:
     """The certificate of the API, none for plain HTTP."""
     broker: str
     """The broker in use, to be shown: without user and password."""
-    update_broker_files: Callable[[], None]
-    """Bring the TLS files of a broker that is not embedded up to date."""
 
 
 @contextmanager
@@ -135,7 +131,9 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
         endpoint, embedded = _open_broker(settings, topics, tls, stack)
         gateway = Gateway(endpoint, topics, client_id=_client_id(endpoint, tls))
         reload = _open_reload(settings, tls)
-        access = embedded or _open_access(settings, topics, gateway, reload)
+        access: BrokerAccess | None = embedded
+        if settings.broker_access == "dynsec":  # before the gateway connects: it listens to the answers
+            access = DynamicSecurity(Control(gateway), topics, reload)
         gateway.start(BROKER_TIMEOUT_S)
         stack.callback(gateway.close)
         uow = DatabaseUnitOfWork(engine)
@@ -215,7 +213,6 @@ def _wire(
         admin_token=keep_admin_token(settings.data_dir),
         https=_find_certificate(settings, tls.server),
         broker=_describe_broker(settings, endpoint),
-        update_broker_files=reload,
     )
 
 
@@ -323,15 +320,6 @@ def _open_reload(settings: Settings, tls: CertificateFolder) -> Callable[[], Non
     if not settings.broker_files:
         return lambda: None
     return Reload(_broker_files(tls), files_in(Path(settings.broker_files)), settings.broker_reload)
-
-
-def _open_access(
-    settings: Settings, topics: Topics, gateway: Gateway, reload: Callable[[], None]
-) -> BrokerAccess | None:
-    """Before the gateway connects: it must listen to the broker's answers from the start."""
-    if settings.broker_access == "none":
-        return None
-    return DynamicSecurity(Control(gateway), topics, reload)
 
 
 def _broker_files(tls: CertificateFolder) -> BrokerFiles:

@@ -24,7 +24,7 @@ from fleet_cloud.services.ports import TlsFiles
 from fleet_shared.names import DeviceId, Digest
 from fleet_shared.topics import Topics
 from tests.kit.certificates import LOOPBACK, Party, TestAuthority
-from tests.kit.ports import free_port, is_open
+from tests.kit.ports import free_port
 from tests.kit.processes import end_process
 from tests.kit.waiting import wait_for
 
@@ -97,10 +97,11 @@ class ConfiguredMosquitto:
         configuration = self.folder / "as-root.conf"
         written = (self.place.folder / CONFIGURATION).read_text()
         configuration.write_text(f"{written}user root\n")
+        before = self._count_starts()
         with (self.folder / "mosquitto.log").open("ab") as log:
             self._process = subprocess.Popen([binary, "-c", str(configuration)], stdout=log, stderr=log)
         self.pid_file.write_text(str(self._process.pid))
-        wait_for("mosquitto to listen", self._listens, timeout_s=20)
+        wait_for("mosquitto to run", lambda: self._runs(before), timeout_s=20)
 
     def hang_up(self) -> None:
         """Tell it to read its files again; it does so a moment later."""
@@ -115,10 +116,15 @@ class ConfiguredMosquitto:
     def read_log(self) -> str:
         return (self.folder / "mosquitto.log").read_text(errors="replace")
 
-    def _listens(self) -> bool:
+    def _runs(self, before: int) -> bool:
+        """It says so after it listens: a SIGHUP that comes earlier ends it."""
         assert self._process is not None
         assert self._process.poll() is None, self.read_log()
-        return is_open(self.port)
+        return self._count_starts() > before
+
+    def _count_starts(self) -> int:
+        log = self.folder / "mosquitto.log"
+        return self.read_log().count(" running\n") if log.exists() else 0
 
 
 @dataclass(kw_only=True)

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from fleet_cloud.adapters.mosquitto.configuration import START_STATE, Place
 from fleet_cloud.services.ports import TlsFiles
+from fleet_shared.messages.desired import Policy
 from fleet_shared.messages.enrolment import EnrolReply
 from fleet_shared.token import EnrolmentToken
 from fleet_shared.wire import decode
@@ -19,10 +20,11 @@ from tests.kit.broker_client import BrokerClient, Refused
 from tests.kit.certificates import LOOPBACK
 from tests.kit.commands import run_fleet
 from tests.kit.identities import make_csr, make_key
+from tests.kit.packages import make_package, register
 from tests.kit.ports import free_port
 from tests.kit.secure_mosquitto import ConfiguredMosquitto
 from tests.kit.waiting import wait_for
-from tests.kit.world import Controller, World
+from tests.kit.world import Controller, World, wait_for_rollout
 
 pytestmark = pytest.mark.system
 
@@ -121,6 +123,23 @@ def test_a_device_enrols_is_heard_and_is_cut_within_2_s_when_it_is_revoked(site:
         wait_for("the broker to be back", lambda: client.health().broker == "connected")
         client.readmit_device("pi-1")
     wait_for("the device to be let in", lambda: site.is_let_in("pi-1"))
+
+
+def test_an_agent_takes_a_model_is_cut_off_and_comes_back_by_itself(site: Site) -> None:
+    agent = site.world.add_agent("pi-agent")
+    try:
+        with site.world.client() as client:
+            register(client, "tiny", make_package())
+            policy = Policy(soak_s=0.5, deadline_s=60)
+            rollout = client.create_rollout("tiny", "name=pi-agent", variant=None, policy=policy)
+            ended = wait_for_rollout(client, rollout.id)
+            assert [one.state for one in ended.assignments] == ["succeeded"], ended
+            assert client.revoke_device("pi-agent").cut
+            assert not client.device("pi-agent").online
+            client.readmit_device("pi-agent")
+            wait_for("the agent to be back", lambda: client.device("pi-agent").online, timeout_s=150)
+    finally:
+        agent.end()
 
 
 def test_a_controller_and_a_broker_that_start_again_know_who_may_come_in(site: Site) -> None:

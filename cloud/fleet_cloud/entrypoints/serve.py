@@ -21,17 +21,14 @@ from fleet_cloud.entrypoints.workers.ingest import Ingest
 from fleet_cloud.entrypoints.workers.loops import Loop
 from fleet_cloud.entrypoints.workers.publish import Publisher
 from fleet_cloud.entrypoints.workers.releases import ReleaseWorker
-from fleet_cloud.errors import SettingsError, Unavailable
+from fleet_cloud.errors import SettingsError
 from fleet_cloud.local import write_address
 from fleet_cloud.masking import mask_url
 from fleet_cloud.settings import Settings, TlsMode, split_list
 from fleet_shared.names import digest_of
 
-log = logging.getLogger(__name__)
-
 PACKING_CHECK_S = 60.0
 PRESENCE_CHECK_S = 30.0
-BROKER_FILES_CHECK_S = 60.0
 FETCH_WORKERS = 2
 """One goes on while another waits for a store."""
 CERTIFICATE_CHECK_S = 1
@@ -204,7 +201,6 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         *(Loop(f"fetches-{number}", one.turn) for number, one in enumerate(fetches)),
         Loop("releases", releases.turn),
         Loop("presence", give_up_silent),
-        Loop("broker files", partial(_update_broker_files, controller)),
         Loop("identities", controller.identities.upkeep.turn),
         Loop("packing", lambda: 0.0 if controller.packing.pack_next() else PACKING_CHECK_S),
     ]
@@ -216,14 +212,6 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         controller.packing.stop()
         for loop in loops:
             loop.stop()
-
-
-def _update_broker_files(controller: Controller) -> float:
-    try:
-        controller.update_broker_files()
-    except Unavailable as exc:
-        log.warning("%s (%s)", exc.message, exc.code)
-    return BROKER_FILES_CHECK_S
 
 
 def _answer(controller: Controller, topic: str, payload: bytes) -> None:

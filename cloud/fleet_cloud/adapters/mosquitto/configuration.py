@@ -62,6 +62,7 @@ log_dest stderr
 log_type error
 log_type warning
 log_type notice
+log_type information
 """
 
 _DROP_IN: Final = """\
