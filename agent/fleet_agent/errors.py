@@ -6,6 +6,7 @@
         ├── EnrolmentError     the controller refused, or is not the one that the token names
         ├── TrustError         a document that is not signed as it must be
         ├── TransferError      a blob that could not be fetched
+        │   └── LaterError     ... yet
         ├── SlotError          an installed model that is damaged or has no room
         ├── WorkerError        the inference worker could not load, test or serve a model
         ├── OutboxError        the outbox cannot store a row
@@ -35,6 +36,10 @@ class TrustError(AgentError):
 
 class TransferError(AgentError):
     code = "transfer.failed"
+
+
+class LaterError(TransferError):
+    """A passing trouble: the same may succeed later."""
 
 
 class SlotError(AgentError):

@@ -5,6 +5,7 @@ reboot the time without power is unknown and not counted.
 """
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -14,10 +15,25 @@ from fleet_shared.durable import write_durably
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+@dataclass(frozen=True)
+class DeviceTime:
+    """``now_ms``: what time it is at least, by which an end is judged (0: nobody knows). ``wall_ms``: the
+    wall clock, none while it is not believed."""
+
+    now_ms: int
+    wall_ms: int | None
+
+
 class Floor(msgspec.Struct, frozen=True):
     issued_ms: int
     boot_id: str
     boot_ms: int
+
+
+def judge_time(file: Path, wall_ms: int | None) -> DeviceTime:
+    """Return the time by which dates are judged; a wall clock before the floor is not believed."""
+    now_ms = judge_now_ms(file, wall_ms)
+    return DeviceTime(now_ms, wall_ms if wall_ms is not None and wall_ms >= now_ms else None)
 
 
 def judge_now_ms(file: Path, wall_ms: int | None) -> int:

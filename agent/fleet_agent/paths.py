@@ -9,7 +9,8 @@ class StatePaths:
     """The state folder of one agent.
 
     identity/   device.json (who I am, where the controller is), key.pem (0600), certificate.pem, ca.pem
-    trust/      TUF metadata and verified targets; written by the trust child only
+    trust/      TUF metadata and verified targets, floor.json (what time it is at least), order.json (the
+                newest order), report.json (what is believed); written by the trust child only
     slots/      one folder per installed variant, named by its manifest's digest
     slots.json  which slot is active, which one was before
     update.json the record of the newest update
@@ -36,6 +37,22 @@ class StatePaths:
     @property
     def floor(self) -> Path:
         return self.trust / "floor.json"
+
+    @property
+    def authorities(self) -> Path:
+        return self.identity / "ca.pem"
+
+    @property
+    def order(self) -> Path:
+        return self.trust / "order.json"
+
+    @property
+    def trust_report(self) -> Path:
+        return self.trust / "report.json"
+
+    @property
+    def timestamp(self) -> Path:
+        return self.trust / "metadata" / "timestamp.json"
 
     @property
     def slots(self) -> Path:

@@ -11,20 +11,22 @@ from typing import Final
 import msgspec
 
 from fleet_agent.benchmark.device import ROW_EVENT, RowMeasured
-from fleet_agent.identity import Identity
 from fleet_agent.inbox import take
 from fleet_agent.intake import Intake
 from fleet_agent.journal import Journal
-from fleet_agent.link.events import Connected, Disconnected, MessageReceived
+from fleet_agent.link.events import Connected, Disconnected, LinkEvent, MessageReceived, ReleasesNews
 from fleet_agent.link.note import LinkNote, save_note
+from fleet_agent.orders import load_order
 from fleet_agent.paths import StatePaths
-from fleet_agent.ports import Clock, Trust, Worker
+from fleet_agent.ports import Clock, Worker
+from fleet_agent.renewer import Renewed
 from fleet_agent.reporter import Reporter
 from fleet_agent.service import Service
 from fleet_agent.settings import Settings
 from fleet_agent.telemetry.host import read_host
 from fleet_agent.transfer.questions import Questions
-from fleet_agent.trust.protocol import DesiredVerified, TrustAnswer, VerifyDesired
+from fleet_agent.trust.protocol import DesiredVerified, TrustAnswer
+from fleet_agent.trusting import RefreshAnswered, TrustAnswered, Trusting
 from fleet_agent.update.inspection import SlotInspected
 from fleet_agent.update.jobs import JobDone
 from fleet_agent.update.machine import UpdateEvent
@@ -52,12 +54,6 @@ LAST_WORDS_S: Final = 3.0
 
 
 @dataclass(frozen=True)
-class TrustAnswered:
-    envelope: bytes
-    answer: TrustAnswer
-
-
-@dataclass(frozen=True)
 class Downloaded:
     """``count`` bytes came in; ``total`` is what the update needs in all, when it is known."""
 
@@ -74,7 +70,10 @@ Message = (
     Connected
     | Disconnected
     | MessageReceived
+    | ReleasesNews
     | TrustAnswered
+    | RefreshAnswered
+    | Renewed
     | Downloaded
     | Fetch
     | JobDone
@@ -92,7 +91,6 @@ class Supervisor:
 
     settings: Settings
     paths: StatePaths
-    identity: Identity
     facts: Facts
     clock: Clock
     inbox: "queue.SimpleQueue[Message]"
@@ -103,12 +101,13 @@ class Supervisor:
     workers: Workers
     updates: UpdateRunner
     questions: Questions
-    trust: Trust
+    trusting: Trusting
     service: Service = field(default_factory=Service)
     _link_noted: LinkNote | None = None
     _sample_at_s: float = 0.0
     _changes_seen: int = 0
     _workers_seen: int = 0
+    _trust_seen: int = 0
     _state_seen: UpdateState | None = None
     _trouble_seen: tuple[Failure, ...] = ()
     _stopping: bool = False
@@ -150,7 +149,7 @@ class Supervisor:
 
     def close(self) -> None:
         self.updates.close()
-        self.trust.abort()
+        self.trusting.trust.abort()
         self._hear_last_words()
         self.workers.close()
         self.uplink.link.close()
@@ -170,10 +169,14 @@ class Supervisor:
 
     def _handle(self, message: Message) -> None:
         match message:
-            case Connected() | Disconnected() | MessageReceived():
+            case Connected() | Disconnected() | MessageReceived() | ReleasesNews():
                 self._on_link(message)
             case TrustAnswered():
                 self._on_trust(message)
+            case RefreshAnswered():
+                self.trusting.take_refreshed(message.answer)
+            case Renewed():
+                self._on_renewed(message.answer)
             case Fetch():
                 self.uplink.send(Channel.FETCH, message)
             case Downloaded() | JobDone() | RowMeasured() | SlotInspected():
@@ -207,6 +210,7 @@ class Supervisor:
         self.intake.note_clock(stamp.boot_ms, stamp.wall_ms)
         if self.updates.takes_another:
             self.intake.tick(now_s)
+        self.trusting.tick(now_s, online=self.uplink.online)
         self._report_changes(now_s)
         self.uplink.tick(now_s)
 
@@ -225,15 +229,20 @@ class Supervisor:
 
     # -- link
 
-    def _on_link(self, event: Connected | Disconnected | MessageReceived) -> None:
+    def _on_link(self, event: LinkEvent) -> None:
         match event:
             case Connected():
                 self.uplink.on_connected()
+                self.questions.connected()
                 self._note_link("")
                 self._report()
-            case Disconnected(reason):
+            case Disconnected(reason, untrusted):
                 self.uplink.on_disconnected(reason, self.clock.boot_s())
                 self._note_link(reason)
+                if untrusted:
+                    self.trusting.freshness.doubt(self.clock.boot_s())
+            case ReleasesNews(payload):
+                self.trusting.freshness.take(payload, self.clock.boot_s())
             case MessageReceived(channel, payload):
                 self._on_message(channel, payload)
 
@@ -275,6 +284,9 @@ class Supervisor:
         if self.workers.changed != self._workers_seen:
             self._workers_seen = self.workers.changed
             self.reporter.soon(now_s)
+        if self.trusting.changed != self._trust_seen:
+            self._trust_seen = self.trusting.changed
+            self.reporter.soon(now_s)
         if self._trouble != self._trouble_seen:
             self._trouble_seen = self._trouble
             self.reporter.soon(now_s)
@@ -283,7 +295,12 @@ class Supervisor:
 
     @property
     def _trouble(self) -> tuple[Failure, ...]:
-        found = (self.journal.trouble, self.intake.trouble, self.updates.trouble)
+        found = (
+            self.journal.trouble,
+            self.intake.trouble,
+            self.updates.trouble,
+            *self.trusting.troubles(verifies=self.intake.trouble is not None),
+        )
         return tuple(one for one in found if one is not None)
 
     def _report(self) -> None:
@@ -294,27 +311,23 @@ class Supervisor:
             active=pointers.active,
             previous=pointers.previous,
             update=self.updates.progress,
-            accepted=Order() if record is None else record.accepted,
+            accepted=max(Order() if record is None else record.accepted, load_order(self.paths.order)),
             worker=self.workers.report,
             trouble=self._trouble,
+            trust=self.trusting.believed.report,
         )
         self.reporter.publish(document, self.clock.boot_s())
 
     # -- desired state
 
-    def verify(self, envelope: bytes) -> None:
-        """Ask the trust child; its answer comes on the queue."""
-        request = VerifyDesired(
-            trust_dir=str(self.paths.trust),
-            device=self.identity.device,
-            metadata_url=self.identity.metadata_url,
-            targets_url=self.identity.targets_url,
-            envelope=envelope,
-            wall_ms=self.clock.now().wall_ms,
-        )
-        self.trust.start(request, lambda answer: self.inbox.put(TrustAnswered(envelope, answer)))
+    def _on_renewed(self, answer: TrustAnswer) -> None:
+        if self.trusting.take_renewed(answer):
+            ends_ms = self.trusting.believed.report.certificate_expires_ms or 0
+            self.journal.event("certificate.renewed", detail={"ends_ms": ends_ms})
+            self.uplink.reconnect(self.clock.boot_s())
 
     def _on_trust(self, answered: TrustAnswered) -> None:
+        self.trusting.note_verified(answered)
         verified = self.intake.judge(answered.envelope, answered.answer, self.clock.boot_s())
         if verified is None:
             return

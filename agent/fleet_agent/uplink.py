@@ -47,6 +47,13 @@ class Uplink:
         self._give_up_at_s = None
         self._reconnect_at_s = now_s + self.backoff.next_delay_s()
 
+    def reconnect(self, now_s: float) -> None:
+        """Connect anew, with a certificate or terms that changed. The old connection ends as agreed (its will
+        is not carried out), so presence has no break."""
+        if self.online:
+            self.online = False
+            self._reconnect_at_s = now_s
+
     def tick(self, now_s: float) -> None:
         if self._reconnect_at_s is not None and now_s >= self._reconnect_at_s:
             self._reconnect_at_s = None

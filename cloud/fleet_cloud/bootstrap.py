@@ -2,15 +2,17 @@
 
 import fcntl
 import logging
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, assert_never
 from uuid import uuid4
 
-from fleet_cloud.adapters.broker.open_broker import HOST, OpenBroker
+from fleet_cloud.adapters.broker.embedded import EmbeddedBroker
+from fleet_cloud.adapters.broker.identity import parse_identity
 from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.mosquitto.access import DynamicSecurity
@@ -19,14 +21,17 @@ from fleet_cloud.adapters.mosquitto.configuration import Place, write_configurat
 from fleet_cloud.adapters.mosquitto.control import Control
 from fleet_cloud.adapters.mosquitto.files import BrokerFiles, Reload, files_in
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
+from fleet_cloud.adapters.oidc.issuer import OpenIdIssuer
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
-from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
+from fleet_cloud.adapters.storage.releases import ReleaseFolder
+from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs, S3Releases
 from fleet_cloud.adapters.trust.hosts import find_hosts
 from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.adapters.trust.register import FolderRegister
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
 from fleet_cloud.addresses import (
     BrokerUrl,
+    clean_host,
     is_loopback,
     is_s3,
     parse_advertised_broker,
@@ -35,20 +40,27 @@ from fleet_cloud.addresses import (
     parse_s3,
 )
 from fleet_cloud.errors import SettingsError
+from fleet_cloud.local import keep_admin_token
+from fleet_cloud.services.audit import AuditTrail
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.devices import Inventory, all_devices
 from fleet_cloud.services.enrolment import Site
+from fleet_cloud.services.fetching import Fetching
 from fleet_cloud.services.identities import Identities, IdentityParts, open_identities
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.observe import Observe
 from fleet_cloud.services.overview import Overview
 from fleet_cloud.services.packing import Packing
-from fleet_cloud.services.ports import BlobStore, BrokerAccess, Trust
+from fleet_cloud.services.parts import BlobParts
+from fleet_cloud.services.ports import BlobStore, BrokerAccess, Issuer, TlsFiles, Trust
+from fleet_cloud.services.releases import Releases
+from fleet_cloud.services.resigning import Resigning
 from fleet_cloud.services.rollouts import Rollouts
 from fleet_cloud.services.signing import UrlSigner
 from fleet_cloud.services.telemetry import Readings
 from fleet_cloud.services.tick import Tick
-from fleet_cloud.settings import Settings
+from fleet_cloud.services.tokens import Tokens
+from fleet_cloud.settings import Settings, TlsMode
 from fleet_shared.messages.enrolment import BrokerAddress
 from fleet_shared.names import CONTROLLER_PREFIX
 from fleet_shared.topics import Topics
@@ -56,6 +68,7 @@ from fleet_shared.topics import Topics
 log = logging.getLogger(__name__)
 
 BROKER_TIMEOUT_S = 10.0
+LOOPBACK = "127.0.0.1"
 METADATA_PATH = "/releases/metadata"
 TARGETS_PATH = "/releases/targets"
 
@@ -84,12 +97,22 @@ class Controller:
     inventory: Inventory
     registry: Registry
     blobs: Blobs
+    fetching: Fetching
     rollouts: Rollouts
     tick: Tick
     observe: Observe
     readings: Readings
     overview: Overview
     packing: Packing
+    resigning: Resigning
+    signing: Releases
+    tokens: Tokens
+    audit: AuditTrail
+    issuer: Issuer | None
+    admin_token: str
+    """That of the data folder."""
+    https: TlsFiles | None
+    """The certificate of the API, none for plain HTTP."""
     broker: str
     """The broker in use, to be shown: without user and password."""
     update_broker_files: Callable[[], None]
@@ -106,13 +129,14 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
         stack.callback(engine.dispose)
         migrate(engine)
         store = _open_blobs(settings)
-        trust = LabTrust(trust_folder(settings))
+        mirror = S3Releases(store) if isinstance(store, S3Blobs) else None
+        trust = LabTrust(trust_folder(settings), mirror)
         tls = open_certificates(settings, trust)
         topics = Topics(settings.topic_root)
-        endpoint = _open_broker(settings, tls, stack)
+        endpoint, embedded = _open_broker(settings, topics, tls, stack)
         gateway = Gateway(endpoint, topics, client_id=_client_id(endpoint, tls))
         reload = _open_reload(settings, tls)
-        access = _open_access(settings, topics, gateway, reload)
+        access = embedded or _open_access(settings, topics, gateway, reload)
         gateway.start(BROKER_TIMEOUT_S)
         stack.callback(gateway.close)
         uow = DatabaseUnitOfWork(engine)
@@ -164,6 +188,8 @@ def _wire(
     identities.upkeep.start()
     packing = Packing(uow, store)
     signer = UrlSigner(trust.keys.secret("blob-urls"), clock)
+    blobs = Blobs(store, uow, signer, settings.blob_max_bytes)
+    releases = ReleaseFolder(settings.data_dir / "trust")
     return Controller(
         settings=settings,
         topics=topics,
@@ -172,15 +198,23 @@ def _wire(
         tls=tls,
         gateway=gateway,
         identities=identities,
-        inventory=Inventory(uow),
+        inventory=Inventory(uow, clock),
         registry=Registry(uow, trust, store, clock, packing),
-        blobs=Blobs(store, uow, signer, settings.blob_max_bytes),
-        rollouts=Rollouts(uow, clock, ids),
+        blobs=blobs,
+        fetching=Fetching(uow, blobs, BlobParts(store), releases, identities.enrolling.renew),
+        rollouts=Rollouts(uow, clock, ids, trust),
         tick=Tick(uow, trust, clock, ids, topics),
-        observe=Observe(uow, clock, topics),
+        observe=Observe(uow, clock, topics, lambda: trust.key_epoch),
         readings=Readings(uow),
         overview=Overview(uow),
         packing=packing,
+        resigning=Resigning(uow, trust, clock, topics),
+        signing=Releases(uow, trust, clock),
+        tokens=Tokens(uow, clock, ids),
+        audit=AuditTrail(uow),
+        issuer=_open_issuer(settings),
+        admin_token=keep_admin_token(settings.data_dir),
+        https=_find_certificate(settings, tls.server),
         broker=_describe_broker(settings, endpoint),
         update_broker_files=reload,
     )
@@ -188,7 +222,7 @@ def _wire(
 
 def open_certificates(settings: Settings, trust: LabTrust) -> CertificateFolder:
     """Return the folder of certificates, brought up to date: brokers and API begin with what is in it."""
-    hosts = [*parse_hosts(settings.tls_names, "tls_names"), settings.host]
+    hosts = [*parse_hosts(settings.tls_names, "tls_names"), settings.host, settings.broker_host]
     if settings.broker:
         hosts.append(parse_broker(settings.broker).host)
     if settings.broker_advertise:
@@ -207,6 +241,12 @@ def open_trust(folder: Path) -> Trust:
     return LabTrust(folder)
 
 
+def read_certificate_name(file: Path) -> str:
+    """Return whom a certificate (PEM) names: the demo plays a thief of the controller's with it."""
+    identity = parse_identity(ssl.PEM_cert_to_DER_cert(file.read_text()))
+    return identity.name if identity else ""
+
+
 def _make_data(settings: Settings) -> None:
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -215,6 +255,28 @@ def _make_data(settings: Settings) -> None:
             f"the data folder {settings.data} cannot be made: {exc}",
             hint="choose another: --data DIR, or FLEET_DATA",
         ) from exc
+
+
+def _find_certificate(settings: Settings, own: TlsFiles) -> TlsFiles | None:
+    """Return the certificate that the API shows, as the settings say."""
+    match settings.tls_mode:
+        case TlsMode.OFF:
+            return None
+        case TlsMode.GIVEN:
+            given = Path(settings.tls_certificate)
+            return TlsFiles(authorities=given, certificate=given, key=Path(settings.tls_key))
+        case TlsMode.OWN:
+            return own
+        case other:
+            assert_never(other)
+
+
+def _open_issuer(settings: Settings) -> Issuer | None:
+    if not settings.oidc_issuer:
+        return None
+    return OpenIdIssuer(
+        settings.oidc_issuer, settings.oidc_audience, settings.oidc_role_claim, settings.oidc_name_claim
+    )
 
 
 def _open_blobs(settings: Settings) -> BlobStore:
@@ -236,16 +298,20 @@ def _open_blobs(settings: Settings) -> BlobStore:
     return store
 
 
-def _open_broker(settings: Settings, tls: CertificateFolder, stack: ExitStack) -> BrokerEndpoint:
+def _open_broker(
+    settings: Settings, topics: Topics, tls: CertificateFolder, stack: ExitStack
+) -> tuple[BrokerEndpoint, EmbeddedBroker | None]:
+    """Return where the broker is, and the embedded one, if it is that."""
     if not settings.broker:
-        broker = OpenBroker(settings.broker_port)
+        broker = EmbeddedBroker(settings.broker_host, settings.broker_port, topics, tls.server)
         stack.callback(broker.close)
-        return BrokerEndpoint(HOST, broker.port, mqtt5=False)
+        host = clean_host(settings.broker_host) or LOOPBACK
+        return BrokerEndpoint(host, broker.port, mqtt5=False, tls=tls.controller), broker
     url = parse_broker(settings.broker)
     if url.tls:
-        return BrokerEndpoint(url.host, url.port, url.username, url.password, tls=tls.controller)
+        return BrokerEndpoint(url.host, url.port, url.username, url.password, tls=tls.controller), None
     log.warning("the broker %s is used without TLS: nobody there is known for who he is", url)
-    return BrokerEndpoint(url.host, url.port, url.username, url.password)
+    return BrokerEndpoint(url.host, url.port, url.username, url.password), None
 
 
 def _client_id(endpoint: BrokerEndpoint, tls: CertificateFolder) -> str:

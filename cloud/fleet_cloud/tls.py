@@ -1,8 +1,9 @@
 """TLS contexts from PEM files that are replaced while Fleet runs: on renewal, and when the CA is rotated.
 
-A context is made anew when a file changed; connections that live keep theirs. Files are replaced one after
-the other: while they do not fit together the context from before stays. TLS 1.2 at least; nothing is
-resumed, so that each connection shows its certificate.
+Each connection gets a context of its own, from the files as they are then; connections that live keep
+theirs. Where files do not fit together, or are gone, the last that did are used on. TLS 1.2 at least. Nothing
+can be resumed, since no two connections share a context: each shows its certificate. That costs a millisecond
+or two, about what the handshake costs anyway.
 """
 
 import logging
@@ -32,33 +33,23 @@ class Files(Protocol):
 
 
 class RenewedTls:
-    """The context for the next connection. Raises `SettingsError` (``tls.files``) when there is none yet."""
+    """Contexts for one side. Raises `SettingsError` (``tls.files``) when there is none to begin with."""
 
     def __init__(self, files: Files, *, server: bool) -> None:
         self._files, self._server = files, server
-        self._seen = self._look()
-        self._context = self._load()
+        self._last = self._load()
+        self._complaint = ""
 
-    def current(self) -> ssl.SSLContext:
-        seen = self._look()
-        if seen != self._seen:
-            try:
-                self._context = self._load()
-                self._seen = seen
-            except SettingsError as exc:
+    def make_context(self) -> ssl.SSLContext:
+        """Return the context of the next connection."""
+        try:
+            self._last = self._load()
+            self._complaint = ""
+        except SettingsError as exc:
+            if str(exc) != self._complaint:
                 log.warning("%s: those from before are used on", exc)
-        return self._context
-
-    def _look(self) -> tuple[tuple[int, int, int], ...]:
-        found = []
-        for path in (self._files.authorities, self._files.certificate, self._files.key):
-            try:
-                status = path.stat()
-            except OSError:
-                found.append((0, 0, 0))
-            else:
-                found.append((status.st_ino, status.st_mtime_ns, status.st_size))
-        return tuple(found)
+            self._complaint = str(exc)
+        return self._last
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if self._server else ssl.PROTOCOL_TLS_CLIENT)
@@ -100,6 +91,15 @@ class RenewedClientContext(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLSocket:
-        return self._renewed.current().wrap_socket(
-            sock, server_side, do_handshake_on_connect, suppress_ragged_eofs, server_hostname, session
+        """Return a connection whose handshake is done, or raise with the socket closed: who asks forgets to
+        close it."""
+        del do_handshake_on_connect
+        wrapped = self._renewed.make_context().wrap_socket(
+            sock, server_side, False, suppress_ragged_eofs, server_hostname, session
         )
+        try:
+            wrapped.do_handshake()
+        except BaseException:
+            wrapped.close()
+            raise
+        return wrapped

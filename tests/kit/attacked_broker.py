@@ -4,14 +4,17 @@ What the broker lets through is seen by those who would get it: after each attac
 word to everybody, and whatever came before that word did pass.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 
-from fleet_cloud.services.ports import TlsFiles
 from tests.kit.broker_attacks import Forgery, Kind
 from tests.kit.broker_client import BrokerClient, Refused
+from tests.kit.certificates import Party, TestAuthority
+from tests.kit.secure_broker import secure_site
+from tests.kit.secure_mosquitto import secure_mosquitto
 
 ROOT = "fleet/v1"
 VICTIM, OWN, CONTROLLER = "pi-1", "pi-2", "ctl-fleet"
@@ -23,7 +26,8 @@ TO_VICTIM, TO_OWN = f"{ROOT}/devices/{VICTIM}/ack", f"{ROOT}/devices/{OWN}/ack"
 @dataclass
 class AttackedBroker:
     port: int
-    attacker_tls: TlsFiles
+    authority: TestAuthority
+    parties: Mapping[str, Party]
     mqtt5: bool
     victim: BrokerClient
     controller: BrokerClient
@@ -33,7 +37,7 @@ class AttackedBroker:
         self, client_id: str = OWN, username: str | None = None, will: tuple[str, bytes] | None = None
     ) -> BrokerClient:
         return BrokerClient(
-            self.port, self.attacker_tls, client_id, username=username, will=will, mqtt5=self.mqtt5
+            self.port, self.parties[OWN].tls, client_id, username=username, will=will, mqtt5=self.mqtt5
         )
 
     def forge(self, forgery: Forgery) -> list[tuple[str, bytes]]:
@@ -94,18 +98,37 @@ def read_until(client: BrokerClient, topic: str, mark: bytes) -> list[tuple[str,
 
 
 @contextmanager
+def on_mosquitto(folder: Path, *, mqtt5: bool) -> Iterator[AttackedBroker]:
+    with (
+        secure_mosquitto(folder, [VICTIM, OWN]) as broker,
+        attacked(broker.port, broker.authority, broker.parties, mqtt5=mqtt5) as stage,
+    ):
+        yield stage
+
+
+@contextmanager
+def on_the_embedded_broker(folder: Path, *, mqtt5: bool) -> Iterator[AttackedBroker]:
+    with secure_site(folder) as site:
+        site.add(CONTROLLER)
+        with attacked(site.port, site.authority, site.parties, mqtt5=mqtt5) as stage:
+            yield stage
+
+
+@contextmanager
 def attacked(
-    port: int, controller: TlsFiles, victim: TlsFiles, attacker: TlsFiles, *, mqtt5: bool
+    port: int, authority: TestAuthority, parties: Mapping[str, Party], *, mqtt5: bool
 ) -> Iterator[AttackedBroker]:
     """All parties in place; the broker has retained something of each kind for the victim."""
     with ExitStack() as stack:
-        speaker = stack.enter_context(BrokerClient(port, controller, CONTROLLER, mqtt5=mqtt5))
-        listener = stack.enter_context(BrokerClient(port, victim, VICTIM, mqtt5=mqtt5))
+        speaker, listener = (
+            stack.enter_context(BrokerClient(port, parties[name].tls, name, mqtt5=mqtt5))
+            for name in (CONTROLLER, VICTIM)
+        )
         assert speaker.subscribe(f"{ROOT}/#")
         for channel in READS:
             assert listener.subscribe(f"{ROOT}/devices/{VICTIM}/{channel}")
         assert speaker.publish(f"{ROOT}/devices/{VICTIM}/desired", SECRET, retain=True)
         assert listener.publish(f"{ROOT}/devices/{VICTIM}/reported", SECRET, retain=True)
-        stage = AttackedBroker(port, attacker, mqtt5, listener, speaker)
+        stage = AttackedBroker(port, authority, parties, mqtt5, listener, speaker)
         stage.overhear()
         yield stage

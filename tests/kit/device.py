@@ -17,6 +17,7 @@ from fleet_agent.leftovers import remove_leftovers
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.link.events import Connected, MessageReceived
 from fleet_agent.paths import StatePaths
+from fleet_agent.renewer import Renewed
 from fleet_agent.settings import Settings
 from fleet_agent.supervisor import Message, Supervisor
 from fleet_agent.transfer.questions import Questions
@@ -70,6 +71,7 @@ class Device:
         self.facts = FACTS
         self.tight = False
         self.starts = 0
+        self.renewals: list[Callable[[Renewed], None]] = []
         self.url_of: Callable[[Digest], str] | None = None
         self._open: list[Supervisor] = []
 
@@ -99,6 +101,7 @@ class Device:
             trust=self.trust,
             jobs=self.jobs,
             questions=Questions(send=inbox.put),
+            renew=self.renewals.append,
             is_tight=lambda _record: self.tight,
             workers=Workers(self._make_spec, inbox.put, Backoff(1.0, 60.0, lambda: 1.0), self._start_worker),
         )  # fmt: skip

@@ -16,8 +16,18 @@ from fleet_agent.link.backoff import Backoff
 from fleet_agent.link.outbox import Outbox
 from fleet_agent.slots import Pointers, Slots
 from fleet_agent.telemetry.clock import Stamp
+from fleet_agent.transfer.answer import HttpSource
 from fleet_agent.transfer.download import Downloader
-from fleet_agent.trust.protocol import DesiredVerified, Refused, TrustAnswer, TrustRequest, VerifyDesired
+from fleet_agent.trust.protocol import (
+    DesiredVerified,
+    Refresh,
+    Refreshed,
+    Refused,
+    TrustAnswer,
+    TrustRequest,
+    VerifyDesired,
+)
+from fleet_agent.trust_report import TrustNote
 from fleet_agent.update.install import Installer
 from fleet_agent.update.record import Evidence, RecordFile, UpdateRecord
 from fleet_agent.watch import Verdict
@@ -114,8 +124,10 @@ class FakeLink:
     session: str = "session-1"
     reports: list[Reported] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
+    connects: int = 0
 
-    def connect(self) -> None: ...
+    def connect(self) -> None:
+        self.connects += 1
 
     def publish(self, channel: Channel, payload: bytes, *, retain: bool = False) -> bool:  # noqa: ARG002
         self.sent.append(payload)
@@ -137,9 +149,16 @@ class FakeTrust:
     unreachable: bool = False
     expired: bool = False
     asked: list[bytes] = field(default_factory=list)
+    refreshed: list[bytes] = field(default_factory=list)
+    """The news of each refresh."""
+    refresh_answer: TrustAnswer = field(default_factory=lambda: Refreshed(trust=TrustNote()))
     _open: list[tuple[bytes, Callable[[TrustAnswer], None]]] = field(default_factory=list)
 
     def start(self, request: TrustRequest, answered: Callable[[TrustAnswer], None]) -> None:
+        if isinstance(request, Refresh):
+            self.refreshed.append(request.repository.news)
+            answered(self.refresh_answer)
+            return
         assert isinstance(request, VerifyDesired)
         assert not self._open, "two children at a time"
         self.asked.append(request.envelope)
@@ -269,7 +288,8 @@ class FakeJobs:
         if self.installer.is_installed(record.entry, record.manifest):
             return {}
         backoff = Backoff(0.0, 0.0, lambda: 0.0)
-        downloader = Downloader(self.installer.downloads, url_of, lambda _count: None, aborted, backoff)
+        source = HttpSource(url_of)
+        downloader = Downloader(self.installer.downloads, source, lambda _count: None, aborted, backoff)
         return self.installer.download(record.entry, record.manifest, downloader)
 
     def verify(self, record: UpdateRecord, aborted: threading.Event) -> Evidence:

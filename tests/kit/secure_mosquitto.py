@@ -47,15 +47,6 @@ class RevokingAuthority(TestAuthority):
         certificate = x509.load_pem_x509_certificate(party.tls.certificate.read_bytes())
         self._revoked.remove(certificate.serial_number)
 
-    def sign_itself(self, name: str, folder: Path) -> Party:
-        """Return a certificate that nobody vouches for but its own key, and that says it is an authority."""
-        own = RevokingAuthority(folder, name)
-        tls = TlsFiles(folder / "ca.pem", folder / "own.pem", folder / "own.key")
-        tls.authorities.write_bytes(self.pem)
-        tls.certificate.write_bytes(own.pem)
-        tls.key.write_bytes(own._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        return Party(tls, Digest("0" * 64))
-
     def crl_pem(self) -> bytes:
         now = datetime.now(timezone.utc)
         builder = (
@@ -68,6 +59,16 @@ class RevokingAuthority(TestAuthority):
             entry = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now).build()
             builder = builder.add_revoked_certificate(entry)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def sign_itself(believed: TestAuthority, name: str, folder: Path) -> Party:
+    """Return a certificate that nobody vouches for but its own key, and that says it is an authority."""
+    own = TestAuthority(folder, name)
+    tls = TlsFiles(folder / "ca.pem", folder / "own.pem", folder / "own.key")
+    tls.authorities.write_bytes(believed.pem)
+    tls.certificate.write_bytes(own.pem)
+    tls.key.write_bytes(own._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return Party(tls, Digest("0" * 64))
 
 
 @dataclass
@@ -100,6 +101,11 @@ class ConfiguredMosquitto:
             self._process = subprocess.Popen([binary, "-c", str(configuration)], stdout=log, stderr=log)
         self.pid_file.write_text(str(self._process.pid))
         wait_for("mosquitto to listen", self._listens, timeout_s=20)
+
+    def hang_up(self) -> None:
+        """Tell it to read its files again; it does so a moment later."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def end(self, number: int = signal.SIGKILL) -> None:
         process, self._process = self._process, None

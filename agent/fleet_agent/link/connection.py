@@ -5,9 +5,13 @@ subscriptions are data and applied on each connect. The will carries the session
 anew before each connect. The supervisor's thread owns this object and never waits for the network:
 each attempt resolves, connects and reads in a thread of its own, which only calls ``notify``. An
 attempt that was dropped says nothing any more.
+
+With TLS, the terms (`tls`) are made anew for each attempt, and an attempt whose server is not who it should
+be ends before a word of MQTT is said: a broker that cannot prove itself learns neither name nor password.
 """
 
 import logging
+import ssl
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +21,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from fleet_agent.link.events import Connected, Disconnected, LinkEvent, MessageReceived
+from fleet_agent.link.events import Connected, Disconnected, LinkEvent, MessageReceived, ReleasesNews
 from fleet_shared.errors import InvalidTopic
+from fleet_shared.limits import RELEASES_BYTES
 from fleet_shared.messages.enrolment import BrokerAddress
 from fleet_shared.messages.presence import Presence
 from fleet_shared.names import DeviceId
@@ -35,7 +40,8 @@ QUEUED_MESSAGES_MAX = 64
 
 
 class Connection:
-    """``notify`` is called from paho's thread and must only put the event on a queue."""
+    """``notify`` is called from paho's thread and must only put the event on a queue. ``tls`` makes the terms
+    of an attempt (it may raise `OSError`), where the broker asks for TLS."""
 
     def __init__(
         self,
@@ -44,9 +50,13 @@ class Connection:
         broker: BrokerAddress,
         notify: Callable[[LinkEvent], None],
         new_session: Callable[[], str],
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         if broker.host is None:
             raise ValueError("the broker's host must be resolved before connecting")
+        if broker.tls and tls is None:
+            raise ValueError("a broker with TLS needs its terms")
+        self._tls = tls if broker.tls else None
         self._device, self._topics, self._broker = device, topics, broker
         self._host = broker.host
         self._notify, self._new_session = notify, new_session
@@ -57,6 +67,7 @@ class Connection:
         self._reached = False
         self._waited = False
         self._rounds = 0
+        self._asked: int | None = None
         self._client: mqtt.Client | None = None
 
     @property
@@ -118,10 +129,12 @@ class Connection:
 
     def _run(self, client: mqtt.Client) -> None:
         try:
+            if self._tls is not None:
+                client.tls_set_context(self._tls())
             client.connect(self._host, self._broker.port, keepalive=KEEPALIVE_S)
         except (OSError, ValueError) as exc:
             if client is self._client:
-                self._notify(Disconnected(f"{self._host}:{self._broker.port}: {exc}"))
+                self._notify(_explain(f"{self._host}:{self._broker.port}", exc))
             return
         if client is not self._client:
             client.disconnect()
@@ -178,20 +191,29 @@ class Connection:
         if reason.is_failure or client is not self._client:
             return  # the disconnect that follows tells
         self._answered = True
-        client.subscribe([(self._topics.device(self._device, channel), 1) for channel in TO_DEVICE])
+        self._asked = client.subscribe(
+            [(self._topics.device(self._device, channel), 1) for channel in TO_DEVICE]
+        )[1]
+        client.subscribe(self._topics.releases, 1)
 
     def _on_subscribe(
         self,
         client: mqtt.Client,
         _data: Any,
-        _id: int,
+        number: int,
         reasons: list[ReasonCode],
         _properties: Properties | None,
     ) -> None:
-        """Only a device that hears is there: one that may not read would be online and deaf."""
+        """Only a device that hears is there: one that may not read would be online and deaf. News of
+        releases only come sooner than without them."""
         if client is not self._client:
             return
-        if refused := [reason for reason in reasons if reason.is_failure]:
+        refused = [reason for reason in reasons if reason.is_failure]
+        if number != self._asked:
+            if refused:
+                log.info("the broker tells this device no news of releases: %s", refused[0])
+            return
+        if refused:
             self._drop()
             self._notify(Disconnected(f"the broker refuses to let this device read: {refused[0]}"))
             return
@@ -215,9 +237,23 @@ class Connection:
     def _on_message(self, client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         if client is not self._client:
             return
+        if message.topic == self._topics.releases:
+            if len(message.payload) <= RELEASES_BYTES:
+                self._notify(ReleasesNews(bytes(message.payload)))
+            return
         try:
             topic = self._topics.parse(message.topic)
         except InvalidTopic:
             return
         if topic.device == self._device and topic.channel in TO_DEVICE:
             self._notify(MessageReceived(topic.channel, bytes(message.payload)))
+
+
+def _explain(where: str, exc: OSError | ValueError) -> Disconnected:
+    """Return why an attempt failed; a broker of an authority that this device does not know may be its own
+    one, after a rotation that it missed."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return Disconnected(f"{where}: its certificate is refused: {exc.verify_message}", untrusted=True)
+    return Disconnected(
+        f"{where}: {exc.strerror or exc}" if isinstance(exc, ssl.SSLError) else f"{where}: {exc}"
+    )

@@ -13,7 +13,10 @@ class Connected:
 
 @dataclass(frozen=True)
 class Disconnected:
+    """``untrusted``: what answered is not known to be the broker."""
+
     reason: str
+    untrusted: bool = False
 
 
 @dataclass(frozen=True)
@@ -22,4 +25,11 @@ class MessageReceived:
     payload: bytes
 
 
-LinkEvent = Connected | Disconnected | MessageReceived
+@dataclass(frozen=True)
+class ReleasesNews:
+    """The newest timestamp of the releases, as the broker has it: not verified."""
+
+    payload: bytes
+
+
+LinkEvent = Connected | Disconnected | MessageReceived | ReleasesNews

@@ -10,11 +10,14 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
 from fleet_agent.errors import TrustError
+from fleet_agent.floor import DeviceTime
+from fleet_agent.orders import ORDER_MAX
 from fleet_shared.envelope import DESIRED_PAYLOAD_TYPE, AssignmentKey
 from fleet_shared.errors import FleetError
 from fleet_shared.limits import DESIRED_BYTES
 from fleet_shared.manifest import parse_manifest
 from fleet_shared.messages.desired import UNDERSTOOD, Desired, RunEntry
+from fleet_shared.messages.reported import Order
 from fleet_shared.names import DeviceId, digest_of
 from fleet_shared.wire import decode
 
@@ -54,6 +57,14 @@ def check_desired(payload: bytes, device: DeviceId, key: AssignmentKey) -> Desir
         desired = decode(Desired, payload)
     except FleetError as exc:
         raise TrustError(f"the desired state does not parse: {exc}", code="trust.desired.malformed") from exc
+    if not all(
+        0 <= number <= ORDER_MAX for number in (desired.key_epoch, desired.generation, desired.serial)
+    ):
+        raise TrustError(
+            f"the desired state has an order that cannot be: {_name(desired.order)}",
+            hint="whoever signs such has the assignment key: rotate it",
+            code="trust.desired.order",
+        )
     if desired.device != device:
         raise TrustError(
             f"the desired state is for {desired.device}, this is {device}", code="trust.desired.device"
@@ -72,21 +83,43 @@ def check_desired(payload: bytes, device: DeviceId, key: AssignmentKey) -> Desir
     return desired
 
 
-def check_issued(desired: Desired, wall_ms: int | None, now_ms: int) -> None:
-    """Raise `TrustError` when the document is of a time that has not come. Obeyed, it would raise the
-    floor for good, and everything that is signed today would be of the past.
+def is_ahead(issued_ms: int, time: DeviceTime, fresh_until_ms: int) -> bool:
+    """Tell whether an issue time lies in a time that has not come: a day ahead of a believed wall clock, or
+    after the end of metadata that is fresh (``fresh_until_ms``), for devices that have none. Obeyed, it would
+    raise the floor for good, and everything that is signed today would be of the past."""
+    if time.wall_ms is not None and issued_ms > time.wall_ms + AHEAD_MAX_MS:
+        return True
+    return issued_ms > fresh_until_ms
 
-    ``wall_ms`` is the wall clock, none while nothing keeps it; one before the floor (``now_ms``) is
-    not believed.
-    """
-    if wall_ms is None or wall_ms < now_ms or desired.issued_ms <= wall_ms + AHEAD_MAX_MS:
+
+def check_issued(desired: Desired, time: DeviceTime, fresh_until_ms: int) -> None:
+    """Raise `TrustError` when the document is of a time that has not come."""
+    if not is_ahead(desired.issued_ms, time, fresh_until_ms):
         return
+    ahead = "ahead of what is released" if time.wall_ms is None else (
+        f"{(desired.issued_ms - time.wall_ms) / DAY_MS:.1f} days ahead of this device's clock"
+    )  # fmt: skip
     raise TrustError(
-        f"the desired state was issued {(desired.issued_ms - wall_ms) / DAY_MS:.1f} days ahead of this "
-        "device's clock",
+        f"the desired state was issued {ahead}",
         hint="are the clocks of the controller and of the device right?",
         code="trust.desired.future",
     )
+
+
+def check_order(desired: Desired, seen: Order) -> None:
+    """Raise `TrustError` when a newer one was verified before: it was replayed."""
+    if desired.order < seen:
+        raise TrustError(
+            f"the desired state is older ({_name(desired.order)}) than one that this device knows "
+            f"({_name(seen)})",
+            hint="somebody sends old messages again, or the controller was restored from a backup and has "
+            "not heard of this device yet",
+            code="trust.desired.replayed",
+        )
+
+
+def _name(order: Order) -> str:
+    return f"epoch {order.key_epoch}, generation {order.generation}, serial {order.serial}"
 
 
 def check_manifest(entry: RunEntry, fetch: Callable[[], bytes]) -> bytes:

@@ -3,35 +3,38 @@
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.ec import (
-    SECP256R1,
-    EllipticCurvePrivateKey,
-    generate_private_key,
-)
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 from fleet_agent.errors import EnrolmentError
+from fleet_agent.floor import judge_now_ms
+from fleet_agent.trust.authorities import CA_FILE, find_issuer, load_authorities
+from fleet_agent.trust.certificate import (
+    CERTIFICATE_FILE,
+    KEY_FILE,
+    begins_ms,
+    expires_ms,
+    is_for,
+    load_certificate,
+    load_key,
+    names_of,
+    public_bytes,
+)
 from fleet_agent.trust.protocol import (
     AcceptEnrolment,
     CertificateRead,
+    CertificateStored,
     EnrolmentAccepted,
     KeyMade,
     MakeKey,
     ReadCertificate,
+    StoreCertificate,
 )
+from fleet_agent.trust.report import note_identity
 from fleet_shared.durable import write_durably
-from fleet_shared.names import digest_of
-
-KEY_FILE = "key.pem"
+from fleet_shared.names import DeviceId, digest_of
 
 
 def make_key(request: MakeKey) -> KeyMade:
@@ -44,11 +47,11 @@ def make_key(request: MakeKey) -> KeyMade:
             Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
         )
         write_durably(file, pem, mode=0o600)
-    key = _load_key(file)
+    key = load_key(folder)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, request.device)])
     csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
     return KeyMade(
-        csr_pem=csr.public_bytes(Encoding.PEM).decode(), public_key_sha256=digest_of(_public_bytes(key))
+        csr_pem=csr.public_bytes(Encoding.PEM).decode(), public_key_sha256=digest_of(public_bytes(key))
     )
 
 
@@ -58,51 +61,109 @@ def accept_enrolment(request: AcceptEnrolment) -> EnrolmentAccepted:
         raise _impostor("certificate authority", code="enrol.ca.mismatch")
     if digest_of(request.root_json.encode()) != request.root_sha256:
         raise _impostor("release root", code="enrol.root.mismatch")
-    certificate = _check_certificate(request)
     identity, trust = Path(request.identity_dir), Path(request.trust_dir)
+    certificate = _parse(request.certificate_pem)
+    try:
+        authorities = x509.load_pem_x509_certificates(request.ca_pem.encode())
+    except ValueError as exc:
+        raise _not_issued(str(exc)) from exc
+    _check_certificate(certificate, authorities, identity, request.device)
     trust.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_durably(trust / "root.json", request.root_json.encode())
-    write_durably(identity / "ca.pem", request.ca_pem.encode())
-    write_durably(identity / "certificate.pem", request.certificate_pem.encode())
-    return EnrolmentAccepted(certificate_expires_ms=int(certificate.not_valid_after_utc.timestamp() * 1000))
+    write_durably(identity / CA_FILE, request.ca_pem.encode())
+    write_durably(identity / CERTIFICATE_FILE, request.certificate_pem.encode())
+    note_identity(identity, trust / "report.json")
+    return EnrolmentAccepted(certificate_expires_ms=expires_ms(certificate))
 
 
 def read_certificate(request: ReadCertificate) -> CertificateRead:
     """Raises `EnrolmentError` (``enrol.certificate``, ``enrol.key``) for one that is damaged or of another
     key."""
-    file = Path(request.identity_dir) / "certificate.pem"
-    try:
-        certificate = x509.load_pem_x509_certificate(file.read_bytes())
-        names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    except (OSError, ValueError) as exc:
-        raise EnrolmentError(f"{file} cannot be read: {exc}", code="enrol.certificate") from exc
-    own = _public_bytes(_load_key(Path(request.identity_dir) / KEY_FILE))
-    if certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != own:
-        raise EnrolmentError(f"{file} is not for this device's key", code="enrol.certificate")
-    return CertificateRead(
-        device=", ".join(names),
-        not_before_ms=int(certificate.not_valid_before_utc.timestamp() * 1000),
-        not_after_ms=int(certificate.not_valid_after_utc.timestamp() * 1000),
+    identity = Path(request.identity_dir)
+    certificate = load_certificate(identity)
+    if not is_for(certificate, load_key(identity)):
+        raise EnrolmentError(
+            f"{identity / CERTIFICATE_FILE} is not for this device's key", code="enrol.certificate"
+        )
+    return _describe(certificate, _load_known(identity))
+
+
+def store_certificate(request: StoreCertificate) -> CertificateStored:
+    """Raises `EnrolmentError` (``enrol.certificate.*``), with the certificate that was there kept: a broker
+    in wrong hands cannot take this device its identity."""
+    identity, trust = Path(request.identity_dir), Path(request.trust_dir)
+    certificate, authorities = _parse(request.certificate_pem), _load_known(identity)
+    _check_certificate(certificate, authorities, identity, request.device)
+    _check_newer(certificate, identity, authorities)
+    if expires_ms(certificate) <= judge_now_ms(trust / "floor.json", request.wall_ms):
+        raise EnrolmentError("the renewed certificate ended already", code="enrol.certificate.older")
+    write_durably(identity / CERTIFICATE_FILE, request.certificate_pem.encode())
+    return CertificateStored(
+        certificate=_describe(certificate, authorities), trust=note_identity(identity, trust / "report.json")
     )
 
 
-def _check_certificate(request: AcceptEnrolment) -> x509.Certificate:
+def _describe(certificate: x509.Certificate, authorities: list[x509.Certificate]) -> CertificateRead:
+    return CertificateRead(
+        device=", ".join(names_of(certificate)),
+        not_before_ms=begins_ms(certificate),
+        not_after_ms=expires_ms(certificate),
+        is_newest=not authorities or find_issuer(certificate, authorities[:1]) is not None,
+    )
+
+
+def _load_known(identity: Path) -> list[x509.Certificate]:
+    """Return the authorities; none where they cannot be read."""
     try:
-        certificate = x509.load_pem_x509_certificate(request.certificate_pem.encode())
-        authority = x509.load_pem_x509_certificate(request.ca_pem.encode())
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature) as exc:
+        return load_authorities(identity)
+    except (OSError, ValueError):
+        return []
+
+
+def _parse(pem: str) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(pem.encode())
+    except ValueError as exc:
+        raise _not_issued(str(exc)) from exc
+
+
+def _check_certificate(
+    certificate: x509.Certificate, authorities: list[x509.Certificate], identity: Path, device: DeviceId
+) -> None:
+    if find_issuer(certificate, authorities) is None:
+        raise _not_issued("another signed it")
+    if names_of(certificate) != [device] or not is_for(certificate, load_key(identity)):
         raise EnrolmentError(
-            f"the certificate is not of the controller's CA: {exc}", code="enrol.certificate.issuer"
-        ) from exc
-    names = [name.value for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    own = _public_bytes(_load_key(Path(request.identity_dir) / KEY_FILE))
-    certified = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if names != [request.device] or certified != own:
-        raise EnrolmentError(
-            f"the certificate is for {names}, not for this device's key", code="enrol.certificate.subject"
+            f"the certificate is for {names_of(certificate)}, not for this device's key",
+            code="enrol.certificate.subject",
         )
-    return certificate
+
+
+def _check_newer(certificate: x509.Certificate, identity: Path, authorities: list[x509.Certificate]) -> None:
+    """An older one of the same key may be brought again by whoever has the broker."""
+    try:
+        known = load_certificate(identity)
+    except EnrolmentError:
+        return
+    rank, known_rank = _rank(certificate, authorities), _rank(known, authorities)
+    if rank > known_rank or (rank == known_rank and expires_ms(certificate) <= expires_ms(known)):
+        raise EnrolmentError(
+            "the renewed certificate is not newer than the one that this device has",
+            hint="nothing is to be done: it is asked for again",
+            code="enrol.certificate.older",
+        )
+
+
+def _rank(certificate: x509.Certificate, authorities: list[x509.Certificate]) -> int:
+    """0 for one of the newest authority."""
+    ranks = (rank for rank, one in enumerate(authorities) if find_issuer(certificate, [one]) is not None)
+    return next(ranks, len(authorities))
+
+
+def _not_issued(why: str) -> EnrolmentError:
+    return EnrolmentError(
+        f"the certificate is not of the controller's CA: {why}", code="enrol.certificate.issuer"
+    )
 
 
 def _impostor(what: str, *, code: str) -> EnrolmentError:
@@ -111,25 +172,3 @@ def _impostor(what: str, *, code: str) -> EnrolmentError:
         hint="check the address; if the controller was set up anew, make a new token there",
         code=code,
     )
-
-
-def _load_key(file: Path) -> EllipticCurvePrivateKey:
-    try:
-        key = load_pem_private_key(file.read_bytes(), password=None)
-    except (OSError, ValueError) as exc:
-        raise EnrolmentError(
-            f"the device key {file} cannot be read: {exc}",
-            hint="remove it, and enrol this device anew",
-            code="enrol.key",
-        ) from exc
-    if not isinstance(key, EllipticCurvePrivateKey):
-        raise EnrolmentError(
-            f"the device key {file} is not a P-256 key",
-            hint="remove it, and enrol this device anew",
-            code="enrol.key",
-        )
-    return key
-
-
-def _public_bytes(key: EllipticCurvePrivateKey) -> bytes:
-    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -1,12 +1,16 @@
 """What the supervisor asks of the trust child, and what it answers.
 
-The child is ``python -m fleet_agent.trust``: one JSON request on standard input, one JSON answer
-on standard output, exit code 0 whenever it answered. It holds no state but its files. This
-module is all that the supervisor side may import of this package.
+The child is ``python -m fleet_agent.trust``. It reads a request on standard input and writes its answer on
+standard output, exit code 0 whenever it answered. Before, it may ask back for files of the release
+repository, where it has no way to them itself: `NeedFile`, answered by `GivenFile` or `FileFailed`. Each
+message is JSON behind its length (4 bytes, big-endian). The child holds no state but its files. This module
+and `framing` are all that the supervisor side may import of this package.
 """
 
 import msgspec
 
+from fleet_agent.trust_report import TrustNote
+from fleet_shared.limits import RELEASES_BYTES
 from fleet_shared.names import DeviceId, Digest
 
 
@@ -47,19 +51,64 @@ class ReadCertificate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class CertificateRead(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """``is_newest``: it is of the newest authority; others are on their way out."""
+
     device: str
     not_before_ms: int
     not_after_ms: int
+    is_newest: bool = True
+
+
+class StoreCertificate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Check a renewed certificate: of a known authority, for this device and its key, and later to end than
+    the one it replaces, unless that is of an authority on its way out. Then store it."""
+
+    identity_dir: str
+    trust_dir: str
+    device: DeviceId
+    certificate_pem: str
+    wall_ms: int | None
+
+
+class CertificateStored(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    certificate: CertificateRead
+    trust: TrustNote
+
+
+class Repository(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the releases are. ``http``: the child may go there itself. ``news``: the newest timestamp that
+    somebody told of, unverified; empty without one."""
+
+    metadata_url: str
+    targets_url: str
+    http: bool = True
+    news: bytes = b""
+
+    def __post_init__(self) -> None:
+        if len(self.news) > RELEASES_BYTES:
+            raise ValueError("news of releases that are too long")
+
+
+class Refresh(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Bring the release metadata up to date, and with it the authorities and the assignment key."""
+
+    identity_dir: str
+    trust_dir: str
+    repository: Repository
+    wall_ms: int | None
+
+
+class Refreshed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    trust: TrustNote
 
 
 class VerifyDesired(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Refresh the release metadata, verify the envelope for this device, fetch and verify the
-    manifests that it names."""
+    """Refresh, then verify the envelope for this device, fetch and verify the manifests that it names."""
 
+    identity_dir: str
     trust_dir: str
     device: DeviceId
-    metadata_url: str
-    targets_url: str
+    repository: Repository
     envelope: bytes
     wall_ms: int | None
     """The wall clock, or none while it is not synchronised (then the floor is used)."""
@@ -73,6 +122,7 @@ class DesiredVerified(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     manifests: dict[Digest, bytes]
     expired: bool
     now_ms: int
+    trust: TrustNote | None = None
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -84,5 +134,29 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     retry: bool = False
 
 
-TrustRequest = MakeKey | AcceptEnrolment | ReadCertificate | VerifyDesired
-TrustAnswer = KeyMade | EnrolmentAccepted | CertificateRead | DesiredVerified | Refused
+class NeedFile(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """``path``: below the repository, ``metadata/timestamp.json`` or ``targets/...``."""
+
+    path: str
+    length_max: int
+
+
+class GivenFile(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Not verified."""
+
+    content: bytes
+
+
+class FileFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """``retry``: it may be there later; else there is no such file."""
+
+    message: str
+    retry: bool
+
+
+TrustRequest = MakeKey | AcceptEnrolment | ReadCertificate | StoreCertificate | Refresh | VerifyDesired
+TrustAnswer = (
+    KeyMade | EnrolmentAccepted | CertificateRead | CertificateStored | Refreshed | DesiredVerified | Refused
+)
+FromChild = TrustAnswer | NeedFile
+FileAnswer = GivenFile | FileFailed

@@ -24,6 +24,20 @@ class ExpiredError(PassingError):
     code = "trust.metadata.expired"
 
 
+class MetadataError(PassingError):
+    """Not signed as it must be. It says nothing about what it was fetched for, and the next may be whole."""
+
+    code = "trust.metadata.invalid"
+
+
+class OlderError(MetadataError):
+    code = "trust.metadata.older"
+
+
+class TooLongError(MetadataError):
+    code = "trust.metadata.length"
+
+
 class StorageError(PassingError):
     """The disk of the device cannot be read or written."""
 

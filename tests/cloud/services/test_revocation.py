@@ -223,7 +223,7 @@ def revoke(parts: Parts, name: str = PI) -> None:
 def test_pushes_pass_revoked_devices_by(parts: Parts) -> None:
     for name in ("pi-1", "pi-2"):
         parts.add_device(name)
-    parts.registry.register("m", parts.draft(b"one"))
+    parts.registry.register("m", parts.draft(b"one"), ADMIN)
     revoke(parts)
     status = parts.start()
     assert status.rollout.devices == ("pi-2",)
@@ -231,7 +231,7 @@ def test_pushes_pass_revoked_devices_by(parts: Parts) -> None:
 
 def test_a_device_that_is_revoked_during_a_push_is_refused_by_it(parts: Parts) -> None:
     parts.add_device()
-    parts.registry.register("m", parts.draft(b"one"))
+    parts.registry.register("m", parts.draft(b"one"), ADMIN)
     status = parts.start()
     revoke(parts)
     parts.tick.run()
@@ -247,7 +247,7 @@ def test_an_open_assignment_ends_with_the_revocation_and_nothing_stays_at_the_br
     parts.uow = identities.uow
     identities.enrol()
     parts.add_device()
-    parts.registry.register("m", parts.draft(b"one"))
+    parts.registry.register("m", parts.draft(b"one"), ADMIN)
     assignment = parts.push()
     assert assignment.state is AssignmentState.PENDING
     identities.identities.revocation.revoke("pi-1", ADMIN)

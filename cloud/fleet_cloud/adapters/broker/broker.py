@@ -10,8 +10,8 @@ What amqtt does, and what is done here instead:
   filter of one client, and every message goes through `publish`;
 - two connections of one client stay, the older takes the newer's subscriptions with it: the newest has the
   name (`_enter`), and what an older one still says is not heard;
-- a message is lost when somebody subscribes meanwhile, and tasks pile up behind a slow reader: messages are
-  handed over without waiting, into bounded outboxes (`_spread`);
+- tasks and messages pile up behind a slow reader: messages are handed over without waiting, into bounded
+  outboxes (`_spread`);
 - a session waits for its client to come back, with what it missed: here it ends with its connection. Devices
   start clean, and find the pictures.
 """

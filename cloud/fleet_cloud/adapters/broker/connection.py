@@ -1,8 +1,8 @@
 """One client that was let in: what it sends is done in its order, what it hears goes through its outbox.
 
-Where this replaces amqtt's handler: that one starts a task for each packet, without bound and without order;
-never ends a client that has fallen silent; forgets a DISCONNECT that comes early, and then sends the will;
-goes on reading after a packet that it could not understand.
+Where this replaces amqtt's handler: that one starts a task for each packet, without bound; never ends a
+client that has fallen silent; reads 256 MiB when a head says so; goes on after a packet that it could not
+understand.
 """
 
 import asyncio

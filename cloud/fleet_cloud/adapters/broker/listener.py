@@ -94,7 +94,7 @@ class Listener:
         transport, _ = await loop.connect_accepted_socket(
             lambda: protocol,
             connected,
-            ssl=self._tls.current(),
+            ssl=self._tls.make_context(),
             ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
             ssl_shutdown_timeout=CLOSE_TIMEOUT_S,
         )

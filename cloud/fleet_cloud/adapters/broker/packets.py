@@ -1,8 +1,8 @@
 """What clients send, decoded strictly (MQTT 3.1.1, sections 2 and 3). Pure: bytes in, values out.
 
-amqtt's own decoder reads on beyond the end of a packet when a length inside of it says so, takes text that
-is not UTF-8 for another text, and waits for ever for what a CONNECT of MQTT 5 seems to lack. Here nothing is
-read beyond the packet, and what is not exactly well-formed is `Malformed`: its sender is cut off.
+amqtt's own decoder reads on beyond the end of a packet when a length inside of it says so: a CONNECT of MQTT
+5 with a will is met with silence. It takes text that is not UTF-8 for another text. Here nothing is read
+beyond the packet, and what is not exactly well-formed is `Malformed`: its sender is cut off.
 """
 
 from dataclasses import dataclass
@@ -129,7 +129,7 @@ def decode_connect(frame: Frame) -> Connect:
     name, level = cursor.text(), cursor.byte()
     if name not in ("MQTT", "MQIsdp"):
         raise Malformed("the protocol is not MQTT")
-    if (name, level & 0x7F) != ("MQTT", LEVEL):
+    if (name, level) != ("MQTT", LEVEL):
         raise OtherVersion
     flags, keepalive_s = cursor.byte(), cursor.number()
     if flags & 1 or (flags & 0x40 and not flags & 0x80):

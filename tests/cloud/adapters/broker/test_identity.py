@@ -4,6 +4,7 @@ played at notices nothing, and what comes next from it arrives."""
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tests.kit.secure_broker import (
     Site,
     client_context,
     connect_packet,
+    packet,
     publish_packet,
     subscribe_packet,
     text,
@@ -204,10 +206,13 @@ def test_a_will_has_a_bound(site: Site) -> None:
             assert client.read(4) == expected
 
 
+@pytest.mark.parametrize("flags", [2, 2 | 4 | 8 | 0x20])
 @pytest.mark.parametrize(("name", "level"), [("MQTT", 5), ("MQTT", 3), ("MQIsdp", 3), ("MQTT", 6)])
-def test_another_version_of_mqtt_is_told_so(site: Site, name: str, level: int) -> None:
+def test_another_version_of_mqtt_is_told_so(site: Site, name: str, level: int, flags: int) -> None:
+    """A CONNECT of MQTT 5 with a will is what agents begin with; amqtt waits for more of it."""
     with site.raw("pi-2") as client:
-        client.send(connect_packet("pi-2", name=name, level=level, more=b"\0"))
+        more = b"\0" + text(f"{PI_2}/presence") + text("offline")
+        client.send(connect_packet("pi-2", name=name, level=level, flags=flags, more=more))
         assert client.read(5) == connack(Code.VERSION)
 
 
@@ -230,7 +235,10 @@ def test_no_session_is_resumed_so_that_each_connection_shows_its_certificate(
             assert not client.socket.session_reused
             client.send(connect_packet("pi-1"))
             assert client.read(4) == CONNACK_OK
+            client.send(packet(0xE0))
             session = client.socket.session
+            with suppress(OSError):
+                client.socket.unwrap()  # a session that was closed well could be resumed
 
 
 def test_a_decision_needs_a_certificate_whatever_else_is_said() -> None:

@@ -189,6 +189,20 @@ def test_a_broker_that_is_away_is_said_so(site: Administered) -> None:
         access.sync([])
 
 
+def test_a_device_cannot_administer_the_broker(site: Administered) -> None:
+    broker, access, _ = site
+    party = broker.issue(PI)
+    access.admit(PI, party.key_sha256)
+    before = broker.place.state.read_bytes()
+    command = {"command": "addClientRole", "username": PI, "rolename": "controller"}
+    with enter(broker, party) as device:
+        assert not device.publish(
+            "$CONTROL/dynamic-security/v1", json.dumps({"commands": [command]}).encode()
+        )
+        assert not device.subscribe("$CONTROL/dynamic-security/v1/response")
+    assert broker.place.state.read_bytes() == before
+
+
 def test_a_tls_session_is_not_resumed_past_a_revocation(site: Administered) -> None:
     """Who resumes a session shows no certificate that could be found revoked."""
     broker, access, _ = site

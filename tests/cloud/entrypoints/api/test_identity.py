@@ -12,7 +12,7 @@ from fleet_shared.token import EnrolmentToken
 from tests.kit.api import Api, running_api
 from tests.kit.doors import Door
 from tests.kit.identities import make_csr
-from tests.kit.people import BEARER, KIT_TOKEN
+from tests.kit.people import BEARER
 
 V1 = "/api/v1"
 
@@ -24,7 +24,7 @@ def door() -> Door:
 
 @pytest.fixture
 def api(tmp_path: Path, door: Door) -> Iterator[Api]:
-    with running_api(tmp_path, KIT_TOKEN, access=door) as running:
+    with running_api(tmp_path, access=door) as running:
         yield running
 
 
