@@ -15,8 +15,10 @@ from fleet_cloud.adapters.broker.embedded import EmbeddedBroker
 from fleet_cloud.adapters.broker.identity import parse_identity
 from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
+from fleet_cloud.adapters.mosquitto.access import DynamicSecurity
 from fleet_cloud.adapters.mosquitto.commands import entry_of
 from fleet_cloud.adapters.mosquitto.configuration import Place, write_configuration
+from fleet_cloud.adapters.mosquitto.control import Control
 from fleet_cloud.adapters.mosquitto.files import BrokerFiles, Reload, files_in
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
 from fleet_cloud.adapters.oidc.issuer import OpenIdIssuer
