@@ -143,7 +143,7 @@ def _wire(
     clock, ids = SystemClock(), RandomIds()
     site = Site(settings.topic_root, METADATA_PATH, TARGETS_PATH, advertise_broker(settings, endpoint))
     packing = Packing(uow, store)
-    signer = UrlSigner(trust.keys.secret("blob-urls"), clock)
+    signer = UrlSigner(trust.keys.secret("blob-urls"), clock, uow)
     blobs = Blobs(store, uow, signer, settings.blob_max_bytes)
     releases = ReleaseFolder(settings.data_dir / "trust")
     return Controller(
