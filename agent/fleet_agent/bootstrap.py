@@ -53,6 +53,7 @@ from fleet_agent.transfer.urls import BlobUrls
 from fleet_agent.transfer.ways import Reach, Transfers, choose_source, parse_transfers
 from fleet_agent.trust_process import TrustProcess
 from fleet_agent.trust_report import load_note
+from fleet_agent.trusting import Trusting
 from fleet_agent.update.gap import Gap
 from fleet_agent.update.inspection import Inspection
 from fleet_agent.update.install import Installer, plan_transfer
@@ -254,27 +255,14 @@ def wire(
         inspection=Inspection(slots, inbox.put),
         spare_bytes=settings.spare_slots_bytes,
     )
-    supervisor = Supervisor(
-        settings=settings,
-        paths=paths,
+    trusting = Trusting(
         identity=identity,
-        facts=facts,
+        paths=paths,
         clock=clock,
-        inbox=inbox,
-        uplink=Uplink(link, sender, Backoff(1.0, settings.retry_ceiling_s, random.random)),
-        reporter=Reporter(link),
-        journal=journal,
-        intake=Intake(
-            ask=lambda envelope: supervisor.verify(envelope),
-            backoff=Backoff(2.0, 300.0, random.random),
-            journal=journal,
-        ),
-        workers=workers,
-        updates=updates,
-        questions=questions,
+        answers=inbox,
         trust=trust,
         freshness=Freshness(
-            ask=lambda: supervisor.refresh(),
+            ask=lambda: trusting.refresh(),
             backoff=Backoff(30.0, 3600.0, random.random),
             random=random.random,
             seen=_read(paths.timestamp),
@@ -284,10 +272,28 @@ def wire(
             backoff=Backoff(60.0, 6 * 3600.0, random.random),
             random=random.random,
         ),
-        http=parse_transfers(settings.transfers) is not Transfers.MQTT,
         believed=load_note(paths.trust_report),
+        http=parse_transfers(settings.transfers) is not Transfers.MQTT,
     )
-    return supervisor
+    return Supervisor(
+        settings=settings,
+        paths=paths,
+        facts=facts,
+        clock=clock,
+        inbox=inbox,
+        uplink=Uplink(link, sender, Backoff(1.0, settings.retry_ceiling_s, random.random)),
+        reporter=Reporter(link),
+        journal=journal,
+        intake=Intake(
+            ask=trusting.verify,
+            backoff=Backoff(2.0, 300.0, random.random),
+            journal=journal,
+        ),
+        workers=workers,
+        updates=updates,
+        questions=questions,
+        trusting=trusting,
+    )
 
 
 def find_device_runtimes(settings: Settings) -> Found:

@@ -54,8 +54,6 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 def load_status(state: Path) -> Status:
     """Raises `SettingsError` when the device is not enrolled or its state may not be read."""
     paths = StatePaths(state)
-    trust: TrustReport = TrustReport()
-    """What this device believes, as it noted last."""
     damaged: dict[str, str] = {}
     try:
         identity = load_identity(paths.identity)
@@ -162,7 +160,8 @@ def describe_status(status: Status) -> str:
         lines += [f"          {status.failure.code}: {status.failure.message}"]
         lines += [f"          hint: {status.failure.hint}"] if status.failure.hint else []
     lines += [f"link      {describe_link(status.link, running=status.running)}"]
-    lines += [f"identity  {describe_identity(status.trust)}", f"trust     {describe_trust(status.trust)}"]
+    if status.trust != TrustReport():
+        lines += [f"identity  {describe_identity(status.trust)}", f"trust     {describe_trust(status.trust)}"]
     lines += [f"outbox    {UNREADABLE if 'outbox' in status.damaged else outbox}"]
     lines += [f"damaged   {why}" for why in status.damaged.values()]
     if status.damaged:
