@@ -186,7 +186,7 @@ def _wire(
     identities = open_identities(uow, clock, topics, site, parts, lambda: gateway.connected_ms)
     identities.upkeep.start()
     packing = Packing(uow, store)
-    signer = UrlSigner(trust.keys.secret("blob-urls"), clock)
+    signer = UrlSigner(trust.keys.secret("blob-urls"), clock, uow)
     blobs = Blobs(store, uow, signer, settings.blob_max_bytes)
     releases = ReleaseFolder(settings.data_dir / "trust")
     return Controller(

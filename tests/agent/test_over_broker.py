@@ -17,7 +17,7 @@ from fleet_agent.transfer.allowance import Allowance
 from fleet_agent.transfer.answer import HttpSource
 from fleet_agent.transfer.broker import BrokerFiles, BrokerSource
 from fleet_agent.transfer.download import Downloader
-from fleet_agent.transfer.flow import LENGTH_MIN, PATIENCE_MAX_S, WINDOW_MAX, Flow
+from fleet_agent.transfer.flow import WINDOW_MAX, Flow
 from fleet_agent.transfer.policy import RETRIES_MAX
 from fleet_agent.transfer.questions import NotYetError
 from fleet_agent.transfer.response import Source
@@ -137,8 +137,8 @@ def doubled(controller: PartController, fetch: Fetch) -> list[Reply]:
 
 @pytest.mark.parametrize(
     "way",
-    [honest, Lossy(), Swapping(), Late(), doubled, *(Chaotic(seed) for seed in range(8))],
-    ids=["honest", "lossy", "swapping", "late", "doubled", *(f"chaotic {seed}" for seed in range(8))],
+    [honest, Lossy(), Swapping(), Late(), doubled, *(Chaotic(seed) for seed in range(4))],
+    ids=["honest", "lossy", "swapping", "late", "doubled", *(f"chaotic {seed}" for seed in range(4))],
 )
 @pytest.mark.parametrize("start", [0, 100_001, len(BODY) - 1])
 def test_whatever_becomes_of_messages_the_blob_arrives(tmp_path: Path, way: Way, start: int) -> None:
@@ -178,7 +178,7 @@ def test_few_are_asked_for_at_once_and_ever_more_while_answers_are_quick(tmp_pat
     assert outstanding[0] == 1
     assert max(outstanding) == WINDOW_MAX
     lengths = [fetch.part.length for fetch in controller.asked if fetch.part is not None]
-    assert lengths[0] == 16 * KIB
+    assert lengths[0] == 4 * KIB
     assert max(lengths) == PART_BYTES
     assert sum(lengths) == len(BODY), "nothing was asked for twice"
 
@@ -319,35 +319,6 @@ def test_a_controller_in_passing_trouble_is_asked_again(tmp_path: Path) -> None:
     assert path.read_bytes() == BODY
 
 
-# -- the flow
-
-
-def test_quick_answers_widen_the_flow_and_slow_ones_narrow_it() -> None:
-    flow = Flow()
-    for _ in range(20):
-        flow.answered(0.1)
-    assert (flow.length, flow.window) == (PART_BYTES, WINDOW_MAX)
-    flow.answered(2.0)
-    assert (flow.length, flow.window) == (PART_BYTES, WINDOW_MAX), "neither quick nor slow"
-    for _ in range(WINDOW_MAX - 1):
-        flow.answered(9.0)
-    assert (flow.length, flow.window) == (PART_BYTES, 1)
-    for _ in range(20):
-        flow.answered(9.0)
-    assert (flow.length, flow.window) == (LENGTH_MIN, 1)
-
-
-def test_what_is_lost_is_waited_for_ever_longer_and_an_answer_ends_that() -> None:
-    flow = Flow()
-    patience = [flow.patience_s]
-    for _ in range(5):
-        flow.lost()
-        patience.append(flow.patience_s)
-    assert patience == [5.0, 10.0, 20.0, 40.0, PATIENCE_MAX_S, PATIENCE_MAX_S]
-    flow.answered(3.0)
-    assert flow.patience_s == 12.0
-
-
 # -- either way
 
 
@@ -451,7 +422,7 @@ def files(controller: PartController, silence_s: float = NEVER_S) -> BrokerFiles
     return BrokerFiles(controller.questions, silence_s)
 
 
-@pytest.mark.parametrize("size", [0, 1, 16 * KIB, 16 * KIB + 1, 500_000])
+@pytest.mark.parametrize("size", [0, 1, 4 * KIB, 4 * KIB + 1, 500_000])
 def test_a_release_file_arrives_whole(size: int) -> None:
     controller = PartController(BODY[:size])
     assert files(controller).fetch_file("metadata/timestamp.json", 500_000) == BODY[:size]

@@ -76,7 +76,7 @@ def running_api(
     trust, store = LabTrust(folder / "trust"), FilesystemBlobs(folder / "blobs")
     packing = Packing(uow, store)
     registry = Registry(uow, trust, store, clock, packing)
-    blobs = Blobs(store, uow, UrlSigner(b"k" * 32, clock), BLOB_BYTES_MAX)
+    blobs = Blobs(store, uow, UrlSigner(b"k" * 32, clock, uow), BLOB_BYTES_MAX)
     site = Site("fleet/v1", "/releases/metadata", "/releases/targets", BrokerAddress(port=1883))
     woken: list[bool] = []
     tls = CertificateFolder(trust.authority, folder / "tls", ["localhost"])

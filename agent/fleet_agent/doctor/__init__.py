@@ -16,6 +16,7 @@ from fleet_agent.lock import is_running
 from fleet_agent.paths import StatePaths
 from fleet_agent.settings import Settings
 from fleet_agent.telemetry.clock import DeviceClock
+from fleet_agent.transfer.ways import Transfers, parse_transfers
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -48,12 +49,20 @@ def plan_checks(settings: Settings) -> list[tuple[str, Check]]:
         ("certificate", partial(controller.check_certificate, paths, stamp.wall_ms)),
         ("trust", partial(controller.check_trust, paths, stamp.wall_ms)),
         ("link", partial(controller.check_broker, identity, paths, now, running=running)),
-        ("controller", partial(controller.check_controller, identity, paths, now)),
+        ("controller", partial(_check_controller, settings, identity, paths, now)),
         ("model", partial(model.check_model, paths)),
         ("worker", partial(model.check_worker, paths, running=running)),
         ("last update", partial(model.check_update, paths)),
         ("outbox", partial(model.check_outbox, paths, now_boot, running=running)),
     ]
+
+
+def _check_controller(
+    settings: Settings, identity: Identity, paths: StatePaths, now: controller.Now
+) -> Found:
+    if parse_transfers(settings.transfers) is Transfers.MQTT:
+        return skipped("everything comes over the broker: transfers = mqtt")
+    return controller.check_controller(identity, paths, now)
 
 
 def has_failed(findings: Sequence[Finding]) -> bool:

@@ -121,6 +121,6 @@ def check_controller(identity: Identity, paths: StatePaths, now: Now) -> Found:
     except (OSError, ValueError) as exc:
         return attention(
             f"{identity.controller_url} cannot be reached: {getattr(exc, 'strerror', None) or exc}",
-            "models come from there; what is installed goes on without it",
+            "models come over the broker instead, more slowly, unless transfers = http",
         )
     return ok(f"{identity.controller_url} answers")

@@ -5,6 +5,7 @@ parts are asked for, so that nothing is asked again that is still on its way; on
 link is never idle. Both are found out, from how long answers take.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,20 +16,29 @@ WINDOW_MAX: Final = 4
 LENGTH_MIN: Final = 2 * KIB
 QUICK_S: Final = 1.0
 SLOW_S: Final = 4.0
+LONG_S: Final = 10.0
+"""Answers that take as long are not made longer: what they bring shows as progress only when it is whole."""
+FORGETS: Final = 1.05
+"""With each answer: the way may have become longer since the fastest one."""
 PATIENCE_MIN_S: Final = 5.0
 PATIENCE_MAX_S: Final = 40.0
 
 
 @dataclass
 class Flow:
-    """``window`` questions outstanding, each for ``length`` bytes. ``took_s``: the newest answer."""
+    """``window`` questions outstanding, each for ``length`` bytes. ``took_s``: the newest answer.
 
-    length: int = 16 * KIB
+    An answer takes the time of the way, however little it brings; what it takes beyond the fastest of them
+    it waited on a link that is full.
+    """
+
+    length: int = 4 * KIB
     window: int = 1
     took_s: float = 0.0
     patience_min_s: float = PATIENCE_MIN_S
     patience_max_s: float = PATIENCE_MAX_S
     _losses: int = 0
+    _fastest_s: float = math.inf
 
     @property
     def patience_s(self) -> float:
@@ -38,9 +48,11 @@ class Flow:
 
     def answered(self, took_s: float) -> None:
         self.took_s, self._losses = took_s, 0
-        if took_s > SLOW_S:
+        self._fastest_s = min(self._fastest_s * FORGETS, took_s)
+        over_s = took_s - self._fastest_s
+        if over_s > max(SLOW_S, self._fastest_s):
             self._shrink()
-        elif took_s < QUICK_S:
+        elif over_s < max(QUICK_S, self._fastest_s / 2) and took_s < LONG_S:
             self._grow()
 
     def lost(self) -> None:

@@ -9,15 +9,9 @@ from fleet_cloud.errors import Forbidden, Invalid
 from fleet_cloud.services.audit import note
 from fleet_cloud.services.parts import unknown_blob
 from fleet_cloud.services.ports import BlobInfo, BlobStore, Transaction, UnitOfWork
-from fleet_cloud.services.signing import UrlSigner
+from fleet_cloud.services.signing import UrlSigner, revoked
 from fleet_shared.limits import BLOB_URL_LIFE_S
 from fleet_shared.names import AssignmentId, DeviceId, Digest
-
-
-def revoked(device: DeviceId) -> Forbidden:
-    return Forbidden(
-        f"device {device!r} is revoked", hint="an operator has to enrol it again", code="device.revoked"
-    )
 
 
 def _may_run(state: AssignmentState) -> bool:

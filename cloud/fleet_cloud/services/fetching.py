@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from fleet_cloud.errors import NotFound, Unavailable
-from fleet_cloud.services.blobs import Blobs, revoked
+from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.parts import BlobParts
 from fleet_cloud.services.ports import ReleaseFiles, UnitOfWork
+from fleet_cloud.services.signing import revoked
 from fleet_shared.errors import FleetError
 from fleet_shared.limits import BLOB_URL_LIFE_S, PART_BYTES
 from fleet_shared.messages.fetch import Chunk, Fetch, Part

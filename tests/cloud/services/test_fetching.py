@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -14,13 +15,13 @@ from fleet_cloud.adapters.storage.releases import ReleaseFolder
 from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
 from fleet_cloud.bootstrap import SystemClock
 from fleet_cloud.domain.rollout import Assignment, AssignmentState
-from fleet_cloud.errors import CloudError, Conflict, NotFound, Unavailable
+from fleet_cloud.errors import CloudError, Conflict, Forbidden, NotFound, Unavailable
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.fetching import Fetching
 from fleet_cloud.services.parts import BLOCK_BYTES, BLOCKS_KEPT, BlobParts
 from fleet_cloud.services.ports import BlobInfo, BlobStore
 from fleet_cloud.services.signing import UrlSigner
-from fleet_shared.limits import PART_BYTES
+from fleet_shared.limits import BLOB_URL_LIFE_S, PART_BYTES
 from fleet_shared.manifest import Role
 from fleet_shared.messages.fetch import Fetch, Part
 from fleet_shared.names import AssignmentId, DeviceId, Digest, digest_of
@@ -62,7 +63,7 @@ def test_what_will_pass_is_asked_for_again(
     tmp_path: Path, failure: CloudError | None, code: str, retry: bool, part: Part | None
 ) -> None:
     store, database = FilesystemBlobs(tmp_path), Database(failure)
-    blobs = Blobs(store, database, UrlSigner(b"k" * 32, SystemClock()), 1)
+    blobs = Blobs(store, database, UrlSigner(b"k" * 32, SystemClock(), database), 1)
     fetching = Fetching(database, blobs, BlobParts(store), ReleaseFolder(tmp_path), lambda *_: "")
     reply = fetching.answer(DeviceId("d"), Fetch(request="r", assignment=AssignmentId("a"), part=part))
     assert reply.chunk.failure is not None
@@ -135,6 +136,27 @@ def test_a_revoked_device_gets_nothing(bench: Bench) -> None:
     assert bench.ask(part=Part(offset=0, length=9)) == "device.revoked"
     assert bench.ask(file="metadata/timestamp.json") == "device.revoked"
     assert bench.ask(csr_pem="csr") == "device.revoked"
+
+
+def test_the_address_that_a_revoked_device_has_dies_with_its_right(bench: Bench) -> None:
+    query = dict(parse_qsl(urlsplit(str(bench.ask())).query))
+
+    def check() -> None:
+        bench.parts.blobs.signer.check(bench.blob, query["device"], int(query["expires"]), query["signature"])
+
+    check()
+    bench.revoke()
+    with pytest.raises(Forbidden) as caught:
+        check()
+    assert caught.value.code == "device.revoked"
+
+
+def test_an_address_dies_with_its_time(bench: Bench) -> None:
+    query = dict(parse_qsl(urlsplit(str(bench.ask())).query))
+    bench.parts.clock.at_ms += 1000 * (BLOB_URL_LIFE_S + 1)
+    with pytest.raises(Forbidden) as caught:
+        bench.parts.blobs.signer.check(bench.blob, query["device"], int(query["expires"]), query["signature"])
+    assert caught.value.code == "blob.url.expired"
 
 
 def test_a_certificate_is_asked_for_by_its_csr(bench: Bench) -> None:

@@ -20,9 +20,10 @@ from fleet_shared.topics import Channel, Topics
 
 log = logging.getLogger(__name__)
 
-DEVICE_WAITING_MAX: Final = 8
-"""Twice what an honest device has outstanding; of more, its newest questions count."""
-WAITING_MAX: Final = 10_000
+DEVICE_WAITING_MAX: Final = 12
+"""More than an honest device has outstanding (parts of a blob and of a release file, an address, a
+certificate); of more, its newest questions count."""
+WAITING_MAX: Final = 4_000
 IN_FLIGHT_MAX: Final = 8
 """Answers with content, of one worker, that the broker has not taken yet."""
 WAIT_S: Final = 0.5
