@@ -24,9 +24,10 @@ NO_KEYRING = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A controller as it starts for the first time, with HTTPS of its own and no token given."""
+    """A controller as it starts for the first time, to be reached from elsewhere: with HTTPS of its own, and
+    no token given."""
     folder = tmp_path_factory.mktemp("first")
-    with running_world(folder, {"tls": "own"}, {"FLEET_API_TOKEN": ""}) as world:
+    with running_world(folder, {"host": "0.0.0.0"}, {"FLEET_API_TOKEN": ""}) as world:
         yield world
 
 
