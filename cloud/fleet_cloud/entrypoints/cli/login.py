@@ -1,15 +1,18 @@
 """``fleet login URL``: sign in to a controller, and remember it as a context."""
 
+import re
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import typer
 
 from fleet_cloud.entrypoints.cli.connection import Wanted
 from fleet_cloud.errors import Forbidden, Invalid, Unavailable
+
+_CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 
 
 def login(
@@ -76,23 +79,25 @@ def _choose_authorities(server: str, ca_file: str | None, ca_sha256: str | None)
                 raise
         else:
             return None
-    pem = fetch_authorities(server)
-    _compare(server, pem, ca_sha256)
-    return pem
+    return _choose(server, fetch_authorities(server), ca_sha256)
 
 
-def _compare(server: str, pem: str, wanted: str | None) -> None:
+def _choose(server: str, pem: str, wanted: str | None) -> str:
+    """Return what of ``pem`` somebody vouches for: all of it, or, by its fingerprint, one certificate (while
+    an authority is replaced there are two)."""
     from fleet_shared.names import digest_of
 
     found = digest_of(pem.encode())
     if wanted is not None:
-        if wanted.removeprefix("sha256:").lower() != found:
+        digest = wanted.removeprefix("sha256:").lower()
+        same = [part for part in (pem, *_CERTIFICATE.findall(pem)) if digest_of(part.encode()) == digest]
+        if not same:
             raise Forbidden(
                 f"the authorities at {server} have another fingerprint than given: sha256:{found}",
                 hint="compare with what fleet serve printed; somebody may be in between",
                 code="login.ca",
             )
-        return
+        return str(same[0])
     if not sys.stdin.isatty():
         raise Forbidden(
             f"the controller at {server} is not known by this machine: sha256:{found}",
@@ -104,6 +109,7 @@ def _compare(server: str, pem: str, wanted: str | None) -> None:
     print("fleet serve prints it at its start.")
     if not typer.confirm("Is it the same?"):
         raise Forbidden("the controller was not confirmed", hint="nothing was stored", code="login.ca")
+    return pem
 
 
 def _ask_token() -> str:
