@@ -53,7 +53,9 @@ ORDERS: Final = (
     Attack("order of another epoch", Who.CONTROLLER, "trust.desired.epoch", long=True),
     Attack("generation 2 to the 63", Who.CONTROLLER, "trust.desired.order"),
     Attack("extraneous dependencies", Who.CONTROLLER, "trust.desired.entries"),
-    Attack("order that asks for more than is understood", Who.CONTROLLER, "trust.desired.critical", long=True),
+    Attack(
+        "order that asks for more than is understood", Who.CONTROLLER, "trust.desired.critical", long=True
+    ),
 )
 """What somebody puts in the place of the order that the broker keeps for a device."""
 

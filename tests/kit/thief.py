@@ -75,7 +75,9 @@ class Thief:
             assert client.publish(Topics().releases, timestamp, retain=True)
 
     def _tls(self) -> TlsFiles:
-        files = TlsFiles(self.folder / "authorities.pem", self.folder / "thief.pem", self.folder / "thief.key")
+        files = TlsFiles(
+            self.folder / "authorities.pem", self.folder / "thief.pem", self.folder / "thief.key"
+        )
         if not files.key.exists():
             key, now = make_key(), datetime.now(timezone.utc)
             signer = self.trust.authority.serving
@@ -135,9 +137,7 @@ def make_desired(
 ) -> Desired:
     """Return what a thief would have a device run, above what it has accepted."""
     now_ms = int(time.time() * 1000)
-    entry = RunEntry(
-        model=ModelName("tiny"), version=version, manifest=Digest(manifest), assignment=NOBODY
-    )
+    entry = RunEntry(model=ModelName("tiny"), version=version, manifest=Digest(manifest), assignment=NOBODY)
     desired = Desired(
         device=DeviceId(device),
         key_epoch=above.key_epoch,
