@@ -44,15 +44,15 @@ ORDERS: Final = (
     Attack("released but not assigned", Who.BROKER, "trust.desired.signature", long=True),
     Attack("no envelope at all", Who.BROKER, "trust.envelope.malformed", long=True),
     Attack("replayed order", Who.BROKER, "trust.desired.replayed"),
-    Attack("forwarded order", Who.BROKER, "trust.desired.device"),
+    Attack("forwarded order", Who.BROKER, "trust.desired.device", long=True),
     Attack("assigned but not released", Who.CONTROLLER, "trust.manifest.unreleased"),
     Attack("order for another device", Who.CONTROLLER, "trust.desired.device", long=True),
     Attack("wrong software", Who.CONTROLLER, "trust.manifest.mismatch", long=True),
-    Attack("expired order", Who.CONTROLLER, "trust.desired.expired"),
+    Attack("expired order", Who.CONTROLLER, "trust.desired.expired", long=True),
     Attack("order of the future", Who.CONTROLLER, "trust.desired.future", long=True),
     Attack("order of another epoch", Who.CONTROLLER, "trust.desired.epoch", long=True),
-    Attack("generation 2 to the 63", Who.CONTROLLER, "trust.desired.order"),
-    Attack("extraneous dependencies", Who.CONTROLLER, "trust.desired.entries"),
+    Attack("generation 2 to the 63", Who.CONTROLLER, "trust.desired.order", long=True),
+    Attack("extraneous dependencies", Who.CONTROLLER, "trust.desired.entries", long=True),
     Attack(
         "order that asks for more than is understood", Who.CONTROLLER, "trust.desired.critical", long=True
     ),
@@ -63,7 +63,7 @@ MIRRORS: Final = (
     Attack("metadata of another key", Who.MIRROR, "trust.metadata.invalid", long=True),
     Attack("another manifest behind a released name", Who.MIRROR, "trust.manifest.digest", long=True),
     Attack("manifest whose blob differs", Who.MIRROR, "transfer.digest"),
-    Attack("endless metadata", Who.MIRROR, "trust.metadata.length"),
+    Attack("endless metadata", Who.MIRROR, "trust.metadata.length", long=True),
     Attack("endless blob", Who.MIRROR, "transfer.too_long", long=True),
     Attack("malicious mirror", Who.MIRROR, "trust.metadata.older"),
     Attack("rollback", Who.MIRROR, "trust.metadata.older", long=True),
@@ -82,12 +82,13 @@ KEYS: Final = (
 
 CLOCKS: Final = (
     Attack("clock in 1970", Who.NETWORK, "", long=True),
-    Attack("clock in 2099", Who.NETWORK, "trust.metadata.expired"),
+    Attack("clock in 2099", Who.NETWORK, ""),
+    Attack("clock in 2040", Who.NETWORK, "trust.metadata.expired", long=True),
     Attack("indefinite freeze", Who.MIRROR, "trust.metadata.expired", long=True),
 )
 
 FILES: Final = (Attack("blob swapped after its verification", Who.DEVICE, "slot.damaged"),)
 
-AWAY: Final = (Attack("three months offline", Who.NETWORK, "trust.metadata.expired", long=True),)
+AWAY: Final = (Attack("three months offline", Who.NETWORK, "", long=True),)
 
 ATTACKS: Final = (*ORDERS, *MIRRORS, *KEYS, *CLOCKS, *FILES, *AWAY)

@@ -1,5 +1,5 @@
-"""A fleet to attack, of real processes: a controller with its embedded broker, whose root and targets keys are
-with two people, a mirror before it, and an agent that was enrolled through the mirror and serves a model."""
+"""A fleet to attack, of real processes: a controller with its embedded broker, whose root and targets keys
+are with two people, a mirror before it, and an agent that was enrolled through the mirror and serves."""
 
 import time
 from collections.abc import Iterator
@@ -81,10 +81,10 @@ class Stage:
         self.release()
         self.expect_success(self.order())
 
-    def replace(self, role: str, *also: str) -> None:
-        """Give a role of the controller another key; ``also`` those who sign beside the root keys."""
+    def replace(self, role: str) -> None:
+        """Give a role of the controller another key: the root names it, the assignment key is a target."""
         self.client.rotate(role, [], None)
-        self.sign("root-a", "root-b", *also)
+        self.sign(*(self.signers if role == "assignment" else ("root-a", "root-b")))
 
     def replace_targets(self, *names: str) -> None:
         """Let other people sign releases from now on."""

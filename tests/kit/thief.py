@@ -104,8 +104,8 @@ class Thief:
             self.trust.repository.signers.add(KeyReference(f"file:keys/{plain.name}", public))
 
     def release(self, manifest: bytes) -> dict[str, bytes]:
-        """Release it as far as the keys at hand go, and beyond: what has too few signatures is signed by a key
-        of the thief's own, and served all the same. Return what a mirror then serves."""
+        """Release it as far as the keys at hand go, and beyond: what has too few signatures is signed by a
+        key of the thief's own, and served all the same. Return what a mirror then serves."""
         name, repository = digest_of(manifest), self.trust.repository
         self.trust.release({name: manifest})
         staged: dict[str, Metadata[Any]] = repository.staged()
