@@ -5,6 +5,7 @@ Every error shows the address masked.
 """
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -12,27 +13,32 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from fleet_cloud.errors import SettingsError
 from fleet_cloud.masking import mask_url
 
-MQTT_PORT: Final = 1883
+MQTT_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 PORT_MAX: Final = 65_535
 DATABASES: Final = frozenset(
     {"sqlite", "sqlite+pysqlite", "postgres", "postgresql", "postgresql+psycopg", "postgres+psycopg"}
 )
-_BROKER_HINT: Final = "mqtt://user:password@host:1883"
+_LABEL: Final = re.compile(r"[a-z0-9_][a-z0-9_-]{0,62}", re.IGNORECASE)
+_NAME_CHARS: Final = 253
+_BROKER_HINT: Final = "mqtts://host:8883, or mqtt://user:password@host:1883"
 _DATABASE_HINT: Final = "sqlite:///path/fleet.db or postgresql://user:password@host/name"
 _S3_HINT: Final = "s3://bucket/prefix?endpoint=http://host:9000&region=us-east-1, or a folder"
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerUrl:
+    """``tls``: both sides show certificates (``mqtts``)."""
+
     host: str
     port: int
     username: str | None = None
     password: str | None = None
+    tls: bool = False
 
     def __str__(self) -> str:
         """The address without user and password."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"mqtt://{host}:{self.port}"
+        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +52,30 @@ class S3Url:
 
 
 def parse_broker(text: str, name: str = "broker") -> BrokerUrl:
-    """Return the broker that ``text`` names: ``mqtt://[user[:password]@]host[:port]``. User and
+    """Return the broker that ``text`` names: ``mqtt[s]://[user[:password]@]host[:port]``. User and
     password may be percent-encoded. Raises `SettingsError` that calls the setting ``name``."""
     scheme, separator, rest = text.partition("://")
     before, at, place = rest.rpartition("@")
     host, port = _split_host(place.removesuffix("/"))
-    if not separator or scheme.lower() != "mqtt" or not host:
+    default = MQTT_PORTS.get(scheme.lower())
+    if not separator or default is None or not host:
         raise SettingsError(f"{name} {mask_url(text)!r} is not an MQTT address", hint=_BROKER_HINT)
-    number = MQTT_PORT if port is None else _parse_port(port, name, text, _BROKER_HINT)
+    number = default if port is None else _parse_port(port, name, text, _BROKER_HINT)
     user, colon, password = before.partition(":")
     return BrokerUrl(
-        host, number, unquote(user) if at and user else None, unquote(password) if colon else None
+        host=host,
+        port=number,
+        username=unquote(user) if at and user else None,
+        password=unquote(password) if colon else None,
+        tls=scheme.lower() == "mqtts",
     )
 
 
-def parse_advertised_broker(text: str) -> BrokerUrl:
-    """Return what ``broker_advertise`` names: ``host[:port]``, or a whole MQTT address."""
-    return parse_broker(text if "://" in text else f"mqtt://{text}", "broker_advertise")
+def parse_advertised_broker(text: str, *, tls: bool = False) -> BrokerUrl:
+    """Return what ``broker_advertise`` names: ``host[:port]``, with ``tls`` as the controller's own
+    address has it, or a whole MQTT address."""
+    scheme = "mqtts" if tls else "mqtt"
+    return parse_broker(text if "://" in text else f"{scheme}://{text}", "broker_advertise")
 
 
 def check_database(text: str) -> None:
@@ -156,3 +169,27 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def clean_host(text: str) -> str | None:
+    """Return a host as certificates write it, none for what is no host that can be reached."""
+    try:
+        address = ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        good = len(text) <= _NAME_CHARS and all(_LABEL.fullmatch(label) for label in text.split("."))
+        return text.lower() if good else None
+    return None if address.is_unspecified else str(address)
+
+
+def parse_hosts(text: str, name: str) -> list[str]:
+    """Return the hosts in ``text``, between commas; raise `SettingsError` that calls the setting ``name``."""
+    found = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        host = clean_host(part)
+        if host is None:
+            raise SettingsError(
+                f"{name} has {part!r}, which is neither a name nor an address of a machine",
+                hint="for example fleet.example,192.0.2.7: without scheme, port and *",
+            )
+        found.append(host)
+    return found

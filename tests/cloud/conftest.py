@@ -21,6 +21,7 @@ from fleet_cloud.services.signing import UrlSigner
 from fleet_cloud.services.tick import Tick
 from fleet_shared.names import DeviceId
 from fleet_shared.topics import Topics
+from tests.kit.identity_world import IdentityWorld, identity_world
 from tests.kit.parts import Counting, Moving, Parts
 
 
@@ -44,8 +45,21 @@ def parts(url: str, tmp_path: Path) -> Iterator[Parts]:
     trust, store = LabTrust(tmp_path / "trust"), FilesystemBlobs(tmp_path / "blobs")
     blobs = Blobs(store, uow, UrlSigner(b"k" * 32, clock, uow), 10**6)
     yield Parts(
-        uow, clock, Registry(uow, trust, store, clock, Packing(uow, store)), Rollouts(uow, clock, ids),
+        uow, clock, Registry(uow, trust, store, clock, Packing(uow, store)), Rollouts(uow, clock, ids, trust),
         Tick(uow, trust, clock, ids, topics), Observe(uow, clock, topics),
         blobs, Fetching(uow, blobs, BlobParts(store), ReleaseFolder(tmp_path / "trust"), renewed),
     )  # fmt: skip
     engine.dispose()
+
+
+@pytest.fixture
+def identities(url: str, tmp_path: Path) -> Iterator[IdentityWorld]:
+    with identity_world(url, tmp_path) as world:
+        yield world
+
+
+@pytest.fixture
+def local_identities(tmp_path: Path) -> Iterator[IdentityWorld]:
+    """For what is not about the database."""
+    with identity_world(f"sqlite:///{tmp_path / 'fleet.db'}", tmp_path) as world:
+        yield world

@@ -11,6 +11,7 @@ from fleet_cloud.addresses import BrokerUrl, parse_broker, parse_s3
 from fleet_cloud.bootstrap import advertise_broker
 from fleet_cloud.errors import SettingsError
 from fleet_cloud.masking import mask_url
+from fleet_cloud.services.ports import TlsFiles
 from fleet_cloud.settings import Settings, load_settings
 
 
@@ -43,6 +44,8 @@ def test_secrets_are_masked(url: str, shown: str) -> None:
     ("key", "value"),
     [
         ("port", 99999),
+        ("tls_names", "fleet.example, https://fleet.example"),
+        ("tls_names", "*.example"),
         ("broker_port", 70000),
         ("broker", "mqtt://u:hush@h:99999"),
         ("broker", "mqtt://u:hush@h:0"),
@@ -100,7 +103,7 @@ def test_what_is_in_force_is_shown_for_derived_defaults_too(tmp_path: Path) -> N
     shown = {origin.name: origin.shown for origin in origins}
     assert shown["database"] == f"sqlite:///{tmp_path}/fleet.db"
     assert shown["blobs"] == f"{tmp_path}/blobs"
-    assert shown["broker"] == "embedded, mqtt://127.0.0.1:1883"
+    assert shown["broker"] == "embedded, mqtts://127.0.0.1:8883"
     assert shown["api_token"] == "********"
 
 
@@ -149,7 +152,13 @@ def test_devices_are_told_an_address_they_can_reach() -> None:
     assert advertise_broker(Settings(), local).host is None
     assert advertise_broker(Settings(broker="mqtt://localhost"), BrokerEndpoint("localhost", 1)).host is None
     named = advertise_broker(Settings(broker_advertise="[fd00::1]:1884"), local)
-    assert (named.host, named.port) == ("fd00::1", 1884)
+    assert (named.host, named.port, named.tls) == ("fd00::1", 1884, False)
+
+
+def test_devices_are_told_of_mutual_tls() -> None:
+    files = TlsFiles(Path("ca"), Path("certificate"), Path("key"))
+    told = advertise_broker(Settings(), BrokerEndpoint("127.0.0.1", 8883, mqtt5=False, tls=files))
+    assert (told.port, told.tls, told.mqtt5) == (8883, True, False)
 
 
 def test_devices_get_a_broker_user_of_their_own(caplog: pytest.LogCaptureFixture) -> None:

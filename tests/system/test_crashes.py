@@ -67,6 +67,7 @@ def test_kill_of_the_controller_during_a_push(world: World) -> None:
             assert client.totals("pi-1").lost == 0
 
 
+@pytest.mark.long  # on a real small disk: test_full_disk
 def test_a_full_disk_is_said_before_the_download_and_the_old_model_goes_on(world: World) -> None:
     agent = world.add_agent("pi-1")
     with world.client() as client:

@@ -90,6 +90,8 @@ def _decide_device(
     if assignment is not None:
         overdue = assignment.state.is_open and now_ms > assignment.deadline_ms
         return TimeOut(assignment.id, _overdue(rollout, assignment)) if overdue else None
+    if observation.revoked:
+        return Refuse(observation.device, _revoked())
     if observation.overtaken:
         return Refuse(observation.device, _overtaken(), AssignmentState.SUPERSEDED)
     if observation.facts is None:
@@ -107,6 +109,14 @@ def _decide_end(observations: Sequence[Observation]) -> list[Action]:
         return []
     succeeded = all(state is AssignmentState.SUCCEEDED for state in states)
     return [Finish(RolloutState.SUCCEEDED if succeeded else RolloutState.FAILED)]
+
+
+def _revoked() -> Failure:
+    return Failure(
+        code="device.revoked",
+        message="the device was revoked",
+        hint="fleet device readmit lets it in again; then push again",
+    )
 
 
 def _overtaken() -> Failure:

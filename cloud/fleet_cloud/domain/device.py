@@ -9,7 +9,8 @@ from fleet_shared.names import DeviceId, Digest
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """``labels`` are set by operators; ``reported`` is what the device said of itself last."""
+    """``labels`` are set by operators; ``reported`` is what the device said of itself last. ``revoked_ms``:
+    since when it is let in no more."""
 
     id: DeviceId
     enrolled_ms: int

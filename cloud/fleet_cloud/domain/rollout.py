@@ -118,9 +118,10 @@ class AssignmentChange:
 @dataclass(frozen=True, slots=True)
 class Observation:
     """What a tick sees of one device of a rollout. ``facts`` is none until the device speaks;
-    ``overtaken``: a later rollout has told the device what to run."""
+    ``overtaken``: a later rollout has told the device what to run; ``revoked``: it is let in no more."""
 
     device: DeviceId
     facts: Facts | None
     assignment: Assignment | None
     overtaken: bool = False
+    revoked: bool = False

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fleet_cloud.domain.people import Actor
 from fleet_cloud.domain.rollout import Assignment, AssignmentState
 from fleet_cloud.errors import Forbidden, Invalid
+from fleet_cloud.services.audit import note
 from fleet_cloud.services.parts import unknown_blob
 from fleet_cloud.services.ports import BlobInfo, BlobStore, Transaction, UnitOfWork
 from fleet_cloud.services.signing import UrlSigner, revoked
@@ -23,11 +25,15 @@ class Blobs:
     signer: UrlSigner
     max_bytes: int
 
-    def put(self, sha256: Digest, parts: Iterator[bytes]) -> tuple[BlobInfo, bool]:
+    def put(self, sha256: Digest, parts: Iterator[bytes], by: Actor) -> tuple[BlobInfo, bool]:
         """Store a blob; tell whether it is new. Raises `Invalid` (``blob.too_large``)."""
         if (known := self.store.info(sha256)) is not None:
             return known, False
-        return self.store.put(sha256, self._limited(parts)), True
+        stored = self.store.put(sha256, self._limited(parts))
+        with self.uow.begin() as transaction:
+            after = {"size_bytes": stored.size_bytes}
+            note(transaction, by, self.signer.clock.now_ms(), "blob.put", sha256, after=after)
+        return stored, True
 
     def info(self, sha256: Digest) -> BlobInfo:
         """Raise `NotFound` (``blob.unknown``) when it is not there."""

@@ -1,4 +1,5 @@
-"""What devices say: presence, reports, telemetry. Each message is one transaction."""
+"""What devices say: presence, reports, telemetry. Each message is one transaction. Who is not enrolled, or
+is revoked, is not listened to, whatever the broker lets through."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,6 +9,7 @@ from fleet_cloud.domain import measurements
 from fleet_cloud.domain.rollout import AssignmentState, RolloutState
 from fleet_cloud.domain.stream import Admission, StreamState, admit, close, refuse
 from fleet_cloud.services.dating import date_rows
+from fleet_cloud.services.ordering import call_behind
 from fleet_cloud.services.ports import Clock, OutgoingMessage, Received, Transaction, UnitOfWork
 from fleet_shared.messages.presence import Presence
 from fleet_shared.messages.reported import Failure, Reported
@@ -27,11 +29,18 @@ REFUSED: Final = "desired.refused"
 UNVERIFIED: Final = "desired.unverified"
 
 
+def _first_epoch() -> int:
+    return 1
+
+
 @dataclass(frozen=True, slots=True)
 class Observe:
+    """``key_epoch``: that of the assignment key in force."""
+
     uow: UnitOfWork
     clock: Clock
     topics: Topics
+    key_epoch: Callable[[], int] = _first_epoch
 
     def presence(self, name: DeviceId, presence: Presence, *, retained: bool = False) -> None:
         """Offline counts only for the session that is current: a late will changes nothing. What the
@@ -39,7 +48,9 @@ class Observe:
         with self.uow.begin() as transaction:
             device = transaction.devices.lock(name)
             current = device is not None and device.session in (None, presence.session)
-            if device is None or not (presence.online or retained or current):
+            if device is None or device.revoked_ms is not None:
+                return
+            if not (presence.online or retained or current):
                 return
             # An old picture says nothing of when the device was there. Offline, it has no session.
             seen_ms = device.last_seen_ms if retained else self.clock.now_ms()
@@ -52,11 +63,12 @@ class Observe:
         """Take up what a device says of itself; tell whether a rollout may have work now."""
         with self.uow.begin() as transaction:
             device = transaction.devices.lock(name)
-            if device is None:
+            if device is None or device.revoked_ms is not None:
                 return False
             seen_ms = device.last_seen_ms if retained else self.clock.now_ms()
             transaction.devices.put(replace(device, reported=reported, last_seen_ms=seen_ms))
-            news = device.reported is None or device.reported.facts != reported.facts
+            behind = call_behind(transaction, name, reported.accepted)
+            news = behind or device.reported is None or device.reported.facts != reported.facts
             progress = reported.update
             state = None if progress is None else AssignmentState.of_update(progress.state)
             if progress is None or state is None:
@@ -73,8 +85,8 @@ class Observe:
             return news or moved
 
     def telemetry(self, device: DeviceId, batch: TelemetryBatch) -> tuple[Ack | None, bool]:
-        """Store what is new, then acknowledge it (none for a device that is not enrolled), and tell
-        whether a rollout may have work now."""
+        """Store what is new, then acknowledge it (none for a device that is not enrolled or is revoked), and
+        tell whether a rollout may have work now."""
         return self._take_in(device, batch, admit)
 
     def refuse_telemetry(self, device: DeviceId, batch: TelemetryBatch, code: str) -> tuple[Ack | None, bool]:
@@ -88,7 +100,8 @@ class Observe:
         decide: Callable[[StreamState | None, TelemetryBatch], Admission],
     ) -> tuple[Ack | None, bool]:
         with self.uow.begin() as transaction:
-            if transaction.devices.get(device) is None:
+            known = transaction.devices.get(device)
+            if known is None or known.revoked_ms is not None:
                 return None, False
             admission = decide(transaction.telemetry.lock_stream(device, batch.stream), batch)
             moved = self._store(transaction, device, batch.stream, admission)
@@ -160,6 +173,8 @@ class Observe:
         desired = transaction.desired.get(device)
         if desired is None or event.detail.get("envelope_sha256") != digest_of(desired.envelope):
             return False
+        if desired.order.key_epoch < self.key_epoch():
+            return False  # the key was replaced while it was on its way: it is about to be signed again
         for assignment in transaction.assignments.lock_open_of_device(device):
             state = AssignmentState.FAILED if event.name == REFUSED else assignment.state
             self._move(transaction, device, assignment.id, state, event.failure)

@@ -13,7 +13,7 @@ from fleet_cloud.domain.audit import Chained
 from fleet_cloud.domain.device import Device
 from fleet_cloud.domain.measurements import Measurement
 from fleet_cloud.domain.model import ModelVersion
-from fleet_cloud.domain.people import Actor
+from fleet_cloud.domain.people import Actor, ApiToken
 from fleet_cloud.domain.rollout import (
     Assignment,
     AssignmentChange,
@@ -41,29 +41,170 @@ class Ids(Protocol):
 
 
 class Trust(Protocol):
-    """Release keys and assignment key."""
+    """Release keys and assignment key. What is not signed by enough release keys waits for people."""
 
-    key_epoch: int
+    @property
+    def key_epoch(self) -> int:
+        """That of the assignment key in force; it changes when another is released."""
 
     def release(self, manifests: Mapping[Digest, bytes]) -> None:
-        """Release these manifests; releasing one again changes nothing."""
+        """Release these manifests, or let them wait; releasing one again changes nothing."""
+
+    def unsigned(self, manifests: Iterable[Digest]) -> frozenset[Digest]:
+        """Return those that are not released."""
+
+    def release_authorities(self, pems: Sequence[str]) -> None:
+        """Release the certificate authorities by which devices know their controller, newest first."""
 
     def sign_desired(self, desired: Desired) -> bytes:
         """Return the signed envelope, as it is published."""
+
+    def newest_timestamp(self) -> bytes:
+        """Return the newest timestamp of the release metadata, from memory."""
+
+    def copy_out(self) -> None:
+        """Bring the mirror of the release metadata up to date, if there is one."""
+
+    def catch_up(self, seen: bytes) -> bool:
+        """Go above what was ``seen``, the newest timestamp that others hold, if it is of this repository and
+        newer than what it holds: it was restored from an older copy. Tell whether it was."""
 
     def refresh(self, now_ms: int) -> None:
         """Renew release metadata whose end is near."""
 
 
+@dataclass(frozen=True, slots=True)
+class IssuedCertificate:
+    """A device's certificate as it is remembered. ``serial``: hexadecimal."""
+
+    serial: str
+    device: DeviceId
+    public_key_sha256: Digest
+    issued_ms: int
+    expires_ms: int
+    revoked_ms: int | None = None
+
+
+class ReleaseMirror(Protocol):
+    """Where the release repository lies a second time, by the paths under which it is served."""
+
+    def paths(self) -> frozenset[str]: ...
+
+    def get(self, path: str) -> bytes | None: ...
+
+    def put(self, path: str, content: bytes) -> None: ...
+
+    def remove(self, path: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RoleStanding:
+    """``keyids``: who may sign for a role of the release metadata, ``threshold`` how many must, ``at_hand``
+    which of them the controller has itself."""
+
+    role: str
+    keyids: tuple[str, ...]
+    threshold: int
+    at_hand: tuple[str, ...]
+    version: int
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A document that waits for so many more signatures, by any of ``keyids``."""
+
+    role: str
+    version: int
+    missing: int
+    keyids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrustStanding:
+    root_version: int
+    key_epoch: int
+    assignment_keyid: str
+    roles: tuple[RoleStanding, ...]
+    waiting: tuple[Waiting, ...]
+
+
+class ReleaseKeys(Protocol):
+    """Who signs releases, and what waits for them."""
+
+    def standing(self) -> TrustStanding: ...
+
+    def to_sign(self) -> bytes:
+        """Return the file that is carried to the keys; raise `Conflict` (``trust.sign.nothing``)."""
+
+    def take_signed(self, raw: bytes) -> TrustStanding:
+        """Take up the signatures in the file that came back; raise `CloudError` (``trust.sign.*``)."""
+
+    def rotate(self, role: str, public: Sequence[str], *, threshold: int | None = None) -> TrustStanding:
+        """Let other keys stand for ``role``: those whose public halves are given, else a new one."""
+
+    def revoke(self, keyid: str) -> TrustStanding:
+        """Let a key sign nothing any more."""
+
+
 class CertificateAuthority(Protocol):
-    ca_pem: str
+    """What devices get their identity from. Its authorities are one, or two while the older is replaced."""
+
     root_json: str
 
-    def sign_csr(self, csr_pem: str, device: DeviceId) -> str:
-        """Return a client certificate (PEM); raise `Invalid` for a CSR of another device."""
+    @property
+    def ca_pem(self) -> str:
+        """All authorities that are believed, newest first."""
+
+    def find_bundle(self, ca_sha256: Digest) -> str | None:
+        """Return the authorities whose PEM has this digest: all that are believed, or one of them."""
+
+    def sign_csr(
+        self, csr_pem: str, device: DeviceId, *, bundle: str | None = None, at_ms: int | None = None
+    ) -> str:
+        """Return a client certificate (PEM) of the newest authority, of those in ``bundle`` where one is
+        given; raise `Invalid` (``enrol.csr``) for a CSR of another device. ``at_ms``: now, if none."""
 
     def public_key_digest(self, csr_pem: str) -> Digest:
         """Return the sha256 of the CSR's public key (DER SubjectPublicKeyInfo)."""
+
+    def describe(self, certificate_pem: str) -> IssuedCertificate:
+        """Return what a certificate that was signed here says."""
+
+
+class Authorities(Protocol):
+    """The certificate authorities themselves, and how one is replaced."""
+
+    @property
+    def pems(self) -> tuple[str, ...]:
+        """Each certificate that is believed, newest first."""
+
+    @property
+    def fingerprints(self) -> tuple[Digest, ...]:
+        """The sha256 of each certificate (DER) that is believed, newest first."""
+
+    def begin_rotation(self) -> None:
+        """Make a newer authority beside the one that there is; raise `Conflict`."""
+
+    def finish_rotation(self) -> None:
+        """Believe the newer one alone."""
+
+
+class AuthorityReleases(Protocol):
+    """A part of `Trust`: devices believe the authorities that the release keys signed."""
+
+    def release_authorities(self, pems: Sequence[str]) -> None:
+        """Release these certificates, newest first; releasing the same again changes nothing."""
+
+
+class TlsFolder(Protocol):
+    """The files by which brokers, API and controller prove who they are."""
+
+    def renew(self, at_ms: int) -> None:
+        """Bring authorities and certificates up to date, those whose end is near above all."""
+
+    def write_revocations(self, revoked: Sequence[tuple[str, int]], at_ms: int) -> None:
+        """Write the list of revoked serial numbers and times, if it is another one or grows old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,20 +291,98 @@ class Devices(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EnrolmentGrant:
-    """A token as it is kept: hashed. ``device`` and ``public_key_sha256`` once it is used."""
+    """A token as it is kept: hashed. ``device``: the only one that it is for, which gets a new key with it;
+    none: for so many new devices as ``uses_max`` says. ``ca_sha256``: the authorities that it names."""
 
     secret_sha256: Digest
     created_ms: int
     expires_ms: int
     labels: Mapping[str, str]
+    uses_max: int = 1
     device: DeviceId | None = None
-    public_key_sha256: Digest | None = None
+    revoked_ms: int | None = None
+    ca_sha256: Digest | None = None
+
+    @property
+    def id(self) -> str:
+        """By which people speak of it; it tells nothing of the secret."""
+        return self.secret_sha256[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentUse:
+    """One device that enrolled with a token; the same key again is the same use."""
+
+    secret_sha256: Digest
+    public_key_sha256: Digest
+    device: DeviceId
+    used_ms: int
 
 
 class Enrolments(Protocol):
     def get(self, secret_sha256: Digest) -> EnrolmentGrant | None: ...
 
+    def lock(self, secret_sha256: Digest) -> EnrolmentGrant | None:
+        """Return a token that is used or changed: others wait until the end of the transaction."""
+
+    def all(self) -> Sequence[EnrolmentGrant]:
+        """Oldest first."""
+
     def put(self, grant: EnrolmentGrant) -> None: ...
+
+    def uses(self, secret_sha256: Digest | None) -> Sequence[EnrolmentUse]:
+        """Of one token, or of all, oldest first."""
+
+    def add_use(self, use: EnrolmentUse) -> None: ...
+
+
+class Certificates(Protocol):
+    """Those that were issued to devices, until some time after their end."""
+
+    def add(self, certificate: IssuedCertificate) -> None: ...
+
+    def has(self, serial: str) -> bool: ...
+
+    def count_since(self, device: DeviceId, since_ms: int) -> int:
+        """How many a device was issued since."""
+
+    def last_ends(self) -> Mapping[DeviceId, int]:
+        """When the last certificate of each device ends, in ms."""
+
+    def revoke(self, device: DeviceId, at_ms: int, *, but: Digest | None = None) -> None:
+        """Revoke all of a device, except those of the key ``but``."""
+
+    def restore(self, device: DeviceId, key: Digest) -> None:
+        """Let those of this key be good again."""
+
+    def revoked(self, now_ms: int) -> Sequence[tuple[str, int]]:
+        """Serial numbers, and when each was revoked, of those that have not ended yet."""
+
+    def remove_ended(self, before_ms: int) -> int:
+        """Forget those that ended before; return how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredDevice:
+    """What is known of a device outside of the database: its key, and its newest certificate."""
+
+    device: DeviceId
+    public_key_sha256: Digest
+    serial: str
+    expires_ms: int
+    revoked_ms: int | None = None
+
+
+class IdentityRegister(Protocol):
+    """The authority's own register of whom it gave an identity, beside its keys. A database that is restored
+    from a backup knows neither who enrolled since, nor who was revoked."""
+
+    def put(self, entry: RegisteredDevice) -> None: ...
+
+    def get(self, device: DeviceId) -> RegisteredDevice | None: ...
+
+    def all(self) -> Sequence[RegisteredDevice]:
+        """By device."""
 
 
 class Models(Protocol):
@@ -226,17 +445,25 @@ class Assignments(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SignedDesired:
-    """The newest desired document of a device, as it is published."""
+    """The newest desired document of a device, as it is published. ``expires_ms`` is none once it need not
+    be signed again."""
 
     device: DeviceId
     order: Order
     envelope: bytes
+    expires_ms: int | None = None
 
 
 class DesiredStates(Protocol):
     def get(self, device: DeviceId) -> SignedDesired | None: ...
 
     def put(self, desired: SignedDesired) -> None: ...
+
+    def has_due(self, key_epoch: int, before_ms: int) -> bool:
+        """Tell whether `lock_due` would find one."""
+
+    def lock_due(self, key_epoch: int, before_ms: int, limit: int) -> Sequence[SignedDesired]:
+        """Those that end before then, or are of an older key epoch, locked; at most so many."""
 
     def lock_unmet(self) -> Sequence[SignedDesired]:
         """Those of devices with an open assignment that waits for the device, locked: a newer one must
@@ -344,6 +571,37 @@ class AuditLog(Protocol):
         """Entries above ``after``, in order."""
 
 
+class ApiTokens(Protocol):
+    def add(self, token: ApiToken) -> None: ...
+
+    def get(self, token: str) -> ApiToken | None:
+        """By id."""
+
+    def find(self, secret_sha256: Digest) -> ApiToken | None: ...
+
+    def put(self, token: ApiToken) -> None:
+        """Change one that is there."""
+
+    def all(self) -> Sequence[ApiToken]:
+        """Oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who an issuer says somebody is. ``groups``: what its role claim lists."""
+
+    name: str
+    groups: AbstractSet[str]
+
+
+class Issuer(Protocol):
+    """An OpenID provider that signs bearer tokens."""
+
+    def verify(self, token: str) -> Identity:
+        """Return who holds ``token``; raise `Forbidden` (``api.unauthorized``) for one that is not its own,
+        not for this controller or not valid now, `Unavailable` while its keys cannot be had."""
+
+
 class Transaction(Protocol):
     """All repositories over one database transaction."""
 
@@ -352,6 +610,9 @@ class Transaction(Protocol):
 
     @property
     def enrolments(self) -> Enrolments: ...
+
+    @property
+    def certificates(self) -> Certificates: ...
 
     @property
     def models(self) -> Models: ...
@@ -376,6 +637,9 @@ class Transaction(Protocol):
 
     @property
     def audit(self) -> AuditLog: ...
+
+    @property
+    def api_tokens(self) -> ApiTokens: ...
 
 
 class UnitOfWork(Protocol):

@@ -15,8 +15,9 @@ from fleet_cloud.domain.rollout import (
     Observation,
     Rollout,
 )
-from fleet_cloud.errors import Unavailable
+from fleet_cloud.errors import Conflict, Unavailable
 from fleet_cloud.services.models import get_version
+from fleet_cloud.services.ordering import next_order
 from fleet_cloud.services.ports import (
     Clock,
     Ids,
@@ -83,13 +84,14 @@ class Tick:
         version = get_version(transaction, ModelRef(rollout.model, rollout.version))
         assigned = {a.device: a for a in transaction.assignments.of_rollout(rollout.id)}
         waiting = [device for device in rollout.devices if device not in assigned]
-        known = {device.id: device.reported for device in transaction.devices.many(waiting)}
+        known = {device.id: device for device in transaction.devices.many(waiting)}
         overtaken = transaction.assignments.overtaken(rollout) if waiting else frozenset[DeviceId]()
         observations = []
         for name in rollout.devices:
-            reported = known.get(name)
-            facts = None if reported is None else reported.facts
-            observations.append(Observation(name, facts, assigned.get(name), name in overtaken))
+            device = known.get(name)
+            facts = None if device is None or device.reported is None else device.reported.facts
+            revoked = device is not None and device.revoked_ms is not None
+            observations.append(Observation(name, facts, assigned.get(name), name in overtaken, revoked))
         manifests = [variant.digest for variant in version.variants] if waiting else []
         measurements = transaction.measurements.of_manifests(manifests)
         return decide(rollout, version, observations, self.clock.now_ms(), measurements)
@@ -112,10 +114,18 @@ class Tick:
                 assert_never(never)
 
     def _assign(self, transaction: Transaction, rollout: Rollout, action: Assign) -> None:
+        known = transaction.devices.lock(action.device)
+        if known is None or known.revoked_ms is not None:
+            return  # since the decision: the next one refuses it
+        try:
+            order = next_order(transaction, action.device, self.trust.key_epoch)
+        except Conflict as exc:
+            failed = self._new(rollout, action.device, AssignmentState.FAILED)
+            transaction.assignments.put(replace(failed, failure=Failure.of(exc)))
+            return
         # A desired document has one entry: whatever the device was told before is overwritten.
         for older in transaction.assignments.lock_open_of_device(action.device):
             self._close(transaction, older.id, AssignmentState.SUPERSEDED, _superseded(rollout))
-        order = self._next_order(transaction, action.device)
         assignment = replace(
             self._new(rollout, action.device, AssignmentState.PENDING),
             variant=action.variant,
@@ -123,20 +133,11 @@ class Tick:
             order=order,
         )
         transaction.assignments.put(assignment)
-        envelope = self.trust.sign_desired(self._desired(transaction, rollout, assignment, action, order))
-        transaction.desired.put(SignedDesired(action.device, order, envelope))
+        desired = self._desired(transaction, rollout, assignment, action, order)
+        envelope = self.trust.sign_desired(desired)
+        transaction.desired.put(SignedDesired(action.device, order, envelope, desired.expires_ms))
         topic = self.topics.device(action.device, Channel.DESIRED)
         transaction.outbox.add(OutgoingMessage(topic, envelope, retain=True))
-
-    def _next_order(self, transaction: Transaction, device: DeviceId) -> Order:
-        """One above what the database or the device has seen in this key epoch."""
-        stored = transaction.desired.get(device)
-        known = transaction.devices.get(device)
-        reported = known.reported.accepted if known is not None and known.reported is not None else Order()
-        seen = (stored.order if stored is not None else Order(), reported)
-        epoch = self.trust.key_epoch
-        highest = max((order.generation for order in seen if order.key_epoch == epoch), default=0)
-        return Order(key_epoch=epoch, generation=highest + 1, serial=0)
 
     def _desired(
         self,

@@ -10,10 +10,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
-from fleet_cloud.adapters.broker.embedded import HOST, EmbeddedBroker
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
 from fleet_cloud.adapters.mqtt.inbox import TOPIC_WAITING_MAX, Inbox, Incoming
-from fleet_cloud.errors import SettingsError, Unavailable
+from fleet_cloud.errors import Unavailable
 from fleet_cloud.services.ports import OutgoingMessage
 from fleet_shared.topics import Topics
 from tests.kit.mosquitto import Mosquitto
@@ -146,18 +145,3 @@ def test_a_broker_that_is_not_there_is_said_so(open_gateway: Callable[[int], Gat
         open_gateway(free_port())
     assert caught.value.code == "broker.unreachable"
     assert caught.value.hint
-
-
-def test_the_embedded_broker_speaks_3_1_1_and_keeps_its_port_to_itself() -> None:
-    broker = EmbeddedBroker(0)
-    gateway = Gateway(BrokerEndpoint(HOST, broker.port, mqtt5=False), Topics(), client_id="ctl-x")
-    try:
-        gateway.start(10)
-        assert take(gateway) == MARKER
-        assert gateway.publish([desired(b"x")]) == [True]
-        with pytest.raises(SettingsError) as caught:
-            EmbeddedBroker(broker.port)
-        assert caught.value.code == "port.in_use"
-    finally:
-        gateway.close()
-        broker.close()

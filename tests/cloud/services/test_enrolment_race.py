@@ -19,6 +19,7 @@ from fleet_cloud.errors import CloudError
 from fleet_cloud.services.enrolment import Enrolling, Site
 from fleet_shared.messages.enrolment import BrokerAddress, EnrolRequest
 from fleet_shared.names import DeviceId
+from tests.kit.people import ADMIN
 
 PI = DeviceId("pi-1")
 
@@ -40,7 +41,7 @@ def request_for(enrolling: Enrolling) -> EnrolRequest:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, PI)])
     csr = x509.CertificateSigningRequestBuilder().subject_name(subject)
     pem = csr.sign(generate_private_key(SECP256R1()), hashes.SHA256()).public_bytes(Encoding.PEM)
-    secret = enrolling.create_token({}, 60).secret
+    secret = enrolling.create_token({}, 60, ADMIN).secret
     return EnrolRequest(secret=secret, device=PI, csr_pem=pem.decode())
 
 

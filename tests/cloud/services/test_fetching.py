@@ -27,6 +27,7 @@ from fleet_shared.messages.fetch import Fetch, Part
 from fleet_shared.names import AssignmentId, DeviceId, Digest, digest_of
 from tests.kit.object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from tests.kit.parts import PI, Parts
+from tests.kit.people import ADMIN
 
 FETCH = Fetch(request="r", assignment=AssignmentId("a"), sha256=Digest("0" * 64))
 CONTENT = bytes(range(256)) * 10
@@ -100,7 +101,7 @@ class Bench:
 @pytest.fixture
 def bench(parts: Parts) -> Bench:
     parts.add_device()
-    version = parts.registry.register("m", parts.draft(CONTENT)).version
+    version = parts.registry.register("m", parts.draft(CONTENT), ADMIN).version
     return Bench(parts, parts.push(), version.variants[0].manifest.blobs[Role.MODEL].sha256)
 
 

@@ -1,66 +1,102 @@
-"""amqtt in a thread of its own: MQTT 3.1.1, on loopback only.
-
-It knows no identities: whoever reaches it may publish as anybody, which is why it listens on
-loopback, and why devices believe signatures and not the broker.
-"""
+"""The embedded broker: MQTT 3.1.1 over mutual TLS, in a thread of its own; for a first run and small labs."""
 
 import asyncio
+import errno
 import logging
 import socket
 import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from typing import Final
 
-from amqtt.broker import Broker
-from amqtt.contexts import BrokerConfig
-
+from fleet_cloud.adapters.broker.broker import FleetBroker
+from fleet_cloud.adapters.broker.listener import Listener
 from fleet_cloud.errors import SettingsError
+from fleet_cloud.services.ports import TlsFiles
+from fleet_cloud.tls import RenewedTls
+from fleet_shared.names import DeviceId, Digest
+from fleet_shared.topics import Topics
+
+log = logging.getLogger(__name__)
 
 START_TIMEOUT_S: Final = 15.0
-HOST: Final = "127.0.0.1"
+BACKLOG: Final = 256
 
 
 class EmbeddedBroker:
-    """Runs from construction to `close`. Raises `SettingsError` (``port.in_use``)."""
+    """Runs from construction to `close`; is the `BrokerAccess` of its devices, and lets none in before the
+    first `sync`. Raises `SettingsError` (``port.in_use``, ``port.refused``, ``tls.files``)."""
 
-    def __init__(self, port: int) -> None:
-        self.port = _check_port(port)
+    def __init__(self, host: str, port: int, topics: Topics, tls: TlsFiles) -> None:
         for name in ("amqtt", "transitions"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="broker", daemon=True)
+        self._topics, self._tls = topics, RenewedTls(tls, server=True)
+        self._listening = _listen(host, port)
+        self.port = int(self._listening.getsockname()[1])
+        self._started: Future[None] = Future()
+        self._thread = threading.Thread(target=self._live, name="broker", daemon=True)
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(START_TIMEOUT_S)
+        self._started.result(START_TIMEOUT_S)
+
+    def sync(self, devices: Iterable[tuple[DeviceId, Digest]]) -> None:
+        known = dict(devices)
+        self._do(lambda: self._broker.sync(known))
+
+    def admit(self, device: DeviceId, public_key_sha256: Digest) -> None:
+        self._do(lambda: self._broker.admit(device, public_key_sha256))
+
+    def revoke(self, device: DeviceId) -> None:
+        self._do(lambda: self._broker.revoke(device))
 
     def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._broker.shutdown(), self._loop).result(START_TIMEOUT_S)
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
-        self._loop.close()
+        self._listening.close()
 
-    async def _start(self) -> None:
-        self._broker = Broker(
-            BrokerConfig.from_dict(
-                {
-                    "listeners": {"default": {"type": "tcp", "bind": f"{HOST}:{self.port}"}},
-                    "plugins": {
-                        "amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}
-                    },
-                }
-            )
-        )
-        await self._broker.start()
-
-
-def _check_port(port: int) -> int:
-    """Return a port that can be listened on; 0 takes a free one."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    def _live(self) -> None:
         try:
-            probe.bind((HOST, port))
-        except OSError as exc:
-            raise SettingsError(
-                f"port {port} for the embedded broker is in use",
-                hint="choose another: --broker-port, or name your broker: --broker mqtt://host",
-                code="port.in_use",
-            ) from exc
-        return int(probe.getsockname()[1])
+            asyncio.run(self._run())
+        except Exception as exc:
+            if self._started.done():
+                log.exception("the embedded broker has ended by a defect")
+            else:
+                self._started.set_exception(exc)
+
+    async def _run(self) -> None:
+        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
+        self._loop.set_exception_handler(lambda _, context: log.debug("%s", context))
+        self._broker = FleetBroker(self._topics)
+        await self._broker.start()
+        accepting = asyncio.create_task(Listener(self._listening, self._tls, self._broker.serve).run())
+        self._started.set_result(None)
+        await self._ended.wait()
+        accepting.cancel()
+        await self._broker.shutdown()
+
+    def _do(self, act: Callable[[], None]) -> None:
+        """Have something done in the broker's thread, and return when it is done."""
+
+        async def do() -> None:
+            act()
+
+        asyncio.run_coroutine_threadsafe(do(), self._loop).result(START_TIMEOUT_S)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; port 0 takes a free one."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.create_server((str(address[0]), port), family=family, backlog=BACKLOG)
+    except (OSError, UnicodeError) as exc:
+        in_use = isinstance(exc, OSError) and exc.errno == errno.EADDRINUSE
+        raise SettingsError(
+            f"port {port} on {host!r} for the embedded broker cannot be listened on: {exc}",
+            hint="choose another: --broker-port, or name your broker: --broker mqtt://host"
+            if in_use
+            else "broker_host is an address of this machine; ports below 1024 need rights",
+            code="port.in_use" if in_use else "port.refused",
+        ) from exc
+    listening.setblocking(False)
+    return listening

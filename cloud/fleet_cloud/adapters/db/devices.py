@@ -1,4 +1,4 @@
-"""Devices, and the tokens with which they enrol."""
+"""The inventory of devices."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -9,7 +9,6 @@ from sqlalchemy import Connection, Row, Select, func, insert, select, update
 from fleet_cloud.adapters.db import tables
 from fleet_cloud.adapters.db.rows import locking, read_json, upsert, write_json
 from fleet_cloud.domain.device import Device
-from fleet_cloud.services.ports import EnrolmentGrant
 from fleet_shared.messages.reported import Reported
 from fleet_shared.names import DeviceId, Digest
 
@@ -96,33 +95,3 @@ def _device(row: Row[Any]) -> Device:
         reported=read_json(Reported, row.reported),
         revoked_ms=row.revoked_ms,
     )
-
-
-class EnrolmentTable:
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def get(self, secret_sha256: Digest) -> EnrolmentGrant | None:
-        query = select(tables.enrolment).where(tables.enrolment.c.secret_sha256 == secret_sha256)
-        row = self._connection.execute(query.with_for_update()).one_or_none()
-        if row is None:
-            return None
-        return EnrolmentGrant(
-            secret_sha256=Digest(row.secret_sha256),
-            created_ms=row.created_ms,
-            expires_ms=row.expires_ms,
-            labels=msgspec.json.decode(row.labels),
-            device=row.device,
-            public_key_sha256=row.public_key_sha256,
-        )
-
-    def put(self, grant: EnrolmentGrant) -> None:
-        values = {
-            "created_ms": grant.created_ms,
-            "expires_ms": grant.expires_ms,
-            "labels": write_json(dict(grant.labels)),
-            "device": grant.device,
-            "public_key_sha256": grant.public_key_sha256,
-            "uses_max": 1,
-        }
-        upsert(self._connection, tables.enrolment, {"secret_sha256": grant.secret_sha256}, values)

@@ -62,11 +62,12 @@ enrolment = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("expires_ms", BigInteger, nullable=False),
     Column("labels", Text, nullable=False),
-    # The device that it is for: given with a token for a known device, else the first that came.
+    # The only device that it is for, which gets a new key with it; none for a token for new devices.
     Column("device", String(63)),
-    Column("public_key_sha256", String(64)),
     Column("uses_max", Integer, nullable=False),
     Column("revoked_ms", BigInteger),
+    # The authorities that the token names; none for one that an older version made.
+    Column("ca_sha256", String(64)),
 )
 
 # Who enrolled with a token: at most ``uses_max``; the same key again is the same use.
@@ -163,7 +164,13 @@ desired = Table(
     Column("device", String(63), ForeignKey("device.id"), primary_key=True),
     Column("order", Text, nullable=False),
     Column("envelope", LargeBinary, nullable=False),
+    Column("key_epoch", BigInteger, nullable=False),
+    # None once it need not be signed again.
+    Column("expires_ms", BigInteger),
 )
+_DUE = desired.c.expires_ms.is_not(None)
+Index("ix_desired_expires", desired.c.expires_ms, sqlite_where=_DUE, postgresql_where=_DUE)
+Index("ix_desired_epoch", desired.c.key_epoch, sqlite_where=_DUE, postgresql_where=_DUE)
 
 outgoing = Table(
     "outgoing",

@@ -6,13 +6,16 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine
 
 from fleet_cloud.adapters.db.audit import AuditTable
-from fleet_cloud.adapters.db.devices import DeviceTable, EnrolmentTable
+from fleet_cloud.adapters.db.certificates import CertificateTable
+from fleet_cloud.adapters.db.devices import DeviceTable
 from fleet_cloud.adapters.db.engine import mapped_errors, reading
+from fleet_cloud.adapters.db.enrolments import EnrolmentTable
 from fleet_cloud.adapters.db.measurements import MeasurementTable
 from fleet_cloud.adapters.db.messages import DesiredTable, OutgoingTable
 from fleet_cloud.adapters.db.models import ModelTable
 from fleet_cloud.adapters.db.rollouts import AssignmentTable, RolloutTable
 from fleet_cloud.adapters.db.telemetry import TelemetryTable
+from fleet_cloud.adapters.db.tokens import ApiTokenTable
 from fleet_cloud.services.ports import Transaction
 
 
@@ -22,6 +25,7 @@ class DatabaseTransaction:
     def __init__(self, connection: Connection) -> None:
         self.devices = DeviceTable(connection)
         self.enrolments = EnrolmentTable(connection)
+        self.certificates = CertificateTable(connection)
         self.models = ModelTable(connection)
         self.rollouts = RolloutTable(connection)
         self.assignments = AssignmentTable(connection)
@@ -30,6 +34,7 @@ class DatabaseTransaction:
         self.measurements = MeasurementTable(connection)
         self.outbox = OutgoingTable(connection)
         self.audit = AuditTable(connection)
+        self.api_tokens = ApiTokenTable(connection)
 
 
 class DatabaseUnitOfWork:

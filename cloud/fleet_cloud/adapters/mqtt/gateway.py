@@ -7,7 +7,7 @@ Reconnecting is paho's, with its growing delay; subscriptions are data and appli
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +18,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from fleet_cloud.adapters.mqtt.inbox import Inbox, Incoming
 from fleet_cloud.errors import Unavailable
-from fleet_cloud.services.ports import OutgoingMessage
+from fleet_cloud.services.ports import OutgoingMessage, TlsFiles
+from fleet_cloud.tls import RenewedClientContext
 from fleet_shared.topics import TO_CLOUD, Topics
 
 log = logging.getLogger(__name__)
@@ -31,11 +32,14 @@ RECONNECT_MAX_S: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class BrokerEndpoint:
+    """``tls``: whom the controller believes there and who it is; none for a broker without TLS."""
+
     host: str
     port: int
     username: str | None = None
     password: str | None = None
     mqtt5: bool = True
+    tls: TlsFiles | None = None
 
 
 class Gateway:
@@ -47,16 +51,24 @@ class Gateway:
         self._connected = threading.Event()
         self._settled = threading.Event()
         self._dropping = False
+        self.announced: bytes | None = None
+        """The release timestamp that the broker holds, also of a controller before this one."""
         self.connected_ms: int | None = None
         """Wall time since when everything that devices say is heard; none while the broker is away."""
         self._protocol = MQTTProtocolVersion.MQTTv5
         self._reason = "not connected yet"
         self._client: mqtt.Client | None = None
+        self._listening: dict[str, Callable[[bytes], None]] = {}
 
     @property
     def status(self) -> str:
         """``connected``, or why not."""
         return "connected" if self._connected.is_set() else f"away: {self._reason}"
+
+    def listen(self, topic: str, heard: Callable[[bytes], None]) -> None:
+        """Hand what comes on ``topic``, which is no device's, to ``heard`` and not to the inbox; to be told
+        before `start`. ``heard`` must not wait: it is called by the client's thread."""
+        self._listening[topic] = heard
 
     def start(self, timeout_s: float) -> None:
         """Connect; raise `Unavailable` (``broker.unreachable``) if the broker does not answer."""
@@ -112,6 +124,8 @@ class Gateway:
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=self._protocol)
         client.reconnect_delay_set(1, RECONNECT_MAX_S)
         client.max_inflight_messages_set(100)
+        if self._endpoint.tls is not None:
+            client.tls_set_context(RenewedClientContext.of(self._endpoint.tls))
         if self._endpoint.username:
             client.username_pw_set(self._endpoint.username, self._endpoint.password)
         client.on_connect = self._on_connect
@@ -131,7 +145,8 @@ class Gateway:
         if reason.is_failure:
             self._reason = str(reason)
             return
-        client.subscribe([(self._topics.every_device(channel), 1) for channel in TO_CLOUD])
+        own = (*(self._topics.every_device(channel) for channel in TO_CLOUD), self._topics.releases)
+        client.subscribe([(one, 1) for one in (*own, *self._listening)])
 
     def _on_subscribe(
         self,
@@ -169,7 +184,12 @@ class Gateway:
         self._settled.set()
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        self._put(Incoming(message.topic, bytes(message.payload), message.retain))
+        if message.topic == self._topics.releases:
+            self.announced = bytes(message.payload)
+        elif heard := self._listening.get(message.topic):
+            heard(bytes(message.payload))
+        else:
+            self._put(Incoming(message.topic, bytes(message.payload), message.retain))
 
     def _put(self, incoming: Incoming) -> None:
         dropped = not self.incoming.put(incoming)

@@ -54,12 +54,19 @@ class LabKeys:
         key = self._load(name) or self._make(name, Ed25519PrivateKey.generate(), make=make)
         return CryptoSigner(key, SSlibKey.from_crypto(key.public_key()))
 
-    def ca_key(self, *, make: bool) -> EllipticCurvePrivateKey:
-        """Return the CA's key: ECDSA P-256, which every TLS library in the field can verify."""
-        key = self._load("ca") or self._make("ca", generate_private_key(SECP256R1()), make=make)
+    def free_name(self, name: str) -> str:
+        """Return a name that no key has yet: ``name-2``, or a higher number."""
+        number = 2
+        while (self._folder / f"{name}-{number}.pem").exists():
+            number += 1
+        return f"{name}-{number}"
+
+    def ca_key(self, name: str = "ca", *, make: bool) -> EllipticCurvePrivateKey:
+        """Return a CA's key: ECDSA P-256, which every TLS library in the field can verify."""
+        key = self._load(name) or self._make(name, generate_private_key(SECP256R1()), make=make)
         if not isinstance(key, EllipticCurvePrivateKey):
             raise SettingsError(
-                f"{self._folder / 'ca.pem'} is not a P-256 key",
+                f"{self._folder / f'{name}.pem'} is not a P-256 key",
                 hint="restore it from a backup; devices trust no other",
                 code="trust.keys",
             )

@@ -36,6 +36,7 @@ def show_device(device: Device) -> DeviceView:
         enrolled_ms=device.enrolled_ms,
         last_seen_ms=device.last_seen_ms,
         reported=device.reported,
+        revoked_ms=device.revoked_ms,
     )
 
 

@@ -1,4 +1,4 @@
-"""``fleet device list | show | label | token``."""
+"""``fleet device list | show | label``."""
 
 import time
 from types import MappingProxyType
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from fleet_cloud.entrypoints.cli.connection import get_connection
-from fleet_cloud.entrypoints.cli.numbers import TOKEN_HOURS_MAX, check_finite
 from fleet_cloud.entrypoints.cli.output import (
     Format,
     Output,
@@ -33,7 +32,7 @@ WORKER_WORDS: Final = MappingProxyType(
     }
 )
 
-app = typer.Typer(help="Devices and their labels.", no_args_is_help=True)
+app = typer.Typer(help="Devices, their labels, and their right to be here.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -48,9 +47,7 @@ def list_devices(
     if output is Format.JSON:
         print_json(devices)
         return
-    rows = [
-        (d.id, "online" if d.online else "offline", _running(d), _labels(d), _last_seen(d)) for d in devices
-    ]
+    rows = [(d.id, _link(d), _running(d), _labels(d), _last_seen(d)) for d in devices]
     nobody = (
         "no device yet: fleet device token" if selector.strip() == "all" else f"no device matches {selector}"
     )
@@ -73,9 +70,10 @@ def show(
         return
     lines = {
         "device": view.id,
-        "link": f"{'online' if view.online else 'offline'}, seen {_last_seen(view)} ago",
+        "link": f"{_link(view)}, seen {_last_seen(view)} ago",
         "labels": _labels(view) or "none",
         "runs": _running(view) or "nothing yet",
+        **_identity(view),
         **_facts(view),
         "telemetry": f"{totals.samples} samples, {totals.events} events, lost {totals.lost}, "
         f"duplicates {totals.duplicates}, thinned {totals.thinned}, pending {totals.pending}",
@@ -104,25 +102,6 @@ def label(
     print(f"{view.id}: {_labels(view) or 'no labels'}")
 
 
-@app.command("token")
-def token(
-    context: typer.Context,
-    labels: Annotated[list[str] | None, typer.Argument(help="Labels for the device, KEY=VALUE.")] = None,
-    hours: Annotated[
-        float,
-        typer.Option(
-            help="How long the token can be used.", min=0.01, max=TOKEN_HOURS_MAX, callback=check_finite
-        ),
-    ] = 24.0,
-) -> None:
-    """Make a token with which one device can enrol. It is shown only once."""
-    added, removed = parse_label_changes(labels or [])
-    if removed:
-        raise Invalid(f"label {removed[0]!r} cannot be removed from a new device", hint="write KEY=VALUE")
-    with get_connection(context).open() as client:
-        print(client.create_token(added, life_s=int(hours * 3600)))
-
-
 def parse_label_changes(changes: list[str]) -> tuple[dict[str, str], list[str]]:
     """Return labels to set and keys to remove, or raise `Invalid` naming the bad word."""
     added: dict[str, str] = {}
@@ -140,6 +119,12 @@ def parse_label_changes(changes: list[str]) -> tuple[dict[str, str], list[str]]:
                 code="label.invalid",
             )
     return added, removed
+
+
+def _link(device: "DeviceView") -> str:
+    if device.revoked_ms is not None:
+        return "revoked"
+    return "online" if device.online else "offline"
 
 
 def _running(device: "DeviceView") -> str:
@@ -160,6 +145,16 @@ def _labels(device: "DeviceView") -> str:
 
 def _last_seen(device: "DeviceView") -> str:
     return "never" if device.last_seen_ms is None else describe_age(time.time() - device.last_seen_ms / 1000)
+
+
+def _identity(device: "DeviceView") -> dict[str, str]:
+    """When its certificate ends, as it says itself; an older agent does not."""
+    trust = device.reported.trust if device.reported else None
+    if trust is None or trust.certificate_expires_ms is None:
+        return {}
+    left_s = trust.certificate_expires_ms / 1000 - time.time()
+    ends = f"ends in {describe_age(left_s)}" if left_s > 0 else f"ended {describe_age(-left_s)} ago"
+    return {"identity": f"certificate {ends}, of the authority {trust.issuer[:16]}"}
 
 
 def _facts(device: "DeviceView") -> dict[str, str]:

@@ -11,7 +11,7 @@ import msgspec
 import paho.mqtt.publish
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from fleet_cloud.bootstrap import open_trust
+from fleet_cloud.bootstrap import open_trust, read_certificate_name
 from fleet_cloud.client import Client
 from fleet_cloud.entrypoints.demo.processes import DemoError
 from fleet_cloud.entrypoints.demo.waiting import wait_for
@@ -54,8 +54,10 @@ def push_damaged_blob(client: Client, model: str, device: str, variant: str, blo
     )
 
 
-def publish_foreign_desired(client: Client, device: str, broker: str, folder: Path) -> Refusal:
-    """Publish a desired state for ``device`` that a stranger's key signed."""
+def publish_foreign_desired(client: Client, device: str, broker: str, stolen: Path, folder: Path) -> Refusal:
+    """Publish a desired state for ``device`` that a stranger's key signed: a stranger who has the
+    controller's own key to the broker, from the folder ``stolen``. It may say anything there, and assign
+    nothing."""
     now_ms = int(time.time() * 1000)
     desired = Desired(
         device=DeviceId(device),
@@ -72,7 +74,13 @@ def publish_foreign_desired(client: Client, device: str, broker: str, folder: Pa
         open_trust(folder).sign_desired(desired),
         qos=1,
         hostname=address.hostname or "127.0.0.1",
-        port=address.port or 1883,
+        port=address.port or 8883,
+        client_id=read_certificate_name(stolen / "controller.pem"),
+        tls={
+            "ca_certs": str(stolen / "authorities.pem"),
+            "certfile": str(stolen / "controller.pem"),
+            "keyfile": str(stolen / "controller.key"),
+        },
         protocol=MQTTProtocolVersion.MQTTv311,
     )
     event = wait_for(

@@ -33,6 +33,7 @@ from fleet_shared.wire import encode
 from tests.kit.mosquitto import Mosquitto
 from tests.kit.mqtt import Listener
 from tests.kit.parts import PI, Parts, batch
+from tests.kit.people import ADMIN
 from tests.kit.waiting import wait_for
 
 GREEDY = DeviceId("greedy")
@@ -118,7 +119,7 @@ class Bench:
 def bench(parts: Parts) -> Bench:
     parts.add_device()
     content = bytes(i * i % 253 for i in range(900_000))
-    version = parts.registry.register("m", parts.draft(content)).version
+    version = parts.registry.register("m", parts.draft(content), ADMIN).version
     sha256 = version.variants[0].manifest.blobs[Role.MODEL].sha256
     return Bench(parts, parts.push(), sha256, content)
 

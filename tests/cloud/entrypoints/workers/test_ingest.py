@@ -18,6 +18,7 @@ from fleet_shared.names import DeviceId
 from fleet_shared.topics import Topics
 from fleet_shared.wire import decode, encode
 from tests.kit.parts import PI, Parts, batch
+from tests.kit.people import ADMIN
 
 PREFIX = "fleet/v1/devices/pi-1"
 
@@ -125,7 +126,7 @@ def test_no_row_can_block_its_stream(bench: Bench, row: bytes) -> None:
 
 
 def test_a_new_connection_puts_unmet_states_on_their_way(bench: Bench) -> None:
-    bench.parts.registry.register("m", bench.parts.draft(b"one"))
+    bench.parts.registry.register("m", bench.parts.draft(b"one"), ADMIN)
     bench.parts.push()
     with bench.parts.uow.begin() as transaction:
         transaction.outbox.remove([m.id for m in transaction.outbox.pending(9) if m.id is not None])

@@ -1,0 +1,1 @@
+"""Mosquitto as Fleet sets it up and keeps it: configuration, rules, revocation list."""
