@@ -112,7 +112,8 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
         gateway = Gateway(endpoint, topics, client_id=tls.controller_id)
         reload = _open_reload(settings, tls)
         if settings.broker_access == "dynsec":  # before the gateway connects: it listens to the answers
-            access = DynamicSecurity(Control(gateway), topics, reload)
+            access = security = DynamicSecurity(Control(gateway), topics, reload)
+            reload = security.refresh
         gateway.start(BROKER_TIMEOUT_S)
         stack.callback(gateway.close)
         uow = DatabaseUnitOfWork(engine)
