@@ -2,6 +2,10 @@
 .DEFAULT_GOAL := help
 SHELL := bash
 PY := .venv/bin/python
+# Processes that share the tests: more than processors, since the tests wait more than they compute.
+JOBS := 3
+# Where this is set, each of the many processes of a test compiles all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test test-long test-pythons test-arm64 check format bench docs lock env tflite clean
 
@@ -19,7 +23,7 @@ demo: env tflite ## train a model, push it to three devices, watch telemetry and
 
 test: env tflite ## all tests but the long ones, with a real broker, database and object store
 	@scripts/system-packages
-	@$(PY) -m pytest -m "not long and not bench"
+	@$(PY) -m pytest -m "not long and not bench" -n $(JOBS) --no-loadscope-reorder
 
 test-long: env tflite test-pythons ## every crash point, long outages, all Pythons; FLEET_BENCH_DATA=FOLDER: also its models
 	@scripts/system-packages

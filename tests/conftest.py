@@ -3,7 +3,7 @@
 They are imported where they are used: the agent's own environments have not all of them.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,22 @@ if TYPE_CHECKING:
     from tests.kit.postgres import Postgres
 
 LOG_LINES = 40
+TOLD = "told"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Called where several processes share the tests, as in `make test`."""
+    from tests.kit.shared_out import ByGroup
+
+    return ByGroup(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        from tests.kit.shared_out import put_long_ones_first
+
+        put_long_ones_first(items)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -36,6 +52,20 @@ def _find_logs(fixtures: dict[str, object]) -> list[Path]:
     own = fixtures.get("tmp_path")
     folders = worlds | ({own} if isinstance(own, Path) else set())
     return sorted({log for folder in folders for log in folder.rglob("*.log")})
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Give a text that is shown at the end of the run, also of a test that passed."""
+    return lambda text: record_property(TOLD, text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in [one for found in terminalreporter.stats.values() for one in found]:
+        if isinstance(report, pytest.TestReport) and report.when == "teardown":
+            for name, text in report.user_properties:
+                if name == TOLD:
+                    terminalreporter.write_line(f"\n{report.nodeid}\n{text}")
 
 
 @pytest.fixture

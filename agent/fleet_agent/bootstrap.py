@@ -4,10 +4,11 @@ import math
 import queue
 import random
 import shutil
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -40,13 +41,19 @@ from fleet_agent.supervisor import Downloaded, Message, Supervisor
 from fleet_agent.telemetry.clock import DeviceClock
 from fleet_agent.telemetry.facts import load_facts
 from fleet_agent.telemetry.host import read_available_bytes
-from fleet_agent.tls import broker_context
+from fleet_agent.tls import broker_context, https_context
 from fleet_agent.transfer.allowance import Allowance
+from fleet_agent.transfer.answer import HttpSource
+from fleet_agent.transfer.broker import BrokerFiles, BrokerSource
 from fleet_agent.transfer.download import Downloader
+from fleet_agent.transfer.flow import Flow
 from fleet_agent.transfer.questions import Questions
+from fleet_agent.transfer.response import Source
 from fleet_agent.transfer.urls import BlobUrls
+from fleet_agent.transfer.ways import Reach, Transfers, choose_source, parse_transfers
 from fleet_agent.trust_process import TrustProcess
 from fleet_agent.trust_report import load_note
+from fleet_agent.trusting import Trusting
 from fleet_agent.update.gap import Gap
 from fleet_agent.update.inspection import Inspection
 from fleet_agent.update.install import Installer, plan_transfer
@@ -62,6 +69,7 @@ from fleet_agent.worker.protocol import Limits, SourceSpec, Trial, WorkerSpec
 from fleet_agent.workers import MakeSpec, Workers
 from fleet_shared.manifest import parse_manifest
 from fleet_shared.messages.reported import Facts, Running
+from fleet_shared.names import AssignmentId
 from fleet_shared.topics import Topics
 
 TRIAL_INTERVAL_MIN_S: Final = 1.0
@@ -88,6 +96,9 @@ class DeviceJobs:
     memory_margin_bytes: int = 0
     retry_ceiling_s: float = 60.0
     benchmarks: Benchmarks | None = None
+    transfers: Transfers = Transfers.AUTO
+    reach: Reach = field(default_factory=Reach)
+    tls: Callable[[], ssl.SSLContext] | None = None
 
     def is_tight(self, record: UpdateRecord) -> bool:
         return is_tight(record, read_available_bytes(), self.memory_margin_bytes)
@@ -100,7 +111,7 @@ class DeviceJobs:
         self.inbox.put(Downloaded(0, sum(carried.encoded.encoded_bytes for carried in plan)))
         downloader = Downloader(
             folder=self.installer.downloads,
-            url_of=partial(self.urls.ask, record.entry.assignment, aborted=aborted),
+            source=self._source(record.entry.assignment, aborted),
             progress=lambda count: self.inbox.put(Downloaded(count)),
             aborted=aborted,
             backoff=Backoff(1.0, self.retry_ceiling_s, random.random),
@@ -108,6 +119,11 @@ class DeviceJobs:
             wall_s=self._wall_s,
         )
         return self.installer.download(record.entry, record.manifest, downloader)
+
+    def _source(self, assignment: AssignmentId, aborted: threading.Event) -> Source:
+        http = HttpSource(partial(self.urls.ask, assignment, aborted=aborted), tls=self.tls)
+        broker = BrokerSource(self.urls.questions, assignment, Flow())
+        return choose_source(self.transfers, http, broker, self.reach, self.clock.boot_s)
 
     def verify(self, record: UpdateRecord, aborted: threading.Event) -> Evidence:
         evidence = self.installer.verify(record.entry, record.manifest, aborted)
@@ -162,7 +178,9 @@ def _wire_device(
         cpus_max=settings.worker_cpus,
     )
     clock = DeviceClock(partial(load_floor_ms, paths.floor))
-    trust = TrustProcess()
+    transfers = parse_transfers(settings.transfers)
+    other_way = None if transfers is Transfers.HTTP else BrokerFiles(questions).fetch_file
+    trust = TrustProcess(fetch_file=other_way)
     jobs = DeviceJobs(
         installer=installer,
         inbox=inbox,
@@ -172,6 +190,8 @@ def _wire_device(
         memory_margin_bytes=settings.memory_margin_bytes,
         retry_ceiling_s=settings.retry_ceiling_s,
         benchmarks=benchmarks,
+        transfers=transfers,
+        tls=lambda: https_context(_read(paths.authorities).decode(), partial(_time, paths, clock)),
     )
     return wire(
         settings,
@@ -235,27 +255,14 @@ def wire(
         inspection=Inspection(slots, inbox.put),
         spare_bytes=settings.spare_slots_bytes,
     )
-    supervisor = Supervisor(
-        settings=settings,
-        paths=paths,
+    trusting = Trusting(
         identity=identity,
-        facts=facts,
+        paths=paths,
         clock=clock,
-        inbox=inbox,
-        uplink=Uplink(link, sender, Backoff(1.0, settings.retry_ceiling_s, random.random)),
-        reporter=Reporter(link),
-        journal=journal,
-        intake=Intake(
-            ask=lambda envelope: supervisor.verify(envelope),
-            backoff=Backoff(2.0, 300.0, random.random),
-            journal=journal,
-        ),
-        workers=workers,
-        updates=updates,
-        questions=questions,
+        answers=inbox,
         trust=trust,
         freshness=Freshness(
-            ask=lambda: supervisor.refresh(),
+            ask=lambda: trusting.refresh(),
             backoff=Backoff(30.0, 3600.0, random.random),
             random=random.random,
             seen=_read(paths.timestamp),
@@ -266,8 +273,27 @@ def wire(
             random=random.random,
         ),
         believed=load_note(paths.trust_report),
+        http=parse_transfers(settings.transfers) is not Transfers.MQTT,
     )
-    return supervisor
+    return Supervisor(
+        settings=settings,
+        paths=paths,
+        facts=facts,
+        clock=clock,
+        inbox=inbox,
+        uplink=Uplink(link, sender, Backoff(1.0, settings.retry_ceiling_s, random.random)),
+        reporter=Reporter(link),
+        journal=journal,
+        intake=Intake(
+            ask=trusting.verify,
+            backoff=Backoff(2.0, 300.0, random.random),
+            journal=journal,
+        ),
+        workers=workers,
+        updates=updates,
+        questions=questions,
+        trusting=trusting,
+    )
 
 
 def find_device_runtimes(settings: Settings) -> Found:

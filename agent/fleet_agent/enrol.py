@@ -2,15 +2,19 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
+from fleet_agent.controller_http import ControllerHttp, UnreachableController
 from fleet_agent.errors import EnrolmentError
+from fleet_agent.floor import judge_time, load_floor_ms
 from fleet_agent.identity import Identity, save_identity
 from fleet_agent.paths import StatePaths
+from fleet_agent.telemetry.clock import DeviceClock
 from fleet_agent.trust.protocol import AcceptEnrolment, EnrolmentAccepted, KeyMade, MakeKey, Refused
 from fleet_agent.trust_process import TrustProcess
 from fleet_shared.errors import MessageError
@@ -19,18 +23,11 @@ from fleet_shared.names import DeviceId, parse_device_id
 from fleet_shared.token import EnrolmentToken
 from fleet_shared.wire import decode, encode
 
-REQUEST_TIMEOUT_S: Final = 20.0
 RETRY_EVERY_S: Final = 2.0
 
 
 PASSING: Final = frozenset({429, 502, 503, 504})
 """Answers of a controller, or of what stands before it, that says: later."""
-
-
-class _Passing(EnrolmentError):
-    """Worth another try."""
-
-    code = "controller.unreachable"
 
 
 class _Problem(msgspec.Struct):
@@ -51,7 +48,9 @@ def enrol(url: str, token: EnrolmentToken, device: DeviceId, paths: StatePaths, 
     if not isinstance(key, KeyMade):
         raise _refusal(key)
     request = EnrolRequest(secret=token.secret, device=device, csr_pem=key.csr_pem)
-    reply = _retry(lambda: _post(url, encode(request)), wait_s)
+    clock = DeviceClock(partial(load_floor_ms, paths.floor))
+    http = ControllerHttp(url, token.ca_sha256, lambda: judge_time(paths.floor, clock.now().wall_ms))
+    reply = _retry(lambda: _post(http, encode(request)), wait_s)
     accepted = trust.ask(
         AcceptEnrolment(
             identity_dir=str(paths.identity),
@@ -110,35 +109,20 @@ def _retry(post: Callable[[], EnrolReply], wait_s: float) -> EnrolReply:
     while True:
         try:
             return post()
-        except _Passing:
+        except UnreachableController:
             if not time.monotonic() + RETRY_EVERY_S <= deadline:  # none is left, or it is no number
                 raise
             time.sleep(RETRY_EVERY_S)
 
 
-def _post(url: str, body: bytes) -> EnrolReply:
-    import urllib3
-
+def _post(http: ControllerHttp, body: bytes) -> EnrolReply:
+    status, content = http.post("/api/v1/enrolments", body)
+    if status != 200:
+        raise _read_problem(status, content)
     try:
-        response = urllib3.request(
-            "POST",
-            f"{url}/api/v1/enrolments",
-            body=body,
-            headers={"Content-Type": "application/json"},
-            retries=False,
-            timeout=REQUEST_TIMEOUT_S,
-        )
-    except urllib3.exceptions.HTTPError as exc:
-        raise _Passing(
-            f"the controller at {url} cannot be reached: {exc}",
-            hint="is it running, and is the address right? --wait SECONDS keeps trying",
-        ) from exc
-    if response.status != 200:
-        raise _read_problem(response.status, response.data)
-    try:
-        return decode(EnrolReply, response.data)
+        return decode(EnrolReply, content)
     except MessageError as exc:
-        raise EnrolmentError(f"what answers at {url} is no controller: {exc}", code="enrol.url") from exc
+        raise EnrolmentError(f"what answers at {http.url} is no controller: {exc}", code="enrol.url") from exc
 
 
 def _read_problem(status: int, body: bytes) -> EnrolmentError:
@@ -146,7 +130,7 @@ def _read_problem(status: int, body: bytes) -> EnrolmentError:
         problem = msgspec.json.decode(body, type=_Problem)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         problem = _Problem(detail=f"the controller answered {status}", hint="is the address right?")
-    kind = _Passing if status in PASSING else EnrolmentError
+    kind = UnreachableController if status in PASSING else EnrolmentError
     return kind(problem.detail or f"status {status}", hint=problem.hint, code=problem.code)
 
 

@@ -39,6 +39,10 @@ class StatePaths:
         return self.trust / "floor.json"
 
     @property
+    def authorities(self) -> Path:
+        return self.identity / "ca.pem"
+
+    @property
     def order(self) -> Path:
         return self.trust / "order.json"
 

@@ -159,6 +159,11 @@ class Settings:
         "The longest wait between two tries to reach the controller, the broker or a download.",
         Range(0.1, 3_600, "seconds"),
     )
+    transfers: str = _setting(
+        "auto",
+        "How models come: `http`, `mqtt` (in parts over the broker), or `auto`: HTTP, and the broker while no"
+        " server answers there. Every way counts against the byte budget of a push.",
+    )
     outbox_rows: int = _setting(
         200_000,
         "How many rows of telemetry wait for the controller at most; samples are thinned out first.",

@@ -4,6 +4,7 @@ changed."""
 import sqlite3
 import time
 from contextlib import closing
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +16,9 @@ from fleet_agent.link.note import LinkNote, load_note
 from fleet_agent.lock import is_running
 from fleet_agent.paths import StatePaths
 from fleet_agent.slots import Pointers
+from fleet_agent.trust_report import load_note as load_trust_note
 from fleet_agent.update.record import RecordFile, UpdateRecord
-from fleet_shared.messages.reported import Failure, Running
+from fleet_shared.messages.reported import Failure, Running, TrustReport
 
 UNREADABLE: Final = "cannot be read"
 
@@ -43,6 +45,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     update_model: str = ""
     update_age_s: float | None = None
     """Time since the last step of the update, where it was in this boot."""
+    trust: TrustReport = TrustReport()
+    """What this device believes, as it noted last."""
     damaged: dict[str, str] = {}
     """What cannot be read (``models``, ``update``, ``outbox``), and why: nothing is known of it."""
 
@@ -85,6 +89,7 @@ def load_status(state: Path) -> Status:
         link=load_note(paths.link),
         update_model=f"{record.entry.model}:{record.entry.version}" if record else "",
         update_age_s=_age_s(record.boot_id, record.saved_ms) if record else None,
+        trust=load_trust_note(paths.trust_report).report,
         damaged=damaged,
     )
 
@@ -155,6 +160,8 @@ def describe_status(status: Status) -> str:
         lines += [f"          {status.failure.code}: {status.failure.message}"]
         lines += [f"          hint: {status.failure.hint}"] if status.failure.hint else []
     lines += [f"link      {describe_link(status.link, running=status.running)}"]
+    if status.trust != TrustReport():
+        lines += [f"identity  {describe_identity(status.trust)}", f"trust     {describe_trust(status.trust)}"]
     lines += [f"outbox    {UNREADABLE if 'outbox' in status.damaged else outbox}"]
     lines += [f"damaged   {why}" for why in status.damaged.values()]
     if status.damaged:
@@ -173,6 +180,25 @@ def describe_link(note: LinkNote | None, *, running: bool, why: bool = True) -> 
     if note.online:
         return f"is connected {when}"
     return f"is away {when}" + (f": {note.reason}" if why else "")
+
+
+def describe_identity(trust: TrustReport) -> str:
+    ends, count = _date(trust.certificate_expires_ms), len(trust.authorities)
+    known = f"{count} authorit{'y' if count == 1 else 'ies'} known"
+    return f"certificate until {ends}; {known}" if count else f"certificate until {ends}"
+
+
+def describe_trust(trust: TrustReport) -> str:
+    if not trust.root_version:
+        return "no releases seen yet"
+    ends = _date(trust.metadata_expires_ms)
+    return f"release root {trust.root_version}, assignment key {trust.key_epoch}, metadata until {ends}"
+
+
+def _date(at_ms: int | None) -> str:
+    if at_ms is None:
+        return "an unknown day"
+    return datetime.fromtimestamp(at_ms / 1000, timezone.utc).date().isoformat()
 
 
 def describe_waiting(rows: int) -> str:

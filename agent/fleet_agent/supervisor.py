@@ -11,9 +11,6 @@ from typing import Final
 import msgspec
 
 from fleet_agent.benchmark.device import ROW_EVENT, RowMeasured
-from fleet_agent.floor import judge_now_ms
-from fleet_agent.freshness import Freshness
-from fleet_agent.identity import Identity
 from fleet_agent.inbox import take
 from fleet_agent.intake import Intake
 from fleet_agent.journal import Journal
@@ -21,23 +18,15 @@ from fleet_agent.link.events import Connected, Disconnected, LinkEvent, MessageR
 from fleet_agent.link.note import LinkNote, save_note
 from fleet_agent.orders import load_order
 from fleet_agent.paths import StatePaths
-from fleet_agent.ports import Clock, Trust, Worker
-from fleet_agent.renewal import Renewal, is_due
+from fleet_agent.ports import Clock, Worker
 from fleet_agent.renewer import Renewed
 from fleet_agent.reporter import Reporter
 from fleet_agent.service import Service
 from fleet_agent.settings import Settings
 from fleet_agent.telemetry.host import read_host
 from fleet_agent.transfer.questions import Questions
-from fleet_agent.trust.protocol import (
-    DesiredVerified,
-    Refresh,
-    Refreshed,
-    Repository,
-    TrustAnswer,
-    VerifyDesired,
-)
-from fleet_agent.trust_report import TrustNote
+from fleet_agent.trust.protocol import DesiredVerified, TrustAnswer
+from fleet_agent.trusting import RefreshAnswered, TrustAnswered, Trusting
 from fleet_agent.update.inspection import SlotInspected
 from fleet_agent.update.jobs import JobDone
 from fleet_agent.update.machine import UpdateEvent
@@ -62,20 +51,6 @@ log = logging.getLogger(__name__)
 TICK_S: Final = 0.2
 LAST_WORDS_S: Final = 3.0
 """At its end the agent waits so long for the workers to say what they measured."""
-
-
-@dataclass(frozen=True)
-class TrustAnswered:
-    """``news``: what was known of the newest releases when it was asked for."""
-
-    envelope: bytes
-    answer: TrustAnswer
-    news: bytes = b""
-
-
-@dataclass(frozen=True)
-class RefreshAnswered:
-    answer: TrustAnswer
 
 
 @dataclass(frozen=True)
@@ -116,7 +91,6 @@ class Supervisor:
 
     settings: Settings
     paths: StatePaths
-    identity: Identity
     facts: Facts
     clock: Clock
     inbox: "queue.SimpleQueue[Message]"
@@ -127,15 +101,13 @@ class Supervisor:
     workers: Workers
     updates: UpdateRunner
     questions: Questions
-    trust: Trust
-    freshness: Freshness
-    renewal: Renewal
-    believed: TrustNote
+    trusting: Trusting
     service: Service = field(default_factory=Service)
     _link_noted: LinkNote | None = None
     _sample_at_s: float = 0.0
     _changes_seen: int = 0
     _workers_seen: int = 0
+    _trust_seen: int = 0
     _state_seen: UpdateState | None = None
     _trouble_seen: tuple[Failure, ...] = ()
     _stopping: bool = False
@@ -177,7 +149,7 @@ class Supervisor:
 
     def close(self) -> None:
         self.updates.close()
-        self.trust.abort()
+        self.trusting.trust.abort()
         self._hear_last_words()
         self.workers.close()
         self.uplink.link.close()
@@ -202,7 +174,7 @@ class Supervisor:
             case TrustAnswered():
                 self._on_trust(message)
             case RefreshAnswered():
-                self._on_refreshed(message.answer)
+                self.trusting.take_refreshed(message.answer)
             case Renewed():
                 self._on_renewed(message.answer)
             case Fetch():
@@ -238,8 +210,7 @@ class Supervisor:
         self.intake.note_clock(stamp.boot_ms, stamp.wall_ms)
         if self.updates.takes_another:
             self.intake.tick(now_s)
-        self.freshness.tick(now_s)
-        self._tick_renewal(now_s, stamp.wall_ms)
+        self.trusting.tick(now_s, online=self.uplink.online)
         self._report_changes(now_s)
         self.uplink.tick(now_s)
 
@@ -262,15 +233,16 @@ class Supervisor:
         match event:
             case Connected():
                 self.uplink.on_connected()
+                self.questions.connected()
                 self._note_link("")
                 self._report()
             case Disconnected(reason, untrusted):
                 self.uplink.on_disconnected(reason, self.clock.boot_s())
                 self._note_link(reason)
                 if untrusted:
-                    self.freshness.doubt(self.clock.boot_s())
+                    self.trusting.freshness.doubt(self.clock.boot_s())
             case ReleasesNews(payload):
-                self.freshness.take(payload, self.clock.boot_s())
+                self.trusting.freshness.take(payload, self.clock.boot_s())
             case MessageReceived(channel, payload):
                 self._on_message(channel, payload)
 
@@ -312,6 +284,9 @@ class Supervisor:
         if self.workers.changed != self._workers_seen:
             self._workers_seen = self.workers.changed
             self.reporter.soon(now_s)
+        if self.trusting.changed != self._trust_seen:
+            self._trust_seen = self.trusting.changed
+            self.reporter.soon(now_s)
         if self._trouble != self._trouble_seen:
             self._trouble_seen = self._trouble
             self.reporter.soon(now_s)
@@ -324,8 +299,7 @@ class Supervisor:
             self.journal.trouble,
             self.intake.trouble,
             self.updates.trouble,
-            None if self.intake.trouble is not None else self.freshness.trouble,
-            self.renewal.trouble,
+            *self.trusting.troubles(verifies=self.intake.trouble is not None),
         )
         return tuple(one for one in found if one is not None)
 
@@ -340,75 +314,20 @@ class Supervisor:
             accepted=max(Order() if record is None else record.accepted, load_order(self.paths.order)),
             worker=self.workers.report,
             trouble=self._trouble,
-            trust=self.believed.report,
+            trust=self.trusting.believed.report,
         )
         self.reporter.publish(document, self.clock.boot_s())
 
-    # -- trust
-
-    @property
-    def repository(self) -> Repository:
-        return Repository(
-            metadata_url=self.identity.metadata_url,
-            targets_url=self.identity.targets_url,
-            news=self.freshness.news,
-        )
-
-    def refresh(self) -> None:
-        """Let the trust child bring the releases up to date; its answer comes on the queue."""
-        request = Refresh(
-            identity_dir=str(self.paths.identity),
-            trust_dir=str(self.paths.trust),
-            repository=self.repository,
-            wall_ms=self.clock.now().wall_ms,
-        )
-        self.trust.start(request, lambda answer: self.inbox.put(RefreshAnswered(answer)))
-
-    def _on_refreshed(self, answer: TrustAnswer) -> None:
-        self.freshness.judge(answer, self.clock.boot_s())
-        if isinstance(answer, Refreshed):
-            self._believe(answer.trust)
-
-    def _believe(self, note: TrustNote) -> None:
-        if note != self.believed:
-            self.believed = note
-            self.reporter.soon(self.clock.boot_s())
-
-    def _tick_renewal(self, now_s: float, wall_ms: int | None) -> None:
-        if not self.uplink.online:
-            return
-        self.renewal.tick(now_s, self.believed, lambda: judge_now_ms(self.paths.floor, wall_ms))
-
-    def _on_renewed(self, answer: TrustAnswer) -> None:
-        now_s, stamp = self.clock.boot_s(), self.clock.now()
-        note = self.renewal.judge(answer, now_s)
-        if note is None:
-            return
-        self._believe(note)
-        self.journal.event("certificate.renewed", detail={"ends_ms": note.report.certificate_expires_ms or 0})
-        if not is_due(note, judge_now_ms(self.paths.floor, stamp.wall_ms)):
-            self.renewal.note_settled()
-        self.uplink.reconnect(now_s)
-
     # -- desired state
 
-    def verify(self, envelope: bytes) -> None:
-        """Ask the trust child; its answer comes on the queue."""
-        request = VerifyDesired(
-            identity_dir=str(self.paths.identity),
-            trust_dir=str(self.paths.trust),
-            device=self.identity.device,
-            repository=self.repository,
-            envelope=envelope,
-            wall_ms=self.clock.now().wall_ms,
-        )
-        news = request.repository.news
-        self.trust.start(request, lambda answer: self.inbox.put(TrustAnswered(envelope, answer, news)))
+    def _on_renewed(self, answer: TrustAnswer) -> None:
+        if self.trusting.take_renewed(answer):
+            ends_ms = self.trusting.believed.report.certificate_expires_ms or 0
+            self.journal.event("certificate.renewed", detail={"ends_ms": ends_ms})
+            self.uplink.reconnect(self.clock.boot_s())
 
     def _on_trust(self, answered: TrustAnswered) -> None:
-        if isinstance(answered.answer, DesiredVerified) and answered.answer.trust is not None:
-            self.freshness.note_done(answered.news)
-            self._believe(answered.answer.trust)
+        self.trusting.note_verified(answered)
         verified = self.intake.judge(answered.envelope, answered.answer, self.clock.boot_s())
         if verified is None:
             return

@@ -87,12 +87,13 @@ def broker_context(identity: Path, now: Callable[[], DeviceTime]) -> ssl.SSLCont
     return context
 
 
-def https_context(authorities: Path, now: Callable[[], DeviceTime]) -> ssl.SSLContext:
-    """Return the terms of HTTPS: a certificate of the controller's authorities, or of one that the system
-    believes (a store of blobs has a certificate of the public). Raises `OSError`."""
+def https_context(authorities: str, now: Callable[[], DeviceTime]) -> ssl.SSLContext:
+    """Return the terms of HTTPS: a certificate of the controller's ``authorities`` (PEM, may be empty), or of
+    one that the system believes (a store of blobs has a certificate of the public). Raises `OSError`."""
     context = _context(now)
     context.load_default_certs()
-    context.load_verify_locations(cafile=str(authorities))
+    if authorities:
+        context.load_verify_locations(cadata=authorities)
     return context
 
 

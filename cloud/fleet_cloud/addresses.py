@@ -5,6 +5,7 @@ Every error shows the address masked.
 """
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -17,6 +18,8 @@ PORT_MAX: Final = 65_535
 DATABASES: Final = frozenset(
     {"sqlite", "sqlite+pysqlite", "postgres", "postgresql", "postgresql+psycopg", "postgres+psycopg"}
 )
+_LABEL: Final = re.compile(r"[a-z0-9_][a-z0-9_-]{0,62}", re.IGNORECASE)
+_NAME_CHARS: Final = 253
 _BROKER_HINT: Final = "mqtts://host:8883, or mqtt://user:password@host:1883"
 _DATABASE_HINT: Final = "sqlite:///path/fleet.db or postgresql://user:password@host/name"
 _S3_HINT: Final = "s3://bucket/prefix?endpoint=http://host:9000&region=us-east-1, or a folder"
@@ -166,3 +169,27 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def clean_host(text: str) -> str | None:
+    """Return a host as certificates write it, none for what is no host that can be reached."""
+    try:
+        address = ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        good = len(text) <= _NAME_CHARS and all(_LABEL.fullmatch(label) for label in text.split("."))
+        return text.lower() if good else None
+    return None if address.is_unspecified else str(address)
+
+
+def parse_hosts(text: str, name: str) -> list[str]:
+    """Return the hosts in ``text``, between commas; raise `SettingsError` that calls the setting ``name``."""
+    found = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        host = clean_host(part)
+        if host is None:
+            raise SettingsError(
+                f"{name} has {part!r}, which is neither a name nor an address of a machine",
+                hint="for example fleet.example,192.0.2.7: without scheme, port and *",
+            )
+        found.append(host)
+    return found

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, assert_never
 from uuid import uuid4
 
 from fleet_cloud.adapters.broker.embedded import EmbeddedBroker
@@ -21,42 +21,53 @@ from fleet_cloud.adapters.mosquitto.configuration import Place, write_configurat
 from fleet_cloud.adapters.mosquitto.control import Control
 from fleet_cloud.adapters.mosquitto.files import BrokerFiles, Reload, files_in
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
+from fleet_cloud.adapters.oidc.issuer import OpenIdIssuer
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
-from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
-from fleet_cloud.adapters.trust.hosts import clean_host, find_hosts
+from fleet_cloud.adapters.storage.releases import ReleaseFolder
+from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs, S3Releases
+from fleet_cloud.adapters.trust.hosts import find_hosts
 from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.adapters.trust.register import FolderRegister
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
 from fleet_cloud.addresses import (
     BrokerUrl,
+    clean_host,
     is_loopback,
     is_s3,
     parse_advertised_broker,
     parse_broker,
+    parse_hosts,
     parse_s3,
 )
 from fleet_cloud.errors import SettingsError
+from fleet_cloud.local import keep_admin_token
+from fleet_cloud.services.audit import AuditTrail
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.devices import Inventory, all_devices
 from fleet_cloud.services.enrolment import Site
+from fleet_cloud.services.fetching import Fetching
 from fleet_cloud.services.identities import Identities, IdentityParts, open_identities
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.observe import Observe
 from fleet_cloud.services.overview import Overview
 from fleet_cloud.services.packing import Packing
-from fleet_cloud.services.ports import BlobStore, BrokerAccess, Trust
+from fleet_cloud.services.parts import BlobParts
+from fleet_cloud.services.ports import BlobStore, BrokerAccess, Issuer, TlsFiles, Trust
+from fleet_cloud.services.releases import Releases
+from fleet_cloud.services.resigning import Resigning
 from fleet_cloud.services.rollouts import Rollouts
 from fleet_cloud.services.signing import UrlSigner
 from fleet_cloud.services.telemetry import Readings
 from fleet_cloud.services.tick import Tick
-from fleet_cloud.settings import Settings
+from fleet_cloud.services.tokens import Tokens
+from fleet_cloud.settings import Settings, TlsMode
 from fleet_shared.messages.enrolment import BrokerAddress
+from fleet_shared.names import CONTROLLER_PREFIX
 from fleet_shared.topics import Topics
 
 log = logging.getLogger(__name__)
 
 BROKER_TIMEOUT_S = 10.0
-LOOPBACK = "127.0.0.1"
 METADATA_PATH = "/releases/metadata"
 TARGETS_PATH = "/releases/targets"
 
@@ -85,12 +96,22 @@ class Controller:
     inventory: Inventory
     registry: Registry
     blobs: Blobs
+    fetching: Fetching
     rollouts: Rollouts
     tick: Tick
     observe: Observe
     readings: Readings
     overview: Overview
     packing: Packing
+    resigning: Resigning
+    signing: Releases
+    tokens: Tokens
+    audit: AuditTrail
+    issuer: Issuer | None
+    admin_token: str
+    """That of the data folder."""
+    https: TlsFiles | None
+    """The certificate of the API, none for plain HTTP."""
     broker: str
     """The broker in use, to be shown: without user and password."""
 
@@ -105,12 +126,14 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
         stack.callback(engine.dispose)
         migrate(engine)
         store = _open_blobs(settings)
-        trust = LabTrust(trust_folder(settings))
+        mirror = S3Releases(store) if isinstance(store, S3Blobs) else None
+        trust = LabTrust(trust_folder(settings), mirror)
         tls = open_certificates(settings, trust)
         topics = Topics(settings.topic_root)
-        endpoint, access = _open_broker(settings, topics, tls, stack)
-        gateway = Gateway(endpoint, topics, client_id=tls.controller_id)
+        endpoint, embedded = _open_broker(settings, topics, tls, stack)
+        gateway = Gateway(endpoint, topics, client_id=_client_id(endpoint, tls))
         reload = _open_reload(settings, tls)
+        access: BrokerAccess | None = embedded
         if settings.broker_access == "dynsec":  # before the gateway connects: it listens to the answers
             access = security = DynamicSecurity(Control(gateway), topics, reload)
             reload = security.refresh
@@ -164,7 +187,9 @@ def _wire(
     identities = open_identities(uow, clock, topics, site, parts, lambda: gateway.connected_ms)
     identities.upkeep.start()
     packing = Packing(uow, store)
-    signer = UrlSigner(trust.keys.secret("blob-urls"), clock)
+    signer = UrlSigner(trust.keys.secret("blob-urls"), clock, uow)
+    blobs = Blobs(store, uow, signer, settings.blob_max_bytes)
+    releases = ReleaseFolder(settings.data_dir / "trust")
     return Controller(
         settings=settings,
         topics=topics,
@@ -173,24 +198,31 @@ def _wire(
         tls=tls,
         gateway=gateway,
         identities=identities,
-        inventory=Inventory(uow),
+        inventory=Inventory(uow, clock),
         registry=Registry(uow, trust, store, clock, packing),
-        blobs=Blobs(store, uow, signer, settings.blob_max_bytes),
-        rollouts=Rollouts(uow, clock, ids),
+        blobs=blobs,
+        fetching=Fetching(uow, blobs, BlobParts(store), releases, identities.enrolling.renew),
+        rollouts=Rollouts(uow, clock, ids, trust),
         tick=Tick(uow, trust, clock, ids, topics),
-        observe=Observe(uow, clock, topics),
+        observe=Observe(uow, clock, topics, lambda: trust.key_epoch),
         readings=Readings(uow),
         overview=Overview(uow),
         packing=packing,
+        resigning=Resigning(uow, trust, clock, topics),
+        signing=Releases(uow, trust, clock),
+        tokens=Tokens(uow, clock, ids),
+        audit=AuditTrail(uow),
+        issuer=_open_issuer(settings),
+        admin_token=keep_admin_token(settings.data_dir),
+        https=_find_certificate(settings, tls.server),
         broker=_describe_broker(settings, endpoint),
     )
 
 
 def open_certificates(settings: Settings, trust: LabTrust) -> CertificateFolder:
     """Return the folder of certificates, brought up to date: brokers and API begin with what is in it."""
-    hosts = [*settings.tls_names.split(","), settings.host, settings.broker_host]
-    if settings.broker:
-        hosts.append(parse_broker(settings.broker).host)
+    hosts = [*parse_hosts(settings.tls_names, "tls_names"), settings.host]
+    hosts.append(parse_broker(settings.broker).host if settings.broker else settings.broker_host)
     if settings.broker_advertise:
         hosts.append(parse_advertised_broker(settings.broker_advertise).host)
     tls = CertificateFolder(trust.authority, settings.data_dir / "tls", find_hosts(hosts))
@@ -223,6 +255,28 @@ def _make_data(settings: Settings) -> None:
         ) from exc
 
 
+def _find_certificate(settings: Settings, own: TlsFiles) -> TlsFiles | None:
+    """Return the certificate that the API shows, as the settings say."""
+    match settings.tls_mode:
+        case TlsMode.OFF:
+            return None
+        case TlsMode.GIVEN:
+            given = Path(settings.tls_certificate)
+            return TlsFiles(authorities=given, certificate=given, key=Path(settings.tls_key))
+        case TlsMode.OWN:
+            return own
+        case other:
+            assert_never(other)
+
+
+def _open_issuer(settings: Settings) -> Issuer | None:
+    if not settings.oidc_issuer:
+        return None
+    return OpenIdIssuer(
+        settings.oidc_issuer, settings.oidc_audience, settings.oidc_role_claim, settings.oidc_name_claim
+    )
+
+
 def _open_blobs(settings: Settings) -> BlobStore:
     if not is_s3(settings.blobs):
         return FilesystemBlobs(Path(settings.blobs_place))
@@ -244,22 +298,25 @@ def _open_blobs(settings: Settings) -> BlobStore:
 
 def _open_broker(
     settings: Settings, topics: Topics, tls: CertificateFolder, stack: ExitStack
-) -> tuple[BrokerEndpoint, BrokerAccess | None]:
-    """Return where the broker is, and what lets devices in there, if it is the embedded one."""
-    if settings.broker:
-        return _find_broker(settings, tls), None
-    broker = EmbeddedBroker(settings.broker_host, settings.broker_port, topics, tls.server)
-    stack.callback(broker.close)
-    host = clean_host(settings.broker_host) or LOOPBACK
-    return BrokerEndpoint(host, broker.port, mqtt5=False, tls=tls.controller), broker
-
-
-def _find_broker(settings: Settings, tls: CertificateFolder) -> BrokerEndpoint:
+) -> tuple[BrokerEndpoint, EmbeddedBroker | None]:
+    """Return where the broker is, and the embedded one if it is that."""
+    if not settings.broker:
+        if is_loopback(settings.broker_host) and not is_loopback(settings.host):
+            log.warning("devices elsewhere do not reach the embedded broker: name its address, --broker-host")
+        broker = EmbeddedBroker(settings.broker_host, settings.broker_port, topics, tls.server)
+        stack.callback(broker.close)
+        host = clean_host(settings.broker_host) or broker.loopback
+        return BrokerEndpoint(host, broker.port, mqtt5=False, tls=tls.controller), broker
     url = parse_broker(settings.broker)
-    if not url.tls:
-        log.warning("the broker %s is used without TLS: nobody there is known for who he is", url)
-    files = tls.controller if url.tls else None
-    return BrokerEndpoint(url.host, url.port, url.username, url.password, tls=files)
+    if url.tls:
+        return BrokerEndpoint(url.host, url.port, url.username, url.password, tls=tls.controller), None
+    log.warning("the broker %s is used without TLS: nobody there is known for who he is", url)
+    return BrokerEndpoint(url.host, url.port, url.username, url.password), None
+
+
+def _client_id(endpoint: BrokerEndpoint, tls: CertificateFolder) -> str:
+    """Where certificates tell who is who, the broker takes the name in the certificate anyway."""
+    return f"{CONTROLLER_PREFIX}{uuid4().hex[:12]}" if endpoint.tls is None else tls.controller_id
 
 
 def _open_reload(settings: Settings, tls: CertificateFolder) -> Callable[[], None]:

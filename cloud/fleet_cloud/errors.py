@@ -9,6 +9,7 @@
         │   ├── InvalidSelector
         │   └── RecipeError     a recipe with an unknown key, a wrong value, a missing file
         ├── Forbidden           a token or signature that does not allow it
+        ├── TooMany             more requests than one may send
         ├── Unavailable         broker, database or blob store is away
         └── BuildError          training, conversion or evaluation failed
 
@@ -49,6 +50,13 @@ class RecipeError(Invalid):
 
 class Forbidden(CloudError):
     code = "forbidden"
+
+
+class TooMany(CloudError):
+    """``wait_s``: when to try again."""
+
+    code = "request.rate"
+    wait_s: float = 1.0
 
 
 class Unavailable(CloudError):

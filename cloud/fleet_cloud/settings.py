@@ -5,13 +5,14 @@ the default.
 """
 
 import dataclasses
+import ipaddress
 import logging
 import math
-import os
 import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,19 +26,40 @@ from fleet_cloud.addresses import (
     is_s3,
     parse_advertised_broker,
     parse_broker,
+    parse_hosts,
     parse_s3,
 )
 from fleet_cloud.errors import SettingsError
+from fleet_cloud.local import default_data
 from fleet_cloud.masking import MASK, mask_url
 from fleet_shared.topics import Topics
 
 log = logging.getLogger(__name__)
 
 PREFIX: Final = "FLEET_"
+ROLES: Final = ("viewer", "operator", "admin")
 SECRETS: Final = frozenset({"api_token", "s3_secret_key"})
 BROKER_ACCESS: Final = ("none", "dynsec")
-RESERVED: Final = frozenset({"config", "server", "token", "bench_data"})
+RESERVED: Final = frozenset(
+    {
+        "config",
+        "server",
+        "token",
+        "context",
+        "ca_file",
+        "bench_data",
+        "trust_passphrase",
+        "trust_passphrase_file",
+        "trust_pin",
+    }
+)
 """``FLEET_*`` names that are not settings of the controller."""
+
+
+class TlsMode(StrEnum):
+    OWN = "own"
+    GIVEN = "given"
+    OFF = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +67,10 @@ class Settings:
     """``data``: folder of keys, release metadata, and by default database and blobs.
 
     ``broker``: ``mqtts://host:port``, where both sides show certificates, or
-    ``mqtt://user:password@host:port``; empty starts the embedded one on ``broker_host`` and ``broker_port``
-    (0: any). ``broker_advertise``: what devices use, if another: ``host:port``, or
-    ``mqtt://user:password@host:port`` with a user of their own.
+    ``mqtt://user:password@host:port``; empty starts the embedded one on ``broker_host`` and
+    ``broker_port`` (0: any).
+    ``broker_advertise``: what devices use, if another: ``host:port``, or ``mqtt://user:password@host:port``
+    with a user of their own.
     ``broker_access``: ``none``, or ``dynsec`` for a Mosquitto that `fleet broker config` has set up: devices
     are let in and revoked there. ``broker_files``: its folder, where the controller keeps its TLS files up
     to date; ``broker_reload``: a command that makes it read them again, such as
@@ -57,6 +80,17 @@ class Settings:
     in the certificates of its servers.
     ``s3_advertise``: the endpoint by which devices reach the bucket, if another.
     ``port`` 0 takes any free port.
+
+    ``tls``: ``own`` (HTTPS with a certificate of the controller's own authority), ``given`` (with
+    ``tls_certificate`` and ``tls_key``, PEM files), ``off``, or ``auto``: ``given`` where files are named,
+    ``off`` on loopback, else ``own``.
+    ``api_token``: a token of an admin; one in the data folder is made anyway.
+    ``oidc_issuer`` and ``oidc_audience``: bearer tokens of that OpenID provider count, with the roles that
+    ``oidc_roles`` gives to what its claim ``oidc_role_claim`` lists: ``fleet-admins=admin,staff=viewer``;
+    ``oidc_name_claim`` names the person.
+    ``rate_token_per_s``: requests of one token, ``rate_address_per_s``: of one address without a token; ten
+    times as many at once; 0: no limit. ``trusted_proxies``: addresses and networks whose X-Forwarded-For
+    is believed, with commas between them.
     """
 
     data: str = ""
@@ -79,6 +113,17 @@ class Settings:
     topic_root: str = "fleet/v1"
     tick_interval_s: float = 1.0
     blob_max_bytes: int = 2 * 1024**3
+    tls: str = "auto"
+    tls_certificate: str = ""
+    tls_key: str = ""
+    oidc_issuer: str = ""
+    oidc_audience: str = ""
+    oidc_role_claim: str = "groups"
+    oidc_name_claim: str = "sub"
+    oidc_roles: str = ""
+    rate_token_per_s: float = 100.0
+    rate_address_per_s: float = 100.0
+    trusted_proxies: str = ""
 
     @property
     def data_dir(self) -> Path:
@@ -87,6 +132,19 @@ class Settings:
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.data_dir / 'fleet.db'}"
+
+    @property
+    def tls_mode(self) -> TlsMode:
+        """What ``tls`` comes to."""
+        if self.tls != "auto":
+            return TlsMode(self.tls)
+        if self.tls_certificate:
+            return TlsMode.GIVEN
+        return TlsMode.OFF if is_loopback(self.host) else TlsMode.OWN
+
+    @property
+    def roles_by_group(self) -> dict[str, str]:
+        return dict(_split_role(pair) for pair in split_list(self.oidc_roles))
 
     @property
     def blobs_place(self) -> str:
@@ -101,13 +159,6 @@ class Origin:
     name: str
     shown: str
     origin: str
-
-
-def default_data() -> str:
-    """Return where the controller's state lives: /var/lib for root, else below the home folder."""
-    if os.geteuid() == 0:
-        return "/var/lib/fleet"
-    return str(Path.home() / ".local" / "share" / "fleet")
 
 
 def load_settings(
@@ -143,17 +194,13 @@ def _check(settings: Settings) -> None:
             f"tick_interval_s = {settings.tick_interval_s} is not a time", hint="for example 1.0"
         )
     _check_token(settings)
+    _check_tls(settings)
+    _check_people(settings)
     Topics(settings.topic_root)
     _check_addresses(settings)
 
 
 def _check_token(settings: Settings) -> None:
-    if not settings.api_token and not is_loopback(settings.host):
-        raise SettingsError(
-            f"listening on {settings.host} without an operator token would let anybody in",
-            hint="set FLEET_API_TOKEN, or listen on 127.0.0.1",
-            code="settings.insecure",
-        )
     if not is_token(settings.api_token):
         raise SettingsError(
             "the operator token has a character that is not printable ASCII, or a space",
@@ -162,12 +209,61 @@ def _check_token(settings: Settings) -> None:
         )
 
 
+def _check_tls(settings: Settings) -> None:
+    known = ["auto", *TlsMode]
+    if settings.tls not in known:
+        raise SettingsError(f"tls = {settings.tls!r} is no way to serve", hint=f"use {', '.join(known)}")
+    if settings.tls_mode is TlsMode.GIVEN and not (settings.tls_certificate and settings.tls_key):
+        raise SettingsError(
+            "tls is given, and the certificate or its key is not",
+            hint="set FLEET_TLS_CERTIFICATE and FLEET_TLS_KEY, or FLEET_TLS=own",
+        )
+
+
+def _check_people(settings: Settings) -> None:
+    if settings.oidc_issuer:
+        check_http(settings.oidc_issuer, "oidc_issuer")
+        if not settings.oidc_audience or not settings.oidc_roles:
+            raise SettingsError(
+                "an OpenID issuer without an audience and roles would let nobody in, or everybody",
+                hint="set FLEET_OIDC_AUDIENCE, and FLEET_OIDC_ROLES=group=admin,other=viewer",
+            )
+    if any(role not in ROLES for role in settings.roles_by_group.values()):
+        raise _bad_roles(settings.oidc_roles)
+    for proxy in split_list(settings.trusted_proxies):
+        try:
+            ipaddress.ip_network(proxy, strict=False)
+        except ValueError as exc:
+            raise SettingsError(
+                f"trusted_proxies: {proxy!r} is neither an address nor a network", hint="10.0.0.1,10.1.0.0/16"
+            ) from exc
+
+
+def _split_role(pair: str) -> tuple[str, str]:
+    group, equals, role = pair.rpartition("=")
+    if not equals or not group:
+        raise _bad_roles(pair)
+    return group, role
+
+
+def _bad_roles(text: str) -> SettingsError:
+    return SettingsError(
+        f"oidc_roles = {text!r} does not say which group has which role",
+        hint=f"GROUP=ROLE,GROUP=ROLE; roles are {', '.join(ROLES)}",
+    )
+
+
+def split_list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def _check_addresses(settings: Settings) -> None:
     if settings.broker:
         parse_broker(settings.broker)
     if settings.broker_advertise:
         parse_advertised_broker(settings.broker_advertise)
     _check_broker_access(settings)
+    parse_hosts(settings.tls_names, "tls_names")
     if settings.database:
         check_database(settings.database)
     if settings.s3_advertise:

@@ -12,7 +12,7 @@ import pytest
 from fleet_agent.errors import TransferError
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.transfer.allowance import Allowance
-from fleet_agent.transfer.answer import Pace
+from fleet_agent.transfer.answer import HttpSource, Pace
 from fleet_agent.transfer.download import Downloader
 from fleet_agent.transfer.policy import RETRIES_MAX, parse_retry_after_s
 from fleet_shared.limits import KIB, MIB
@@ -73,9 +73,12 @@ def drip(handler: Handler) -> None:
         handler.close_connection = True
 
 
-def downloader(server: BlobServer, folder: Path, **options: object) -> Downloader:
+def downloader(
+    server: BlobServer, folder: Path, *, allowance: Allowance | None = None, pace: Pace | None = None
+) -> Downloader:
     no_wait = Backoff(0.0, 0.0, lambda: 0.0)
-    return Downloader(folder, server.url_of, lambda _count: None, threading.Event(), no_wait, **options)  # type: ignore[arg-type]
+    source = HttpSource(server.url_of, pace or Pace())
+    return Downloader(folder, source, lambda _count: None, threading.Event(), no_wait, allowance)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +121,7 @@ def test_an_abort_ends_a_connection_that_does_not_come_about(tmp_path: Path) -> 
         aborted = threading.Event()
         no_wait = Backoff(0.0, 0.0, lambda: 0.0)
         url = f"http://127.0.0.1:{port}/"
-        one = Downloader(tmp_path, lambda _sha256: url, lambda _count: None, aborted, no_wait)
+        one = Downloader(tmp_path, HttpSource(lambda _sha256: url), lambda _count: None, aborted, no_wait)
         threading.Timer(0.3, aborted.set).start()
         begin_s = time.monotonic()
         with pytest.raises(TransferError) as caught:

@@ -24,7 +24,7 @@ from fleet_agent.worker_process import WorkerExited, WorkerProcess, WorkerSaid
 from fleet_agent.workers import HEALTHY_AFTER_S, STOP_WITHIN_S, Workers
 from fleet_shared.messages.reported import Running
 from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName, VariantName
-from tests.kit.engine import write_slot
+from tests.kit.engine import manifest_of, write_slot
 
 Said = WorkerSaid | WorkerExited
 RUNNING = Running(
@@ -36,7 +36,7 @@ REQUEST = MakeKey(identity_dir="nowhere", device=DeviceId("pi-1"))
 
 def spec(slot: Path) -> WorkerSpec:
     return WorkerSpec(
-        slot=str(slot), manifest=Digest("a" * 64), assignment=AssignmentId("a"), runtime="litert", threads=1,
+        slot=str(slot), manifest=manifest_of(slot), assignment=AssignmentId("a"), runtime="litert", threads=1,
         listen_fds=(), stats_interval_s=1.0, linger_s=0.1,
     )  # fmt: skip
 

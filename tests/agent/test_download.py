@@ -11,6 +11,7 @@ import pytest
 
 from fleet_agent.errors import TransferError
 from fleet_agent.link.backoff import Backoff
+from fleet_agent.transfer.answer import HttpSource
 from fleet_agent.transfer.download import Downloader
 from fleet_agent.transfer.policy import RETRIES_MAX, Step, decide_step, parse_retry_after_s
 from fleet_agent.transfer.questions import NotYetError
@@ -44,7 +45,7 @@ class Heard:
 
 def downloader(server: BlobServer, folder: Path) -> Downloader:
     no_wait = Backoff(0.0, 0.0, lambda: 0.0)
-    return Downloader(folder, server.url_of, Heard(), threading.Event(), no_wait)
+    return Downloader(folder, HttpSource(server.url_of), Heard(), threading.Event(), no_wait)
 
 
 def test_a_whole_blob_arrives_and_is_not_fetched_twice(server: BlobServer, tmp_path: Path) -> None:
@@ -329,7 +330,7 @@ def test_a_controller_that_cannot_say_where_is_asked_again(server: BlobServer, t
         return server.url_of(sha256)
 
     one = downloader(server, tmp_path)
-    one.url_of = url_of
+    one.source = HttpSource(url_of)
     path, _ = one.fetch(SHA, len(BODY))
     assert path.read_bytes() == BODY
     path.unlink()
@@ -342,7 +343,9 @@ def test_a_controller_that_cannot_say_where_is_asked_again(server: BlobServer, t
 def test_an_empty_blob_needs_no_server(tmp_path: Path) -> None:
     empty = Digest(hashlib.sha256(b"").hexdigest())
     no_wait = Backoff(0.0, 0.0, lambda: 0.0)
-    one = Downloader(tmp_path, lambda _: pytest.fail("asked"), Heard(), threading.Event(), no_wait)
+    one = Downloader(
+        tmp_path, HttpSource(lambda _: pytest.fail("asked")), Heard(), threading.Event(), no_wait
+    )
     assert one.fetch(empty, 0)[0].read_bytes() == b""
 
 
@@ -363,10 +366,12 @@ def test_a_download_from_a_real_object_store_is_resumed(s3: ObjectStore, tmp_pat
             aborted.set()
 
     with pytest.raises(TransferError):
-        Downloader(tmp_path, url_of, stop, aborted, no_wait).fetch(SHA, len(BODY))
+        Downloader(tmp_path, HttpSource(url_of), stop, aborted, no_wait).fetch(SHA, len(BODY))
     had = (tmp_path / f"{SHA}.part").stat().st_size
     assert 0 < had < len(BODY)
     assert (tmp_path / f"{SHA}.etag").exists()
-    path, counted = Downloader(tmp_path, url_of, Heard(), threading.Event(), no_wait).fetch(SHA, len(BODY))
+    path, counted = Downloader(tmp_path, HttpSource(url_of), Heard(), threading.Event(), no_wait).fetch(
+        SHA, len(BODY)
+    )
     assert path.read_bytes() == BODY
     assert (counted.resumed, counted.fetched) == (had, len(BODY) - had)

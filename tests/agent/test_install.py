@@ -16,6 +16,7 @@ from fleet_agent.slots import Pointers, Slots
 from fleet_agent.supervisor import Message
 from fleet_agent.transfer.download import Downloader
 from fleet_agent.transfer.questions import Questions
+from fleet_agent.transfer.response import Response, Wanted
 from fleet_agent.transfer.urls import BlobUrls
 from fleet_agent.update.install import Installer, plan_transfer
 from fleet_agent.update.record import UpdateRecord
@@ -24,7 +25,7 @@ from fleet_shared.manifest import BlobRef, Manifest, Role, encode_manifest
 from fleet_shared.messages.desired import EncodedBlob, Policy, RunEntry
 from fleet_shared.messages.reported import Order, Running
 from fleet_shared.messages.update import UpdateState
-from fleet_shared.names import AssignmentId, Digest, ModelName, VariantName, digest_of
+from fleet_shared.names import AssignmentId, ModelName, VariantName, digest_of
 from tests.kit.device_edges import CONTRACT, FakeClock
 
 MODEL, GOLDEN = b"model " * 1000, b"golden"
@@ -76,7 +77,7 @@ def put(folder: Path, *blobs: bytes) -> None:
 
 
 def no_downloader(folder: Path) -> Downloader:
-    def never(_sha256: Digest) -> str:
+    def never(_wanted: Wanted, _aborted: threading.Event) -> Response:
         raise AssertionError("nothing may be fetched")
 
     backoff = Backoff(0, 0, lambda: 0.0)

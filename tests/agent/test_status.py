@@ -7,13 +7,16 @@ from pathlib import Path
 import msgspec
 
 from fleet_agent.identity import Identity, save_identity
-from fleet_agent.link.note import LinkNote, save_note
+from fleet_agent.link.note import LinkNote
+from fleet_agent.link.note import save_note as save_link_note
 from fleet_agent.link.outbox import Outbox
 from fleet_agent.paths import StatePaths
 from fleet_agent.rows import event_row
 from fleet_agent.status import describe_link, describe_status, load_outbox, load_status
+from fleet_agent.trust_report import TrustNote, save_note
 from fleet_shared.messages.enrolment import BrokerAddress
-from fleet_shared.names import DeviceId
+from fleet_shared.messages.reported import TrustReport
+from fleet_shared.names import DeviceId, Digest
 from tests.kit.device_edges import FakeClock
 
 
@@ -74,10 +77,31 @@ def test_an_outbox_lies_in_a_folder_of_any_name(tmp_path: Path) -> None:
 def test_the_link(tmp_path: Path) -> None:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     note = LinkNote(online=True, reason="", boot_id=boot, boot_ms=0, wall_ms=None)
-    save_note(tmp_path / "link.json", note)
+    save_link_note(tmp_path / "link.json", note)
     assert describe_link(note, running=True).startswith("is connected for ")
     assert describe_link(note, running=False) == "was connected when the agent last ran"
     away = msgspec.structs.replace(note, online=False, reason="no route")
     assert describe_link(away, running=True).startswith("is away for ")
     assert describe_link(away, running=True).endswith(": no route")
     assert not describe_link(away, running=True, why=False).endswith("no route")
+
+
+def test_what_a_device_believes_is_told(tmp_path: Path) -> None:
+    enrolled(tmp_path)
+    file = tmp_path / "trust" / "report.json"
+    file.parent.mkdir()
+    day_ms = 86_400_000
+    report = TrustReport(authorities=(Digest("a" * 64),), certificate_expires_ms=20_000 * day_ms)
+    save_note(file, TrustNote(report=report))
+    lines = describe_status(load_status(tmp_path)).splitlines()
+    assert "identity  certificate until 2024-10-04; 1 authority known" in lines
+    assert "trust     no releases seen yet" in lines
+    known = msgspec.structs.replace(
+        report, root_version=3, key_epoch=2, metadata_expires_ms=20_001 * day_ms, authorities=()
+    )
+    save_note(file, TrustNote(report=known))
+    lines = describe_status(load_status(tmp_path)).splitlines()
+    assert "identity  certificate until 2024-10-04" in lines
+    assert "trust     release root 3, assignment key 2, metadata until 2024-10-05" in lines
+    file.write_bytes(b"\xff")
+    assert "trust" not in describe_status(load_status(tmp_path))

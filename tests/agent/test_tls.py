@@ -115,7 +115,9 @@ def test_a_stranger_and_another_name_get_nothing(
     assert set(server.received + other.received) == {b""}
 
 
-@pytest.mark.parametrize("make", [broker_context, lambda folder, now: https_context(folder / "ca.pem", now)])
+@pytest.mark.parametrize(
+    "make", [broker_context, lambda folder, now: https_context((folder / "ca.pem").read_text(), now)]
+)
 def test_an_end_that_has_passed_is_refused_before_anything_is_sent(
     tmp_path: Path, identity: Path, authority: Authority, make: MakeContext
 ) -> None:

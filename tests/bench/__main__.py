@@ -10,6 +10,7 @@ from tests.bench.data import VARIABLE
 from tests.bench.help_time import measure_help
 from tests.bench.serving import measure_serving
 from tests.bench.swap import measure_swap
+from tests.bench.transfer import measure_transfer
 
 OUT = Path(".bench")
 BENCHMARKS = {
@@ -18,6 +19,7 @@ BENCHMARKS = {
     "agent-growth": measure_agent_growth,
     "serving": measure_serving,
     "swap": measure_swap,
+    "transfer": measure_transfer,
 }
 
 

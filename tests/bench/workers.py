@@ -17,6 +17,7 @@ from fleet_agent.worker_process import WorkerExited, WorkerSaid
 from fleet_agent.workers import Workers
 from fleet_shared.messages.reported import Running
 from fleet_shared.names import AssignmentId, Digest, ModelName, VariantName
+from tests.kit.engine import manifest_of
 
 LINGER_S = 5.0
 
@@ -69,7 +70,8 @@ class Device:
 
     def _make_spec(self, running: Running, _terms: Terms) -> WorkerSpec:
         return WorkerSpec(
-            slot=str(self.slots[running.version]), manifest=running.manifest, assignment=running.assignment,
+            slot=str(self.slots[running.version]), manifest=manifest_of(self.slots[running.version]),
+            assignment=running.assignment,
             runtime=running.runtime, threads=1, listen_fds=self.listeners.fds, stats_interval_s=60.0,
             linger_s=LINGER_S, trial=Trial(interval_s=60.0, lasts_s=60.0),
         )  # fmt: skip

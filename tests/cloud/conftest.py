@@ -8,14 +8,18 @@ import pytest
 from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
+from fleet_cloud.adapters.storage.releases import ReleaseFolder
 from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.services.blobs import Blobs
+from fleet_cloud.services.fetching import Fetching
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.observe import Observe
 from fleet_cloud.services.packing import Packing
+from fleet_cloud.services.parts import BlobParts
 from fleet_cloud.services.rollouts import Rollouts
 from fleet_cloud.services.signing import UrlSigner
 from fleet_cloud.services.tick import Tick
+from fleet_shared.names import DeviceId
 from fleet_shared.topics import Topics
 from tests.kit.identity_world import IdentityWorld, identity_world
 from tests.kit.parts import Counting, Moving, Parts
@@ -29,16 +33,21 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return found
 
 
+def renewed(device: DeviceId, csr_pem: str) -> str:
+    return f"certificate of {device} for {csr_pem}"
+
+
 @pytest.fixture
 def parts(url: str, tmp_path: Path) -> Iterator[Parts]:
     engine = open_engine(url)
     migrate(engine)
     uow, clock, ids, topics = DatabaseUnitOfWork(engine), Moving(), Counting(), Topics()
     trust, store = LabTrust(tmp_path / "trust"), FilesystemBlobs(tmp_path / "blobs")
+    blobs = Blobs(store, uow, UrlSigner(b"k" * 32, clock, uow), 10**6)
     yield Parts(
-        uow, clock, Registry(uow, trust, store, clock, Packing(uow, store)), Rollouts(uow, clock, ids),
+        uow, clock, Registry(uow, trust, store, clock, Packing(uow, store)), Rollouts(uow, clock, ids, trust),
         Tick(uow, trust, clock, ids, topics), Observe(uow, clock, topics),
-        Blobs(store, uow, UrlSigner(b"k" * 32, clock), 10**6),
+        blobs, Fetching(uow, blobs, BlobParts(store), ReleaseFolder(tmp_path / "trust"), renewed),
     )  # fmt: skip
     engine.dispose()
 
@@ -46,4 +55,11 @@ def parts(url: str, tmp_path: Path) -> Iterator[Parts]:
 @pytest.fixture
 def identities(url: str, tmp_path: Path) -> Iterator[IdentityWorld]:
     with identity_world(url, tmp_path) as world:
+        yield world
+
+
+@pytest.fixture
+def local_identities(tmp_path: Path) -> Iterator[IdentityWorld]:
+    """For what is not about the database."""
+    with identity_world(f"sqlite:///{tmp_path / 'fleet.db'}", tmp_path) as world:
         yield world

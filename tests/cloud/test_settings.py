@@ -44,6 +44,8 @@ def test_secrets_are_masked(url: str, shown: str) -> None:
     ("key", "value"),
     [
         ("port", 99999),
+        ("tls_names", "fleet.example, https://fleet.example"),
+        ("tls_names", "*.example"),
         ("broker_port", 70000),
         ("broker", "mqtt://u:hush@h:99999"),
         ("broker", "mqtt://u:hush@h:0"),

@@ -28,7 +28,7 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-@dataclass
+@dataclass(eq=False)
 class Authority:
     """Days are counted from now: from ``begins_days`` to ``ends_days``."""
 

@@ -1,8 +1,10 @@
 """The ``fleet`` command while it runs, for tests that send it a signal."""
 
+import os
 import subprocess
 from typing import Final
 
+from tests.kit.people import KIT_TOKEN
 from tests.kit.world import BIN
 
 DEFAULT_SIGNALS: Final = ("env", "--default-signal=HUP,INT,TERM")
@@ -16,4 +18,5 @@ def start_fleet(server: str, *words: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "FLEET_TOKEN": KIT_TOKEN},
     )

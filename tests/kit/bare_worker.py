@@ -21,7 +21,8 @@ from fleet_agent.worker.protocol import (
     SourceSpec,
     WorkerSpec,
 )
-from fleet_shared.names import AssignmentId, Digest
+from fleet_shared.names import AssignmentId
+from tests.kit.engine import manifest_of
 
 WAIT_S = 60
 M = TypeVar("M")
@@ -39,7 +40,7 @@ class BareWorker:
         theirs.close()
         self._send(
             WorkerSpec(
-                slot=str(slot), manifest=Digest("a" * 64), assignment=AssignmentId("a"), runtime="litert",
+                slot=str(slot), manifest=manifest_of(slot), assignment=AssignmentId("a"), runtime="litert",
                 threads=1, listen_fds=fds, stats_interval_s=0.5, linger_s=0.5,
                 source=source,
             )

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ class Cable:
 
     port: int
     target_port: int
+    bytes_per_s: float | None = None
     bytes_passed: int = 0
     _mode: str = "plugged"
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -68,12 +70,16 @@ class Cable:
         with self._lock:
             self._sockets += [client, server]
             pairs = ((client, server), (server, client))
-            threads = [threading.Thread(target=self._pipe, args=pair) for pair in pairs]
+            rates = (None, self.bytes_per_s)
+            threads = [
+                threading.Thread(target=self._pipe, args=(*pair, rate))
+                for pair, rate in zip(pairs, rates, strict=True)
+            ]
             self._threads += threads
         for thread in threads:
             thread.start()
 
-    def _pipe(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pipe(self, source: socket.socket, sink: socket.socket, bytes_per_s: float | None) -> None:
         try:
             while part := source.recv(PART_BYTES):
                 if self._mode == "pulled":
@@ -81,6 +87,8 @@ class Cable:
                     break
                 sink.sendall(part)
                 self.bytes_passed += len(part)
+                if bytes_per_s is not None:
+                    time.sleep(len(part) / bytes_per_s)
         except OSError:
             pass
         finally:
@@ -95,9 +103,9 @@ class Cable:
 
 
 @contextmanager
-def cable_to(target_port: int) -> Iterator[Cable]:
+def cable_to(target_port: int, bytes_per_s: float | None = None) -> Iterator[Cable]:
     listener = socket.create_server(("127.0.0.1", 0))
-    cable = Cable(listener.getsockname()[1], target_port)
+    cable = Cable(listener.getsockname()[1], target_port, bytes_per_s)
     cable._plugged.set()
     accepting = threading.Thread(target=cable.accept_all, args=(listener,))
     accepting.start()

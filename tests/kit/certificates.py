@@ -55,7 +55,6 @@ class TestAuthority:
         hosts: Sequence[str] = (),
         from_days: float = -1,
         to_days: float = 1,
-        to_s: float = 0,
         believes: Sequence["TestAuthority"] = (),
         folder: Path | None = None,
     ) -> Party:
@@ -74,7 +73,7 @@ class TestAuthority:
             x509.BasicConstraints(ca=False, path_length=None),
             extensions,
             from_days,
-            to_days + to_s / 86_400,
+            to_days,
         )
         tls = TlsFiles(folder / "ca.pem", folder / "own.pem", folder / "own.key")
         write_durably(tls.authorities, b"".join(known.pem for known in believes or (self,)))

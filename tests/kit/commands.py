@@ -4,18 +4,19 @@ import os
 import subprocess
 from collections.abc import Mapping
 
+from tests.kit.people import KIT_TOKEN
 from tests.kit.world import BIN
 
 
 def run_fleet(
     server: str, *words: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``fleet`` to its end, against the controller at ``server``."""
+    """Run ``fleet`` to its end, against the controller at ``server``, as an admin."""
     return subprocess.run(
         [str(BIN / "fleet"), "--server", server, *words],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, "FLEET_TOKEN": KIT_TOKEN, **(environment or {})},
         timeout=180,
     )

@@ -16,6 +16,7 @@ from fleet_agent.link.backoff import Backoff
 from fleet_agent.link.outbox import Outbox
 from fleet_agent.slots import Pointers, Slots
 from fleet_agent.telemetry.clock import Stamp
+from fleet_agent.transfer.answer import HttpSource
 from fleet_agent.transfer.download import Downloader
 from fleet_agent.trust.protocol import (
     DesiredVerified,
@@ -287,7 +288,8 @@ class FakeJobs:
         if self.installer.is_installed(record.entry, record.manifest):
             return {}
         backoff = Backoff(0.0, 0.0, lambda: 0.0)
-        downloader = Downloader(self.installer.downloads, url_of, lambda _count: None, aborted, backoff)
+        source = HttpSource(url_of)
+        downloader = Downloader(self.installer.downloads, source, lambda _count: None, aborted, backoff)
         return self.installer.download(record.entry, record.manifest, downloader)
 
     def verify(self, record: UpdateRecord, aborted: threading.Event) -> Evidence:

@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,8 +19,16 @@ from fleet_agent.worker.engine import Engine
 from fleet_agent.worker.slot import load_slot
 from fleet_agent.worker.statistics import Statistics
 from fleet_cloud.factory.package import Package, package
-from fleet_shared.manifest import Metrics, Preprocessing, compose_manifest, encode_manifest
-from fleet_shared.names import ModelName, VariantName
+from fleet_shared.manifest import (
+    BlobRef,
+    Metrics,
+    Preprocessing,
+    Role,
+    compose_manifest,
+    encode_manifest,
+    parse_manifest,
+)
+from fleet_shared.names import Digest, ModelName, VariantName, digest_of
 from tests.kit.packages import LABELS, make_package
 
 FILES = {"model": "model.tflite", "golden": "golden.npz", "labels": "labels.txt"}
@@ -41,6 +50,21 @@ def write_slot(
     return folder
 
 
+def manifest_of(folder: Path) -> Digest:
+    """Return what a slot is named by; anything, for a folder that is none."""
+    file = folder / "manifest.json"
+    return digest_of(file.read_bytes()) if file.is_file() else Digest("a" * 64)
+
+
+def replace_file(folder: Path, role: Role, content: bytes) -> None:
+    """Let a slot be one that was released with another file."""
+    manifest = parse_manifest((folder / "manifest.json").read_bytes())
+    ref = BlobRef(sha256=digest_of(content), size_bytes=len(content))
+    other = msgspec.structs.replace(manifest, blobs={**manifest.blobs, role: ref})
+    (folder / FILES[role.value]).write_bytes(content)
+    (folder / "manifest.json").write_bytes(encode_manifest(other))
+
+
 def package_of(model: bytes, shapes: Sequence[tuple[int, ...]], colour: str | None = None) -> Package:
     """Return any float model with golden vectors of random inputs of these shapes."""
     random = np.random.default_rng(0)
@@ -60,7 +84,7 @@ def edit_golden(folder: Path, name: str, edit: Any) -> None:
     arrays[name] = edit(arrays[name])
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
-    (folder / "golden.npz").write_bytes(buffer.getvalue())
+    replace_file(folder, Role.GOLDEN, buffer.getvalue())
 
 
 @dataclass
@@ -85,7 +109,12 @@ class HeldModel:
 
 
 def load_engine(folder: Path, statistics: Statistics | None = None) -> Engine:
-    return Engine(load_slot(folder), LiteRt(), 1, statistics or Statistics(Random(1)))
+    return Engine(
+        load_slot(folder, manifest_of(folder)),
+        LiteRt(),
+        1,
+        statistics or Statistics(Random(1)),
+    )
 
 
 def hold(engine: Engine) -> HeldModel:

@@ -21,7 +21,7 @@ from fleet_agent.worker import __main__ as worker
 from fleet_agent.worker import run
 
 MARK: Final = b"\nFAULT "
-LEAK_BYTES: Final = 4 * 1024 * 1024
+LEAK_BYTES: Final = 256 * 1024 * 1024
 SLOW_LEAK_BYTES: Final = 512 * 1024
 SLOW_S: Final = 0.03
 _KEPT: Final[list[bytearray]] = []

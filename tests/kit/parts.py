@@ -9,6 +9,7 @@ from fleet_cloud.domain.device import Device
 from fleet_cloud.domain.rollout import Assignment
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.drafts import VariantDraft, VersionDraft
+from fleet_cloud.services.fetching import Fetching
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.observe import Observe
 from fleet_cloud.services.ports import OutgoingMessage
@@ -21,6 +22,7 @@ from fleet_shared.messages.telemetry import AnyRow, Event, TelemetryBatch, encod
 from fleet_shared.names import AssignmentId, DeviceId, Digest, digest_of
 from fleet_shared.version import ModelRef
 from tests.cloud.domain.test_rules import FACTS, variant
+from tests.kit.people import ADMIN
 
 PI = DeviceId("pi-1")
 ABLE = msgspec.structs.replace(FACTS, memory_bytes=10**9)
@@ -55,10 +57,11 @@ class Parts:
     tick: Tick
     observe: Observe
     blobs: Blobs
+    fetching: Fetching
 
     def put(self, content: bytes) -> BlobRef:
         sha256 = digest_of(content)
-        self.blobs.put(sha256, iter([content]))
+        self.blobs.put(sha256, iter([content]), ADMIN)
         return BlobRef(sha256=sha256, size_bytes=len(content))
 
     def draft(self, content: bytes, version: str | None = None) -> VersionDraft:
@@ -81,7 +84,7 @@ class Parts:
     def start(self, model: str = "m", to: str = "site=berlin", deadline_s: float = 10) -> RolloutStatus:
         """Record a push; the tick has not run."""
         self.clock.at_ms += 1
-        return self.rollouts.create(ModelRef.parse(model), to, None, Policy(deadline_s=deadline_s))
+        return self.rollouts.create(ModelRef.parse(model), to, None, Policy(deadline_s=deadline_s), ADMIN)
 
     def push(self, model: str = "m", to: str = "site=berlin") -> Assignment:
         status = self.start(model, to)

@@ -16,6 +16,7 @@ import psutil
 
 from fleet_cloud.client import Client
 from fleet_cloud.client.views import EventView, RolloutView, TotalsView
+from tests.kit.people import KIT_TOKEN
 from tests.kit.processes import end_process
 from tests.kit.waiting import wait_for
 
@@ -39,11 +40,12 @@ class Controller:
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = 0
     broker_port: int = 0
+    scheme: str = "http"
     _process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         options = {"port": str(self.port), **self.options}
@@ -55,13 +57,19 @@ class Controller:
                 [str(BIN / "fleet"), "serve", "--json", *flags],
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, **self.environment, "FLEET_TICK_INTERVAL_S": "0.2"},
+                env={
+                    **os.environ,
+                    "FLEET_API_TOKEN": KIT_TOKEN,
+                    **self.environment,
+                    "FLEET_TICK_INTERVAL_S": "0.2",
+                },
             )
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, (self.folder / "controller.log").read_text()
         addresses = json.loads(line)
-        self.port = urlsplit(addresses["api"]).port or 0
+        api = urlsplit(addresses["api"])
+        self.scheme, self.port = api.scheme, api.port or 0
         self.broker_port = urlsplit(addresses["broker"].partition(" ")[0]).port or 0
 
     def end(self, number: int = signal.SIGTERM) -> int:
@@ -154,7 +162,7 @@ class World:
     agents: list[Agent] = field(default_factory=list)
 
     def client(self) -> Client:
-        return Client(self.controller.url)
+        return Client(self.controller.url, KIT_TOKEN)
 
     def add_agent(self, name: str, **options: object) -> Agent:
         """Enrol and start an agent, and wait until the controller has seen it."""

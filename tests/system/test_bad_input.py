@@ -87,7 +87,7 @@ def test_parts_that_are_away(tmp_path: Path) -> None:
     expect(fleet(None, *data, "--broker", f"mqtt://{away}"), "broker.unreachable")
     expect(fleet(None, *data, "--database", f"postgresql://u:secret@{away}/x"), "database.unreachable")
     assert "secret" not in fleet(None, *data, "--database", f"postgresql://u:secret@{away}/x").stderr
-    expect(fleet(None, *data, "--host", "0.0.0.0"), "settings.insecure")
+    expect(fleet(None, *data, "--tls", "given"), "settings.invalid")
 
 
 def test_a_port_in_use(world: World, tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_a_worker_that_hangs_in_an_inference(site: Site, asker: Asker, fault: st
 
 def test_a_worker_that_leaks(site: Site, asker: Asker) -> None:
     policy = {"soak_inferences": 10_000, "memory_bytes_max": MEMORY, "worker_restarts_max": 3}
-    trial = take_back(site, site.make("leak"), asker, **policy)
+    trial = take_back(site, site.make("leak", REQUEST), asker, **policy)
     assert trial.failure.code == "worker.memory"
     assert trial.evidence["worker_rss_bytes"] > MEMORY > trial.evidence["worker_rss_start_bytes"]
     assert trial.evidence["worker_bound_bytes"] == MEMORY

@@ -67,6 +67,7 @@ def test_kill_of_the_controller_during_a_push(world: World) -> None:
             assert client.totals("pi-1").lost == 0
 
 
+@pytest.mark.long  # on a real small disk: test_full_disk
 def test_a_full_disk_is_said_before_the_download_and_the_old_model_goes_on(world: World) -> None:
     agent = world.add_agent("pi-1")
     with world.client() as client:
@@ -91,7 +92,7 @@ def test_a_full_disk_is_said_before_the_download_and_the_old_model_goes_on(world
 
 def outage(tmp_path: Path, mosquitto: Mosquitto, seconds: float) -> None:
     with running_world(tmp_path, {"broker": mosquitto.url}) as world, world.client() as client:
-        world.add_agent("pi-1")
+        world.add_agent("pi-1", environment={"FLEET_AGENT_RETRY_CEILING_S": "2"})
         wait_for("telemetry", lambda: client.totals("pi-1").samples >= 5)
         mosquitto.kill()
         begin_ms = time.time() * 1000

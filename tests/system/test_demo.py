@@ -110,10 +110,11 @@ def test_a_program_gets_one_document_while_everything_is_kept_running(tmp_path: 
         report = wait_for("the document", look, TIMEOUT_S)
         check_report(report)
         wait_for("the addresses", lambda: "export FLEET_SERVER=http://127.0.0.1:" in demo.stderr)
-        assert "broker  mqtt://127.0.0.1:" in demo.stderr
-        address = demo.stderr.rpartition("export FLEET_SERVER=")[2].split()[0]
+        assert "broker  mqtts://127.0.0.1:" in demo.stderr
+        exported = demo.stderr.rpartition("export ")[2].splitlines()[0].split()
         listed = subprocess.run(
-            [str(BIN / "fleet"), "--server", address, "device", "list"],
+            [str(BIN / "fleet"), "device", "list"],
+            env={**os.environ, **dict(one.split("=", 1) for one in exported)},
             capture_output=True,
             text=True,
             check=True,

@@ -53,6 +53,7 @@ def test_a_healthy_device_running_and_stopped_and_each_trouble_is_found(world: W
         "agent",
         "enrolment",
         "certificate",
+        "trust",
         "link",
         "controller",
         "model",

@@ -6,6 +6,7 @@ They are not in this repository: FLEET_BENCH_DATA names the folder that has ``ml
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def find_difference(agent: Agent, model: str) -> float:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_same_answers_on_every_runtime(
-    world: World, files: Path, model: str, capsys: pytest.CaptureFixture[str]
+    world: World, files: Path, model: str, tell: Callable[[str], None]
 ) -> None:
     name = model.lower()
     agents = add_agents(world)
@@ -92,12 +93,11 @@ def test_the_same_answers_on_every_runtime(
         worst = find_difference(agent, name) * scale
         lines.append(f"{model:<24}{runtime:<16}{worst:10.3g} of {variant.contract.golden.tolerance:.3g}")
         assert worst <= variant.contract.golden.tolerance, lines[-1]
-    with capsys.disabled():
-        print("", *lines, sep="\n")
+    tell("\n".join(lines))
 
 
 def test_an_update_measures_every_runtime_and_the_fastest_that_passes_serves(
-    world: World, files: Path, capsys: pytest.CaptureFixture[str]
+    world: World, files: Path, tell: Callable[[str], None]
 ) -> None:
     agent = world.add_agent("pi-1", environment={"FLEET_AGENT_RUNTIMES": "tvm,openvino,litert"})
     fleet(world, "model", "import", str(files / "vww_96_int8.tflite"), "--name", "vww", "--colour", "rgb")
@@ -118,8 +118,5 @@ def test_an_update_measures_every_runtime_and_the_fastest_that_passes_serves(
         [str(agent.binary), "benchmark", "--state", str(agent.state), "--threads", "1"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    with capsys.disabled():
-        print(
-            "", *(f"{row['runtime']} x{row['threads']}: {row['latency_p50_us']} us" for row in rows), sep="\n"
-        )
-        print(shown.stdout)
+    measured = [f"{row['runtime']} x{row['threads']}: {row['latency_p50_us']} us" for row in rows]
+    tell("\n".join([*measured, shown.stdout]))

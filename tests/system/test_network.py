@@ -117,7 +117,7 @@ class Network:
 
 
 @pytest.fixture
-def network(tmp_path: Path, mosquitto: Mosquitto, capsys: pytest.CaptureFixture[str]) -> Iterator[Network]:
+def network(tmp_path: Path, mosquitto: Mosquitto, tell: Callable[[str], None]) -> Iterator[Network]:
     with ExitStack() as stack:
         world = stack.enter_context(running_world(tmp_path, {"broker": mosquitto.url}))
         client = stack.enter_context(world.client())
@@ -138,10 +138,8 @@ def network(tmp_path: Path, mosquitto: Mosquitto, capsys: pytest.CaptureFixture[
         try:
             yield one
         finally:
-            with capsys.disabled():
-                print(f"\n{'scenario':55} {'outcome':28} seconds")
-                for scenario, outcome, seconds in one.table:
-                    print(f"{scenario:55} {outcome:28} {seconds:7.1f}")
+            rows = [f"{scenario:55} {outcome:28} {seconds:7.1f}" for scenario, outcome, seconds in one.table]
+            tell("\n".join([f"{'scenario':55} {'outcome':28} seconds", *rows]))
         assert asked.failures == [], "a client was left without an answer"
         assert asked.answers["1.0.0"] > 0
         one.plug()

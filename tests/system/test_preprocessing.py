@@ -1,6 +1,7 @@
 """A version whose preprocessing older agents do not know: from the operator's command to a camera."""
 
 import json
+import os
 import subprocess
 import urllib.request
 from base64 import b64encode
@@ -15,6 +16,7 @@ from fleet_shared.messages.desired import Policy
 from fleet_shared.pixels import fit_image, to_real
 from tests.kit.camera import write_video
 from tests.kit.inference import infer
+from tests.kit.people import KIT_TOKEN
 from tests.kit.tiny_model import make_image_classifier
 from tests.kit.waiting import wait_for
 from tests.kit.world import BIN, World, wait_for_rollout
@@ -44,7 +46,9 @@ def test_what_the_operator_said_at_the_import_is_what_a_device_computes(world: W
         str(tmp_path / "m.tflite"),
     ]
     subprocess.run(
-        [*command, "--name", "seeing", "--samples", str(tmp_path / "samples"), *OPTIONS], check=True
+        [*command, "--name", "seeing", "--samples", str(tmp_path / "samples"), *OPTIONS],
+        check=True,
+        env={**os.environ, "FLEET_TOKEN": KIT_TOKEN},
     )
     with world.client() as client:
         (variant,) = client.versions("seeing")[0].variants

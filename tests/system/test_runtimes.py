@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from fleet_agent.worker.protocol import Failed, Measured, MeasureSpec
-from tests.kit.engine import write_slot
+from fleet_shared.manifest import Role
+from tests.kit.engine import manifest_of, replace_file, write_slot
 from tests.kit.tflite_agent import find_tflite_agent
 from tests.kit.tiny_model import make_sum_and_product, make_tiny_model
 
@@ -77,7 +78,8 @@ def test_openvino_does_not_phone_home(tmp_path: Path) -> None:
 
 def measure(slot: Path, runtime: str, compiled: Path) -> Measured | Failed:
     spec = MeasureSpec(
-        slot=str(slot), runtime=runtime, threads=1, runs=50, warmups=1, compiled=str(compiled)
+        slot=str(slot), manifest=manifest_of(slot), runtime=runtime,
+        threads=1, runs=50, warmups=1, compiled=str(compiled)
     )  # fmt: skip
     done = run(runtime, "fleet_agent.worker.measure", given=msgspec.json.encode(spec))
     return msgspec.json.decode(done.stdout.splitlines()[-1], type=Measured | Failed)
@@ -100,7 +102,7 @@ def test_tvm_compiles_once_and_again_what_is_damaged(tmp_path: Path) -> None:
 
 def test_what_a_runtime_cannot_load_is_told(tmp_path: Path) -> None:
     slot = write_slot(tmp_path / "slot")
-    (slot / "model.tflite").write_bytes(b"no model at all")
+    replace_file(slot, Role.MODEL, b"no model at all")
     failed = measure(slot, "litert", tmp_path)
     assert isinstance(failed, Failed)
     assert failed.failure.code == "worker.model.rejected"
@@ -151,8 +153,9 @@ def count_native(imports: str) -> int:
 
 
 def test_the_memory_of_a_measurement_is_not_that_of_who_started_it(tmp_path: Path) -> None:
+    slot = write_slot(tmp_path / "slot")
     spec = MeasureSpec(
-        slot=str(write_slot(tmp_path / "slot")), runtime="litert", threads=1, runs=50, warmups=1
+        slot=str(slot), manifest=manifest_of(slot), runtime="litert", threads=1, runs=50, warmups=1
     )
     held = bytearray(b"x") * (700 * 1024 * 1024)
     done = run("litert", "fleet_agent.worker.measure", given=msgspec.json.encode(spec))

@@ -17,6 +17,7 @@ from fleet_agent.benchmark.rows import RUNS, WARMUPS, BenchmarkRow
 from fleet_agent.errors import TransferError
 from fleet_agent.worker.protocol import Failed, Limits, Measured, MeasureSpec
 from fleet_shared.messages.reported import Failure
+from fleet_shared.names import Digest
 
 ROW_WITHIN_S: Final = 300.0
 """Load, compile and run: what takes longer is no choice for this device."""
@@ -58,6 +59,7 @@ class Measuring:
             return msgspec.structs.replace(row, failure=_interrupted(LATE).failure)
         spec = MeasureSpec(
             slot=str(self.slot),
+            manifest=Digest(self.slot.name),
             runtime=row.runtime,
             threads=row.threads,
             runs=self.runs,

@@ -10,12 +10,13 @@ from functools import partial
 from fleet_agent.doctor import controller, machine, model
 from fleet_agent.doctor.finding import Check, Finding, Found, Verdict, failed, ok, skipped
 from fleet_agent.errors import AgentError
-from fleet_agent.floor import load_floor_ms
+from fleet_agent.floor import judge_time, load_floor_ms
 from fleet_agent.identity import Identity, load_identity
 from fleet_agent.lock import is_running
 from fleet_agent.paths import StatePaths
 from fleet_agent.settings import Settings
 from fleet_agent.telemetry.clock import DeviceClock
+from fleet_agent.transfer.ways import Transfers, parse_transfers
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -40,18 +41,28 @@ def plan_checks(settings: Settings) -> list[tuple[str, Check]]:
     ]
     if isinstance(identity, AgentError):
         return [*checks, ("enrolment", partial(failed, identity.message, identity.hint))]
+    now = partial(judge_time, paths.floor, stamp.wall_ms)
     now_boot = (stamp.boot_id, stamp.boot_ms)
     return [
         *checks,
         ("enrolment", partial(_say_enrolled, identity)),
         ("certificate", partial(controller.check_certificate, paths, stamp.wall_ms)),
-        ("link", partial(controller.check_broker, identity, paths, running=running)),
-        ("controller", partial(controller.check_controller, identity)),
+        ("trust", partial(controller.check_trust, paths, stamp.wall_ms)),
+        ("link", partial(controller.check_broker, identity, paths, now, running=running)),
+        ("controller", partial(_check_controller, settings, identity, paths, now)),
         ("model", partial(model.check_model, paths)),
         ("worker", partial(model.check_worker, paths, running=running)),
         ("last update", partial(model.check_update, paths)),
         ("outbox", partial(model.check_outbox, paths, now_boot, running=running)),
     ]
+
+
+def _check_controller(
+    settings: Settings, identity: Identity, paths: StatePaths, now: controller.Now
+) -> Found:
+    if parse_transfers(settings.transfers) is Transfers.MQTT:
+        return skipped("everything comes over the broker: transfers = mqtt")
+    return controller.check_controller(identity, paths, now)
 
 
 def has_failed(findings: Sequence[Finding]) -> bool:

@@ -3,19 +3,26 @@
 import socket
 import ssl
 import stat
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from fleet_agent.doctor.finding import Found, attention, failed, ok
+from fleet_agent.floor import DeviceTime
 from fleet_agent.identity import Identity
 from fleet_agent.link.note import load_note
 from fleet_agent.paths import StatePaths
-from fleet_agent.status import describe_link
+from fleet_agent.status import describe_link, describe_trust
+from fleet_agent.tls import DatesError, broker_context, https_context
 from fleet_agent.trust.protocol import CertificateRead, ReadCertificate, TrustAnswer
 from fleet_agent.trust_process import TrustProcess
+from fleet_agent.trust_report import load_note as load_trust_note
 from fleet_shared.messages.enrolment import BrokerAddress
+
+Now = Callable[[], DeviceTime]
+"""Gives the time by which dates are judged."""
 
 CONNECT_TIMEOUT_S: Final = 5.0
 SOON_MS: Final = 30 * 86_400_000
@@ -52,11 +59,20 @@ def judge_certificate(answer: TrustAnswer, now_ms: int | None) -> Found:
     return ok(f"of {answer.device}, for this device's key{left}")
 
 
-def check_broker(identity: Identity, paths: StatePaths, *, running: bool) -> Found:
+def check_trust(paths: StatePaths, now_ms: int | None) -> Found:
+    """Whether what this device knows of the releases is fresh."""
+    report = load_trust_note(paths.trust_report).report
+    said, ends_ms = describe_trust(report), report.metadata_expires_ms
+    if ends_ms is not None and now_ms is not None and now_ms > ends_ms:
+        return attention(said, "it cannot verify a new model before it reaches its controller again")
+    return ok(said)
+
+
+def check_broker(identity: Identity, paths: StatePaths, now: Now, *, running: bool) -> Found:
     broker = identity.broker
     note = load_note(paths.link)
     last = describe_link(note, running=running, why=False)
-    trouble = try_broker(broker, paths.identity)
+    trouble = try_broker(broker, paths.identity, now)
     if trouble:
         return failed(
             f"{broker.host}:{broker.port} cannot be reached: {trouble}; the agent {last}",
@@ -71,14 +87,12 @@ def check_broker(identity: Identity, paths: StatePaths, *, running: bool) -> Fou
     return ok(f"{broker.host}:{broker.port} answers; the agent {last}")
 
 
-def try_broker(broker: BrokerAddress, identity: Path) -> str:
+def try_broker(broker: BrokerAddress, identity: Path, now: Now) -> str:
     """Return what keeps this device from the broker; empty when it answers."""
     try:
         with closing(socket.create_connection((broker.host or "", broker.port), CONNECT_TIMEOUT_S)) as plain:
             if broker.tls:
-                context = ssl.create_default_context(cafile=str(identity / "ca.pem"))
-                context.load_cert_chain(str(identity / "certificate.pem"), str(identity / "key.pem"))
-                with context.wrap_socket(plain, server_hostname=broker.host):
+                with broker_context(identity, now).wrap_socket(plain, server_hostname=broker.host):
                     return ""
     except ssl.SSLCertVerificationError as exc:
         return f"its certificate is not accepted: {exc.verify_message}"
@@ -89,22 +103,24 @@ def try_broker(broker: BrokerAddress, identity: Path) -> str:
     return ""
 
 
-def check_controller(identity: Identity) -> Found:
+def check_controller(identity: Identity, paths: StatePaths, now: Now) -> Found:
     parts = urlsplit(identity.controller_url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         with closing(socket.create_connection((parts.hostname or "", port), CONNECT_TIMEOUT_S)) as plain:
             if parts.scheme == "https":
-                with ssl.create_default_context().wrap_socket(plain, server_hostname=parts.hostname):
+                context = https_context(paths.authorities.read_text(), now)
+                with context.wrap_socket(plain, server_hostname=parts.hostname):
                     pass
-    except ssl.SSLCertVerificationError as exc:
+    except (ssl.SSLCertVerificationError, DatesError) as exc:
+        why = exc.strerror if isinstance(exc, DatesError) else exc.verify_message
         return failed(
-            f"{identity.controller_url}: its certificate is not accepted: {exc.verify_message}",
+            f"{identity.controller_url}: its certificate is not accepted: {why}",
             "its name and dates must fit; is this device's clock right?",
         )
     except (OSError, ValueError) as exc:
         return attention(
             f"{identity.controller_url} cannot be reached: {getattr(exc, 'strerror', None) or exc}",
-            "models come from there; what is installed goes on without it",
+            "models come over the broker instead, more slowly, unless transfers = http",
         )
     return ok(f"{identity.controller_url} answers")

@@ -5,13 +5,18 @@ as everywhere. Its Python package starts a telemetry client when it is imported:
 """
 
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.model_file import load_signature
 from fleet_agent.runtimes.port import Array, Model, TensorInfo, fit
+
+SUFFIX: Final = ".tflite"
 
 
 def import_openvino() -> Any:
@@ -65,7 +70,8 @@ class OpenVinoModel:
 
 def _compile(openvino: Any, path: str, inputs: Sequence[TensorInfo], threads: int) -> Any:
     core = openvino.Core()
-    model = core.read_model(path)
+    with _named(path) as file:
+        model = core.read_model(file)
     places = _find_places(model.inputs, inputs)
     model.reshape({place: list(info.shape) for place, info in zip(places, inputs, strict=True)})
     return core.compile_model(
@@ -80,6 +86,18 @@ def _compile(openvino: Any, path: str, inputs: Sequence[TensorInfo], threads: in
             "ENABLE_CPU_PINNING": False,
         },
     )
+
+
+@contextmanager
+def _named(path: str) -> Iterator[str]:
+    """Yield a name of this file by which OpenVINO sees what it is; the name lives as long as the reading."""
+    if path.endswith(SUFFIX):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:  # of this user alone
+        name = Path(folder) / f"model{SUFFIX}"
+        name.symlink_to(path)
+        yield str(name)
 
 
 def _find_places(ports: Sequence[Any], infos: Sequence[TensorInfo]) -> list[int]:

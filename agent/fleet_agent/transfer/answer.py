@@ -9,13 +9,16 @@ urllib3 is imported with the first download: an idle agent does not carry it.
 """
 
 import queue
+import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fleet_agent.errors import TransferError
+from fleet_agent.transfer.response import AnswerError, Head, Wanted
+from fleet_shared.names import Digest
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -30,14 +33,6 @@ LOOK_EVERY_S: Final = 0.1
 """How soon an abort is seen."""
 
 
-class AnswerError(Exception):
-    """The network's fault: the message is for the operator. ``slow``: it gave some, but too little."""
-
-    def __init__(self, message: str, *, slow: bool = False) -> None:
-        super().__init__(message)
-        self.slow = slow
-
-
 @dataclass(frozen=True)
 class Pace:
     """A connection that gives fewer than ``bytes_min`` in ``window_s`` is given up: a slow link is
@@ -47,20 +42,25 @@ class Pace:
     bytes_min: int = 3000
 
 
-@dataclass(frozen=True)
-class Head:
-    status: int
-    headers: Mapping[str, str]
-
-
 class Answer:
     """`head`, then `parts`, then `close` in any case. Raises `AnswerError`, or `TransferError`
     (``transfer.aborted``) soon after ``aborted`` is set. The body is asked for with the first of `parts`:
     what is refused for its head costs none. ``received``: bytes of the body that came over the wire, taken
-    or not."""
+    or not. ``reached``: a head came, so there is a way to the server."""
 
-    def __init__(self, url: str, headers: Mapping[str, str], aborted: threading.Event, pace: Pace) -> None:
+    over_broker = False
+
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        aborted: threading.Event,
+        pace: Pace,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
         self.received = 0
+        self._tls = tls
+        self.reached = False
         self._aborted, self._pace = aborted, pace
         self._queue: queue.Queue[Head | bytes | AnswerError | None] = queue.Queue(PARTS_AHEAD)
         self._decided, self._left = threading.Event(), threading.Event()
@@ -77,6 +77,7 @@ class Answer:
                 raise AnswerError(f"no answer within {HEAD_WITHIN_S:g} s")
         if not isinstance(item, Head):
             raise AnswerError("the answer has no head")
+        self.reached = True
         return item
 
     def parts(self) -> Iterator[bytes]:
@@ -120,14 +121,18 @@ class Answer:
         import urllib3
 
         try:
-            with urllib3.request(
-                "GET",
-                url,
-                headers=headers,
-                preload_content=False,
-                retries=False,
-                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
-            ) as response:
+            terms = self._tls() if self._tls is not None and url.startswith("https:") else None
+            with (
+                urllib3.PoolManager(ssl_context=terms) as pool,
+                pool.request(
+                    "GET",
+                    url,
+                    headers=headers,
+                    preload_content=False,
+                    retries=False,
+                    timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
+                ) as response,
+            ):
                 self._response = response
                 self._put(Head(response.status, {k.lower(): v for k, v in response.headers.items()}))
                 self._decided.wait()
@@ -146,3 +151,23 @@ class Answer:
             except queue.Full:
                 continue
             return
+
+
+@dataclass(frozen=True)
+class HttpSource:
+    """Blobs over HTTP(S). ``url_of`` asks for the URL of a blob, anew for each answer: it lives for minutes
+    only. It may block, and raise `NotYetError`. ``tls`` makes the terms of HTTPS; those of the system, if
+    none."""
+
+    url_of: Callable[[Digest], str]
+    pace: Pace = Pace()
+    tls: Callable[[], ssl.SSLContext] | None = None
+
+    def __call__(self, wanted: Wanted, aborted: threading.Event) -> Answer:
+        return Answer(self.url_of(wanted.sha256), _range(wanted), aborted, self.pace, self.tls)
+
+
+def _range(wanted: Wanted) -> dict[str, str]:
+    if not wanted.have:
+        return {}
+    return {"Range": f"bytes={wanted.have}-", **({"If-Range": wanted.etag} if wanted.etag else {})}

@@ -1,4 +1,4 @@
-"""One blob over HTTP(S): resumed where it stood, never longer than promised, digest verified."""
+"""One blob, from wherever it comes: resumed where it stood, never longer than promised, digest verified."""
 
 import threading
 from collections.abc import Callable
@@ -8,10 +8,10 @@ from pathlib import Path
 from fleet_agent.errors import TransferError
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.transfer.allowance import Allowance
-from fleet_agent.transfer.answer import Answer, AnswerError, Head, Pace
 from fleet_agent.transfer.part import Part
 from fleet_agent.transfer.policy import RETRIES_MAX, Budget, Step, decide_step, parse_retry_after_s
 from fleet_agent.transfer.questions import NotYetError
+from fleet_agent.transfer.response import AnswerError, Head, Response, Source, Wanted
 from fleet_shared.durable import append, make_folder, sync_folder
 from fleet_shared.names import Digest
 
@@ -19,26 +19,26 @@ from fleet_shared.names import Digest
 @dataclass
 class Counted:
     """Bytes of one download: ``fetched`` came over the wire, ``resumed`` were there from before and
-    are part of the result."""
+    are part of the result. ``over_broker``: so many of the fetched ones came by MQTT."""
 
     fetched: int = 0
     resumed: int = 0
+    over_broker: int = 0
 
 
 @dataclass
 class Downloader:
-    """``url_of`` asks for a URL of a blob (it may block, and raise `NotYetError`); ``progress`` is
-    told each part's bytes, and a negative number when bytes are thrown away. ``aborted`` ends a
-    download at once, whatever it waits for. ``allowance``: none for as many bytes as it takes.
-    ``wall_s`` gives the time, or none while it is not known."""
+    """``source`` is where the bytes come from (asking it may block); ``progress`` is told each part's
+    bytes, and a negative number when bytes are thrown away. ``aborted`` ends a download at once,
+    whatever it waits for. ``allowance``: none for as many bytes as it takes. ``wall_s`` gives the
+    time, or none while it is not known."""
 
     folder: Path
-    url_of: Callable[[Digest], str]
+    source: Source
     progress: Callable[[int], None]
     aborted: threading.Event
     backoff: Backoff
     allowance: Allowance | None = None
-    pace: Pace = field(default_factory=Pace)
     wall_s: Callable[[], float | None] = lambda: None
 
     def fetch(self, sha256: Digest, size_bytes: int) -> tuple[Path, Counted]:
@@ -67,7 +67,6 @@ class _Download:
     best: int = 0
     pieced: bool = False
     dripping: bool = False
-    url: str | None = None
     trouble: str = ""
 
     def run(self) -> Path:
@@ -111,7 +110,6 @@ class _Download:
         if step is Step.RESTART:
             self._discard()
             return
-        self.url = None
         if step is Step.RETRY and self.owner.aborted.wait(self.owner.backoff.next_delay_s(wait_s or 0.0)):
             raise _aborted()
 
@@ -129,9 +127,7 @@ class _Download:
         have = self.part.size
         self._require(self.part.size_bytes - have)
         try:
-            if self.url is None:
-                self.url = self.owner.url_of(self.part.sha256)
-            answer = Answer(self.url, self._range(have), self.owner.aborted, self.owner.pace)
+            answer = self.owner.source(self._wanted(have), self.owner.aborted)
             before = self.counted.fetched
             try:
                 return self._take(answer, have)
@@ -153,13 +149,11 @@ class _Download:
         if self.owner.allowance is not None:
             self.owner.allowance.spend(count)
 
-    def _range(self, have: int) -> dict[str, str]:
-        if not have:
-            return {}
-        etag = self.part.load_etag()
-        return {"Range": f"bytes={have}-", **({"If-Range": etag} if etag else {})}
+    def _wanted(self, have: int) -> Wanted:
+        etag = self.part.load_etag() if have else None
+        return Wanted(self.part.sha256, self.part.size_bytes, have, etag)
 
-    def _take(self, answer: Answer, have: int) -> tuple[Step, float | None]:
+    def _take(self, answer: Response, have: int) -> tuple[Step, float | None]:
         head = answer.head()
         step = decide_step(head.status, head.headers.get("content-range"), have)
         self.trouble = f"the server answers {head.status}"
@@ -199,7 +193,7 @@ class _Download:
         self.trouble = f"the server has {length} of {self.part.size_bytes} bytes"
         return True
 
-    def _append(self, answer: Answer) -> None:
+    def _append(self, answer: Response) -> None:
         with self.part.file.open("ab", buffering=0) as file:
             size = file.tell()
             for content in answer.parts():
@@ -211,6 +205,7 @@ class _Download:
                     raise _too_long(self.part)
                 append(file, self.part.file, content)
                 self.counted.fetched += len(content)
+                self.counted.over_broker += len(content) if answer.over_broker else 0
                 self._pay(len(content))
                 self.owner.progress(len(content))
 

@@ -82,7 +82,9 @@ class Installer:
                 _, counted = downloader.fetch(carried.encoded.sha256, carried.encoded.encoded_bytes)
                 total.fetched += counted.fetched
                 total.resumed += counted.resumed
-        return {"bytes_fetched": total.fetched, "bytes_resumed": total.resumed}
+                total.over_broker += counted.over_broker
+        over_broker: Evidence = {"bytes_over_broker": total.over_broker} if total.over_broker else {}
+        return {"bytes_fetched": total.fetched, "bytes_resumed": total.resumed, **over_broker}
 
     def _missing_bytes(self, plan: list[Carried]) -> int:
         """What must still come, if nothing goes wrong."""

@@ -57,7 +57,7 @@ class Engine:
 
     def prove(self) -> SelfTest:
         """Run the golden vectors (which also warm up); raise `SelfTestFailed`."""
-        test = run_golden(self.model, self.slot.manifest.contract.golden, self.slot.golden_file)
+        test = run_golden(self.model, self.slot.manifest.contract.golden, self.slot.golden)
         if not has_passed(test):
             raise SelfTestFailed(test)
         return test

@@ -1,7 +1,7 @@
 """The self-test: recorded inputs must give the recorded outputs, within the tolerance."""
 
+import io
 import sys
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -16,15 +16,15 @@ NOT_A_NUMBER: Final = sys.float_info.max
 """The difference of an output that is not a finite number: JSON has no word for those."""
 
 
-def run_golden(model: Model, golden: Golden, file: Path) -> SelfTest:
-    """Run the golden vectors in ``file`` and return how they came out.
+def run_golden(model: Model, golden: Golden, content: bytes) -> SelfTest:
+    """Run the golden vectors in ``content`` (a file ``.npz``) and return how they came out.
 
     ``input_0`` .. and ``output_0`` .. hold samples first, each without a batch of one. Raises
     `WorkerError` (``worker.golden.file``) when the file does not fit the model.
     """
-    arrays = _load(file)
-    inputs = [_take(arrays, f"input_{i}", golden, info, file) for i, info in enumerate(model.inputs)]
-    outputs = [_take(arrays, f"output_{i}", golden, info, file) for i, info in enumerate(model.outputs)]
+    arrays = _load(content)
+    inputs = [_take(arrays, f"input_{i}", golden, info) for i, info in enumerate(model.inputs)]
+    outputs = [_take(arrays, f"output_{i}", golden, info) for i, info in enumerate(model.outputs)]
     worst, flips = 0.0, 0
     for sample in range(golden.samples):
         got = model.invoke([array[sample] for array in inputs])
@@ -38,11 +38,11 @@ def run_golden(model: Model, golden: Golden, file: Path) -> SelfTest:
     )
 
 
-def load_samples(model: Model, golden: Golden, file: Path) -> list[list[Array]]:
+def load_samples(model: Model, golden: Golden, content: bytes) -> list[list[Array]]:
     """Return the inputs of the golden vectors, one list of tensors a sample. Raises `WorkerError`
     (``worker.golden.file``)."""
-    arrays = _load(file)
-    inputs = [_take(arrays, f"input_{i}", golden, info, file) for i, info in enumerate(model.inputs)]
+    arrays = _load(content)
+    inputs = [_take(arrays, f"input_{i}", golden, info) for i, info in enumerate(model.inputs)]
     return [[array[sample] for array in inputs] for sample in range(golden.samples)]
 
 
@@ -59,22 +59,22 @@ def _difference(real: Array, wanted: Array) -> float:
     return float(np.max(np.abs(real.astype(np.float64) - wanted), initial=0.0))
 
 
-def _take(arrays: dict[str, Array], name: str, golden: Golden, info: TensorInfo, file: Path) -> Array:
+def _take(arrays: dict[str, Array], name: str, golden: Golden, info: TensorInfo) -> Array:
     """Return the samples of one tensor, each in the tensor's own shape."""
     array = arrays.get(name)
     size = golden.samples * int(np.prod(info.shape))
     if array is None or array.dtype != info.dtype or array.size != size or not size:
         raise WorkerError(
-            f"golden vectors {file} have no {name} of {golden.samples} samples of {info.dtype} {info.shape}",
+            f"the golden vectors have no {name} of {golden.samples} samples of {info.dtype} {info.shape}",
             hint="the golden vectors do not belong to this model file",
             code="worker.golden.file",
         )
     return array.reshape((golden.samples, *info.shape))
 
 
-def _load(file: Path) -> dict[str, Array]:
+def _load(content: bytes) -> dict[str, Array]:
     try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return dict(archive)
     except Exception as exc:  # zlib, zip and numpy each have their own for damage
-        raise WorkerError(f"golden vectors {file} cannot be read: {exc}", code="worker.golden.file") from exc
+        raise WorkerError(f"the golden vectors cannot be read: {exc}", code="worker.golden.file") from exc

@@ -34,12 +34,12 @@ OOM_SCORE_MAX: Final = 1000
 def measure(spec: MeasureSpec) -> Measured:
     """Raises `WorkerError` for a runtime or model that does not load or compute."""
     apply_limits(spec.limits)
-    slot = load_slot(Path(spec.slot))
+    slot = load_slot(Path(spec.slot), spec.manifest)
     runtime = load_runtime(spec.runtime, Path(spec.compiled) if spec.compiled else None)
     engine = Engine(slot, runtime, spec.threads, Statistics(Random()))
     golden = slot.manifest.contract.golden
-    test = run_golden(engine.model, golden, slot.golden_file)
-    samples = cycle(load_samples(engine.model, golden, slot.golden_file))
+    test = run_golden(engine.model, golden, slot.golden)
+    samples = cycle(load_samples(engine.model, golden, slot.golden))
     for sample in islice(samples, spec.warmups):
         engine.model.invoke(sample)
     before_bytes = psutil.Process().memory_info().rss

@@ -134,6 +134,7 @@ class MeasureSpec(msgspec.Struct, frozen=True, kw_only=True):
     line, `Measured` or `Failed`. ``warmups`` are not timed. ``limits``: those of the worker to come."""
 
     slot: str
+    manifest: Digest
     runtime: str
     threads: int
     runs: int

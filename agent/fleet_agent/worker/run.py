@@ -72,7 +72,8 @@ def may_load_gently(spec: WorkerSpec) -> bool:
 
 def _load(spec: WorkerSpec, statistics: Statistics, activity: Activity) -> tuple[Engine, Ready]:
     runtime = load_runtime(spec.runtime, Path(spec.compiled) if spec.compiled else None)
-    engine = Engine(load_slot(Path(spec.slot)), WatchedRuntime(runtime, activity), spec.threads, statistics)
+    slot = load_slot(Path(spec.slot), spec.manifest)
+    engine = Engine(slot, WatchedRuntime(runtime, activity), spec.threads, statistics)
     activity.do(Doing.TESTING)
     return engine, _prove(engine)
 

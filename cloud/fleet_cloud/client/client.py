@@ -8,8 +8,12 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from fleet_cloud.client.authorities import open_authorities
 from fleet_cloud.client.views import (
+    ApiTokenView,
+    AuditEntryView,
     AuthoritiesView,
+    AuthorityRotationRequest,
     ChangeView,
     DeviceView,
     EnrolmentTokenView,
@@ -17,9 +21,11 @@ from fleet_cloud.client.views import (
     HealthView,
     LabelRequest,
     MeasurementView,
+    NewApiTokenView,
     Page,
     PolicyRequest,
     Problem,
+    RevocationRequest,
     RevokedView,
     RolloutRequest,
     RolloutView,
@@ -30,9 +36,11 @@ from fleet_cloud.client.views import (
     TokenRequest,
     TokenView,
     TotalsView,
+    TrustView,
     VersionView,
+    WhoView,
 )
-from fleet_cloud.errors import CloudError, Conflict, Forbidden, Invalid, NotFound, Unavailable
+from fleet_cloud.errors import CloudError, Conflict, Forbidden, Invalid, NotFound, TooMany, Unavailable
 from fleet_cloud.masking import mask_url
 from fleet_shared.errors import InvalidName
 from fleet_shared.messages.desired import Policy
@@ -44,6 +52,7 @@ STORING_TIMEOUT_S: Final = 300.0
 large ones later, whatever they take."""
 
 PAGE: Final = 200
+AUDIT_PAGE: Final = 1000
 
 T = TypeVar("T")
 
@@ -57,7 +66,7 @@ _ERRORS: Final[Mapping[int, type[CloudError]]] = {
     409: Conflict,
     413: Invalid,
     422: Invalid,
-    429: Forbidden,
+    429: TooMany,
     503: Unavailable,
 }
 
@@ -65,11 +74,15 @@ _ERRORS: Final[Mapping[int, type[CloudError]]] = {
 class Client:
     """Raises `CloudError` subclasses with the controller's own code and hint."""
 
-    def __init__(self, server: str, token: str | None = None) -> None:
+    def __init__(self, server: str, token: str | None = None, ca_file: str | None = None) -> None:
+        """``ca_file``: the authorities (PEM) by which to know the server; the system's without."""
         self._server = mask_url(server)
         headers = {"Authorization": f"Bearer {_check_token(token)}"} if token else {}
+        verify = True if ca_file is None else open_authorities(ca_file)
         try:
-            self._http = httpx.Client(base_url=f"{server}/api/v1", headers=headers, timeout=TIMEOUT_S)
+            self._http = httpx.Client(
+                base_url=f"{server}/api/v1", headers=headers, timeout=TIMEOUT_S, verify=verify
+            )
         except (httpx.InvalidURL, ValueError) as exc:
             raise self._no_address() from exc
 
@@ -97,6 +110,25 @@ class Client:
         request = TokenRequest(labels=dict(labels), life_s=life_s, uses=uses, device=device)
         return self._send("POST", "/enrolment-tokens", request, TokenView).token
 
+    def trust(self) -> TrustView:
+        return self._get("/trust", TrustView)
+
+    def to_sign(self) -> bytes:
+        """Return the file that is carried to the release keys."""
+        return self._checked(self._call("GET", "/trust/to-sign")).content
+
+    def put_signed(self, signed: bytes) -> TrustView:
+        headers = {"Content-Type": "application/json"}
+        response = self._call("POST", "/trust/signed", content=signed, headers=headers)
+        return self._read(self._checked(response), TrustView)
+
+    def rotate(self, role: str, keys: Sequence[str], threshold: int | None) -> TrustView:
+        request = RotationRequest(role=role, keys=list(keys), threshold=threshold)
+        return self._send("POST", "/trust/rotations", request, TrustView)
+
+    def revoke_key(self, keyid: str) -> TrustView:
+        return self._send("POST", "/trust/revocations", RevocationRequest(keyid=keyid), TrustView)
+
     def enrolment_tokens(self) -> list[EnrolmentTokenView]:
         return self._get("/enrolment-tokens", list[EnrolmentTokenView])
 
@@ -116,8 +148,27 @@ class Client:
         return self._get("/authorities/rotation", AuthoritiesView)
 
     def rotate_authority(self, *, finish: bool = False, force: bool = False) -> AuthoritiesView:
-        request = RotationRequest(finish=finish, force=force)
+        request = AuthorityRotationRequest(finish=finish, force=force)
         return self._send("POST", "/authorities/rotation", request, AuthoritiesView)
+
+    def whoami(self) -> WhoView:
+        return self._get("/whoami", WhoView)
+
+    def create_api_token(self, name: str, role: str, life_s: int | None) -> NewApiTokenView:
+        body = {"name": name, "role": role, "life_s": life_s}
+        return self._send("POST", "/tokens", body, NewApiTokenView)
+
+    def api_tokens(self) -> list[ApiTokenView]:
+        return self._get("/tokens", list[ApiTokenView])
+
+    def revoke_api_token(self, token: str) -> ApiTokenView:
+        """By name or id."""
+        return self._read(self._checked(self._call("DELETE", _path("tokens", token))), ApiTokenView)
+
+    def audit(self, after: int = 0) -> Iterator[AuditEntryView]:
+        """Entries above ``after``, oldest first."""
+        start = None if after == 0 else str(after)
+        return self._pages("/audit", Page[AuditEntryView], start=start, limit=AUDIT_PAGE)
 
     def devices(self, selector: str = "all") -> Iterator[DeviceView]:
         return self._pages("/devices", Page[DeviceView], selector=selector)
@@ -189,10 +240,12 @@ class Client:
     def totals(self, device: str) -> TotalsView:
         return self._get(_path("devices", device, "telemetry", "totals"), TotalsView)
 
-    def _pages(self, path: str, kind: type[Page[T]], **query: Any) -> Iterator[T]:
-        after: str | None = None
+    def _pages(
+        self, path: str, kind: type[Page[T]], *, start: str | None = None, limit: int = 0, **query: Any
+    ) -> Iterator[T]:
+        after = start
         while True:
-            page = self._get(path, kind, after=after, limit=PAGE, **query)
+            page = self._get(path, kind, after=after, limit=limit or PAGE, **query)
             yield from page.items
             if page.next is None:
                 return
@@ -223,6 +276,8 @@ class Client:
         except httpx.HTTPError as exc:
             # What the protocol refuses to send is not repeated: it may be the token.
             why = type(exc).__name__ if isinstance(exc, httpx.LocalProtocolError) else str(exc)
+            if "CERTIFICATE_VERIFY_FAILED" in why:
+                raise self._untrusted(why) from exc
             raise Unavailable(
                 f"the controller at {self._server} cannot be reached: {why}",
                 hint="is `fleet serve` running? name another with --server or FLEET_SERVER",
@@ -248,6 +303,13 @@ class Client:
                 hint="check --server, and that CLI and controller have the same version",
                 code="controller.unknown",
             ) from exc
+
+    def _untrusted(self, why: str) -> Forbidden:
+        return Forbidden(
+            f"what answers at {self._server} does not prove that it is the controller: {why}",
+            hint=f"sign in again, and compare the fingerprint that it shows: fleet login {self._server}",
+            code="controller.untrusted",
+        )
 
     def _no_address(self) -> Invalid:
         return Invalid(

@@ -1,6 +1,6 @@
 """What the HTTP API answers, typed. Shared by the server, which fills them, and the client."""
 
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -13,6 +13,7 @@ T = TypeVar("T")
 
 TOKEN_LIFE_MAX_S: Final = 366 * 24 * 3600
 TOKEN_USES_MAX: Final = 10_000
+API_TOKEN_LIFE_MAX_S: Final = 10 * 366 * 24 * 3600
 
 
 class HealthView(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +194,41 @@ class AuthoritiesView(msgspec.Struct, frozen=True, kw_only=True):
     behind_total: int
 
 
+class WhoView(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    role: str
+    origin: str
+
+
+class ApiTokenView(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    role: str
+    created_ms: int
+    expires_ms: int | None
+    revoked_ms: int | None
+    used_ms: int | None
+
+
+class NewApiTokenView(msgspec.Struct, frozen=True, kw_only=True):
+    secret: str
+    token: ApiTokenView
+
+
+class AuditEntryView(msgspec.Struct, frozen=True, kw_only=True):
+    """``before`` and ``after`` are JSON, as text: the hash is over these very characters."""
+
+    seq: int
+    at_ms: int
+    actor: str
+    origin: str
+    action: str
+    subject: str
+    before: str | None
+    after: str | None
+    hash: str
+
+
 class PolicyRequest(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The policy as a person asks for it: a name with a typing error is refused, not ignored."""
 
@@ -222,11 +258,66 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     device: str | None = None
 
 
-class RotationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AuthorityRotationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Begins the replacement of the authority, or ends it: by ``force`` also where devices are cut off."""
 
     finish: bool = False
     force: bool = False
+
+
+class RoleView(msgspec.Struct, frozen=True, kw_only=True):
+    """A role of the release metadata: any ``threshold`` of ``keyids`` sign it, the controller has those that
+    are ``at_hand``."""
+
+    role: str
+    keyids: list[str]
+    threshold: int
+    at_hand: list[str]
+    version: int
+    expires_ms: int
+
+
+class WaitingView(msgspec.Struct, frozen=True, kw_only=True):
+    """A document that needs ``missing`` more signatures, by any of ``keyids``."""
+
+    role: str
+    version: int
+    missing: int
+    keyids: list[str]
+
+
+class TrustView(msgspec.Struct, frozen=True, kw_only=True):
+    """``devices_by_root``, ``devices_by_epoch``: how many devices believe which root version and which epoch
+    of the assignment key, as they last said; ``devices_silent`` have never said."""
+
+    root_version: int
+    key_epoch: int
+    assignment_keyid: str
+    roles: list[RoleView]
+    waiting: list[WaitingView]
+    devices_by_root: dict[str, int]
+    devices_by_epoch: dict[str, int]
+    devices_silent: int
+
+
+class RotationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``keys``: the public halves, as `fleet trust key` writes them; none lets the controller make one."""
+
+    role: str
+    keys: Annotated[list[str], msgspec.Meta(max_length=20)] = []
+    threshold: Annotated[int, msgspec.Meta(ge=1, le=20)] | None = None
+
+
+class RevocationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    keyid: str
+
+
+class ApiTokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``life_s`` none: until it is revoked."""
+
+    name: Annotated[str, msgspec.Meta(max_length=64)]
+    role: Literal["viewer", "operator", "admin"]
+    life_s: Annotated[int, msgspec.Meta(ge=1, le=API_TOKEN_LIFE_MAX_S)] | None = None
 
 
 class LabelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,7 +5,7 @@ length before it, so that no two entries are hashed over the same bytes.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -62,4 +62,14 @@ def find_break(chain: Iterable[Chained], previous: Digest = GENESIS, seq: int = 
         if hash_entry(previous, link.entry) != link.hash:
             return Break(seq, f"entry {seq} is not what was written, or the one before it is not")
         previous = link.hash
+    return None
+
+
+def find_change(chain: Sequence[Chained], head: str, seq: int) -> Break | None:
+    """Return a break unless entry ``seq`` has the hash ``head``, as it had at an earlier look. ``chain``
+    has no hole and begins at 1."""
+    if len(chain) < seq:
+        return Break(seq, f"the log ends at entry {len(chain)}: it was longer")
+    if chain[seq - 1].hash != head:
+        return Break(seq, f"entry {seq} has another hash than before: the log was written anew")
     return None

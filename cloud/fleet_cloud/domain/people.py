@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from fleet_shared.names import Digest
+
 
 class Role(str, Enum):
     """Each may all that the ones before it may."""
@@ -27,3 +29,18 @@ class Actor:
     name: str
     role: Role
     origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApiToken:
+    """A token of a person or a program, as it is kept: hashed. ``expires_ms`` none: it never does.
+    ``used_ms``: about when it was last used."""
+
+    id: str
+    name: str
+    secret_sha256: Digest
+    role: Role
+    created_ms: int
+    expires_ms: int | None
+    revoked_ms: int | None = None
+    used_ms: int | None = None

@@ -10,18 +10,34 @@ from functools import partial
 
 import uvicorn
 
+from fleet_cloud.addresses import is_loopback
 from fleet_cloud.bootstrap import Controller, build_controller
+from fleet_cloud.entrypoints.api.access import Access, open_access
 from fleet_cloud.entrypoints.api.app import Services, create_app
+from fleet_cloud.entrypoints.api.limiting import Limits
+from fleet_cloud.entrypoints.https import ServedCertificate
+from fleet_cloud.entrypoints.workers.fetches import Fetches, FetchQueue
 from fleet_cloud.entrypoints.workers.ingest import Ingest
 from fleet_cloud.entrypoints.workers.loops import Loop
 from fleet_cloud.entrypoints.workers.publish import Publisher
+from fleet_cloud.entrypoints.workers.releases import ReleaseWorker
 from fleet_cloud.errors import SettingsError
+from fleet_cloud.local import write_address
 from fleet_cloud.masking import mask_url
-from fleet_cloud.settings import Settings
+from fleet_cloud.settings import Settings, TlsMode, split_list
+from fleet_shared.names import digest_of
 
-RELEASE_REFRESH_S = 3600.0
 PACKING_CHECK_S = 60.0
 PRESENCE_CHECK_S = 30.0
+FETCH_WORKERS = 2
+"""One goes on while another waits for a store."""
+CERTIFICATE_CHECK_S = 1
+
+LOCAL_ADMIN = "admin:local"
+GIVEN_ADMIN = "admin:settings"
+"""Who acts with the token of the data folder, and of the settings; no other token has a name with a colon."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +48,11 @@ class Addresses:
     broker: str
     database: str
     blobs: str
+    data: str
+    local: str
+    """The API's address for commands on this machine."""
+    ca_sha256: str | None
+    """By which people know the controller at their first `fleet login`."""
 
 
 def serve(settings: Settings, ready: Callable[[Addresses], None]) -> None:
@@ -44,10 +65,46 @@ def serve(settings: Settings, ready: Callable[[Addresses], None]) -> None:
         build_controller(settings) as controller,
         _running_loops(controller) as wake,
     ):
-        app = create_app(_services(controller, wake))
-        config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=5)
-        server = _Server(config, partial(ready, _addresses(settings, controller, listener)))
+        served = _open_certificate(settings, controller)
+        addresses = _addresses(settings, controller, listener)
+        _tell_this_machine(settings, controller, addresses)
+        config = _configure(settings, _services(controller, wake), served)
+        server = _Server(config, partial(ready, addresses))
         server.run(sockets=[listener])
+
+
+def _configure(settings: Settings, services: Services, served: ServedCertificate | None) -> uvicorn.Config:
+    """Without a proxy that is trusted, nobody's word on where a request comes from counts."""
+    config = uvicorn.Config(
+        create_app(services),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=split_list(settings.trusted_proxies),
+        callback_notify=None if served is None else served.reload_if_changed,
+        timeout_notify=CERTIFICATE_CHECK_S,
+    )
+    config.load()
+    config.ssl = None if served is None else served.context
+    return config
+
+
+def _open_certificate(settings: Settings, controller: Controller) -> ServedCertificate | None:
+    if controller.https is None:
+        if not is_loopback(settings.host):
+            log.warning("HTTP without TLS beyond this machine: tokens can be read on their way")
+        return None
+    return ServedCertificate(controller.https.certificate, controller.https.key)
+
+
+def _tell_this_machine(settings: Settings, controller: Controller, addresses: Addresses) -> None:
+    """Leave in the data folder how commands on this machine reach the controller."""
+    authorities = (
+        controller.https.authorities if settings.tls_mode is TlsMode.OWN and controller.https else None
+    )
+    write_address(settings.data_dir, addresses.local, authorities)
 
 
 class _Server(uvicorn.Server):
@@ -100,14 +157,10 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
     settings, gateway = controller.settings, controller.gateway
 
     def tick() -> float:
-        if controller.tick.run():
+        if controller.tick.run() + controller.resigning.run():
             publisher.wake()
             return 0.0
         return settings.tick_interval_s
-
-    def refresh() -> float:
-        controller.trust.refresh(controller.registry.clock.now_ms())
-        return RELEASE_REFRESH_S
 
     def wake() -> None:
         ticker.wake()
@@ -121,19 +174,32 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         return PRESENCE_CHECK_S
 
     publisher = Loop("publish", Publisher(controller.uow, gateway.publish).turn)
+    questions = FetchQueue()
+    send = partial(gateway.send, retain=False)
+    fetches = [Fetches(questions, controller.topics, controller.fetching, send) for _ in range(FETCH_WORKERS)]
     ingest = Ingest(
         gateway.incoming,
         controller.topics,
         controller.observe,
-        controller.blobs,
+        ask=questions.put,
         answer=lambda topic, payload: _answer(controller, topic, payload),
         changed=wake,
+    )
+    releases = ReleaseWorker(
+        controller.trust,
+        controller.registry,
+        controller.registry.clock,
+        controller.topics.releases,
+        gateway.publish,
+        connected_ms=lambda: gateway.connected_ms,
+        seen=lambda: gateway.announced,
     )
     loops = [
         ticker,
         publisher,
         Loop("ingest", ingest.turn),
-        Loop("releases", refresh),
+        *(Loop(f"fetches-{number}", one.turn) for number, one in enumerate(fetches)),
+        Loop("releases", releases.turn),
         Loop("presence", give_up_silent),
         Loop("identities", controller.identities.upkeep.turn),
         Loop("packing", lambda: 0.0 if controller.packing.pack_next() else PACKING_CHECK_S),
@@ -153,6 +219,17 @@ def _answer(controller: Controller, topic: str, payload: bytes) -> None:
     controller.gateway.send(topic, payload, retain=False)
 
 
+def _access(controller: Controller) -> Access:
+    settings = controller.settings
+    return open_access(
+        controller.tokens,
+        Limits(settings.rate_token_per_s, settings.rate_address_per_s),
+        admin_secrets={LOCAL_ADMIN: controller.admin_token, GIVEN_ADMIN: settings.api_token},
+        issuer=controller.issuer,
+        roles=settings.roles_by_group,
+    )
+
+
 def _services(controller: Controller, wake: Callable[[], None]) -> Services:
     return Services(
         identities=controller.identities,
@@ -162,8 +239,11 @@ def _services(controller: Controller, wake: Callable[[], None]) -> Services:
         rollouts=controller.rollouts,
         readings=controller.readings,
         overview=controller.overview,
+        signing=controller.signing,
         releases=controller.settings.data_dir / "trust",
-        api_token=controller.settings.api_token,
+        tokens=controller.tokens,
+        audit=controller.audit,
+        access=_access(controller),
         wake=wake,
         broker=lambda: controller.gateway.status,
     )
@@ -171,9 +251,18 @@ def _services(controller: Controller, wake: Callable[[], None]) -> Services:
 
 def _addresses(settings: Settings, controller: Controller, listener: socket.socket) -> Addresses:
     host, port = listener.getsockname()[:2]
+    scheme = "http" if controller.https is None else "https"
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  to be told from, not bound
     return Addresses(
-        api=f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}",
+        api=_write_url(scheme, host, port),
         broker=controller.broker,
         database=mask_url(settings.database_url),
         blobs=mask_url(settings.blobs_place),
+        data=str(settings.data_dir),
+        local=_write_url(scheme, near, port),
+        ca_sha256=digest_of(controller.identities.enrolling.ca.ca_pem.encode()) if controller.https else None,
     )
+
+
+def _write_url(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -13,6 +13,7 @@ from PIL import Image
 
 from fleet_cloud.errors import Invalid, RecipeError
 from fleet_cloud.factory.arrays import check_finite, read_arrays
+from fleet_cloud.factory.code import check_no_code
 from fleet_cloud.factory.evaluate import LiteModel
 from fleet_cloud.factory.golden import (
     Measured,
@@ -49,6 +50,7 @@ class ImportRequest:
 def import_model(request: ImportRequest) -> Package:
     """Return the model as one variant with unknown accuracy; raise `Invalid` for what is no model,
     for what LiteRT cannot load, and for labels or samples that do not fit it."""
+    check_no_code(request.file)
     content = _read(request.file)
     facts = inspect_file(content)
     if wrong := find_wrong_preprocessing(request.preprocessing, facts.inputs[0].shape):

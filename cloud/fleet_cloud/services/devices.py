@@ -6,10 +6,12 @@ from difflib import get_close_matches
 
 from fleet_cloud.domain.device import Device
 from fleet_cloud.domain.measurements import Measurement, describe_hardware
+from fleet_cloud.domain.people import Actor
 from fleet_cloud.domain.selector import parse_selector
 from fleet_cloud.errors import NotFound
+from fleet_cloud.services.audit import note
 from fleet_cloud.services.grants import parse_labels
-from fleet_cloud.services.ports import Transaction, UnitOfWork
+from fleet_cloud.services.ports import Clock, Transaction, UnitOfWork
 from fleet_shared.names import DeviceId, Digest, parse_device_id
 
 PAGE = 500
@@ -29,6 +31,7 @@ class NamedMeasurement:
 @dataclass(frozen=True, slots=True)
 class Inventory:
     uow: UnitOfWork
+    clock: Clock
 
     def get(self, device: str) -> Device:
         """Return a device; raise `NotFound` (``device.unknown``)."""
@@ -57,13 +60,15 @@ class Inventory:
                 for one in transaction.measurements.of_hardware(hardware, limit)
             ]
 
-    def label(self, device: str, added: Mapping[str, str], removed: Collection[str]) -> Device:
+    def label(self, device: str, added: Mapping[str, str], removed: Collection[str], by: Actor) -> Device:
         with self.uow.begin() as transaction:
             name = parse_device_id(device)
             found = _known(transaction, name, transaction.devices.lock(name))
             kept = {key: value for key, value in found.labels.items() if key not in removed}
             changed = replace(found, labels=parse_labels({**kept, **added}))
             transaction.devices.put(changed)
+            before, after = dict(found.labels), dict(changed.labels)
+            note(transaction, by, self.clock.now_ms(), "device.label", name, before=before, after=after)
         return changed
 
 

@@ -8,7 +8,9 @@ from typing import Final
 import msgspec
 
 from fleet_cloud.domain.model import ModelVersion, Variant
+from fleet_cloud.domain.people import Actor
 from fleet_cloud.errors import Conflict, Invalid, NotFound
+from fleet_cloud.services.audit import note
 from fleet_cloud.services.drafts import VersionDraft
 from fleet_cloud.services.packing import Packing
 from fleet_cloud.services.ports import BlobStore, Clock, Transaction, Trust, UnitOfWork
@@ -44,7 +46,7 @@ class Registry:
     clock: Clock
     packing: Packing
 
-    def register(self, model: str, draft: VersionDraft) -> Registered:
+    def register(self, model: str, draft: VersionDraft, by: Actor) -> Registered:
         """Register a version. Its manifests are released before its row commits, and outside of the
         transaction, which would keep everybody else waiting: a released manifest without a version
         is harmless, the other way round would not be."""
@@ -62,7 +64,7 @@ class Registry:
             version = self._compose(name, number, content, draft)
             self.trust.release({v.digest: encode_manifest(v.manifest) for v in version.variants})
             try:
-                registered = self._add(version, encodings, draft)
+                registered = self._add(version, encodings, draft, by)
             except Conflict as exc:
                 if exc.code != "database.conflict":
                     raise
@@ -74,7 +76,7 @@ class Registry:
         )
 
     def _add(
-        self, version: ModelVersion, encodings: Sequence[EncodedBlob], draft: VersionDraft
+        self, version: ModelVersion, encodings: Sequence[EncodedBlob], draft: VersionDraft, by: Actor
     ) -> Registered | None:
         """Add the version, or return the one with its content; none if its number is taken."""
         with self.uow.begin() as transaction:
@@ -85,7 +87,21 @@ class Registry:
             transaction.models.add(version)
             for encoding in encodings:
                 transaction.models.add_encoding(encoding)
+            subject = f"{version.model}:{version.version}"
+            after = {variant.name: variant.digest for variant in version.variants}
+            note(transaction, by, version.created_ms, "version.register", subject, after=after)
         return Registered(version, created=True)
+
+    def release_missing(self) -> int:
+        """Release, or let wait, the manifests of every version that the release repository does not list: it
+        was restored from an older copy than the database. Returns how many."""
+        with self.uow.read() as transaction:
+            versions = transaction.models.versions(None)
+        manifests = {one.digest: one.manifest for version in versions for one in version.variants}
+        missing = self.trust.unsigned(manifests)
+        if missing:
+            self.trust.release({digest: encode_manifest(manifests[digest]) for digest in missing})
+        return len(missing)
 
     def get(self, reference: ModelRef) -> ModelVersion:
         with self.uow.begin() as transaction:

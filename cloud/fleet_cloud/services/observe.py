@@ -9,6 +9,7 @@ from fleet_cloud.domain import measurements
 from fleet_cloud.domain.rollout import AssignmentState, RolloutState
 from fleet_cloud.domain.stream import Admission, StreamState, admit, close, refuse
 from fleet_cloud.services.dating import date_rows
+from fleet_cloud.services.ordering import call_behind
 from fleet_cloud.services.ports import Clock, OutgoingMessage, Received, Transaction, UnitOfWork
 from fleet_shared.messages.presence import Presence
 from fleet_shared.messages.reported import Failure, Reported
@@ -28,11 +29,18 @@ REFUSED: Final = "desired.refused"
 UNVERIFIED: Final = "desired.unverified"
 
 
+def _first_epoch() -> int:
+    return 1
+
+
 @dataclass(frozen=True, slots=True)
 class Observe:
+    """``key_epoch``: that of the assignment key in force."""
+
     uow: UnitOfWork
     clock: Clock
     topics: Topics
+    key_epoch: Callable[[], int] = _first_epoch
 
     def presence(self, name: DeviceId, presence: Presence, *, retained: bool = False) -> None:
         """Offline counts only for the session that is current: a late will changes nothing. What the
@@ -59,7 +67,8 @@ class Observe:
                 return False
             seen_ms = device.last_seen_ms if retained else self.clock.now_ms()
             transaction.devices.put(replace(device, reported=reported, last_seen_ms=seen_ms))
-            news = device.reported is None or device.reported.facts != reported.facts
+            behind = call_behind(transaction, name, reported.accepted)
+            news = behind or device.reported is None or device.reported.facts != reported.facts
             progress = reported.update
             state = None if progress is None else AssignmentState.of_update(progress.state)
             if progress is None or state is None:
@@ -164,6 +173,8 @@ class Observe:
         desired = transaction.desired.get(device)
         if desired is None or event.detail.get("envelope_sha256") != digest_of(desired.envelope):
             return False
+        if desired.order.key_epoch < self.key_epoch():
+            return False  # the key was replaced while it was on its way: it is about to be signed again
         for assignment in transaction.assignments.lock_open_of_device(device):
             state = AssignmentState.FAILED if event.name == REFUSED else assignment.state
             self._move(transaction, device, assignment.id, state, event.failure)

@@ -13,7 +13,7 @@ from fleet_cloud.domain.audit import Chained
 from fleet_cloud.domain.device import Device
 from fleet_cloud.domain.measurements import Measurement
 from fleet_cloud.domain.model import ModelVersion
-from fleet_cloud.domain.people import Actor
+from fleet_cloud.domain.people import Actor, ApiToken
 from fleet_cloud.domain.rollout import (
     Assignment,
     AssignmentChange,
@@ -41,15 +41,33 @@ class Ids(Protocol):
 
 
 class Trust(Protocol):
-    """Release keys and assignment key."""
+    """Release keys and assignment key. What is not signed by enough release keys waits for people."""
 
-    key_epoch: int
+    @property
+    def key_epoch(self) -> int:
+        """That of the assignment key in force; it changes when another is released."""
 
     def release(self, manifests: Mapping[Digest, bytes]) -> None:
-        """Release these manifests; releasing one again changes nothing."""
+        """Release these manifests, or let them wait; releasing one again changes nothing."""
+
+    def unsigned(self, manifests: Iterable[Digest]) -> frozenset[Digest]:
+        """Return those that are not released."""
+
+    def release_authorities(self, pems: Sequence[str]) -> None:
+        """Release the certificate authorities by which devices know their controller, newest first."""
 
     def sign_desired(self, desired: Desired) -> bytes:
         """Return the signed envelope, as it is published."""
+
+    def newest_timestamp(self) -> bytes:
+        """Return the newest timestamp of the release metadata, from memory."""
+
+    def copy_out(self) -> None:
+        """Bring the mirror of the release metadata up to date, if there is one."""
+
+    def catch_up(self, seen: bytes) -> bool:
+        """Go above what was ``seen``, the newest timestamp that others hold, if it is of this repository and
+        newer than what it holds: it was restored from an older copy. Tell whether it was."""
 
     def refresh(self, now_ms: int) -> None:
         """Renew release metadata whose end is near."""
@@ -65,6 +83,68 @@ class IssuedCertificate:
     issued_ms: int
     expires_ms: int
     revoked_ms: int | None = None
+
+
+class ReleaseMirror(Protocol):
+    """Where the release repository lies a second time, by the paths under which it is served."""
+
+    def paths(self) -> frozenset[str]: ...
+
+    def get(self, path: str) -> bytes | None: ...
+
+    def put(self, path: str, content: bytes) -> None: ...
+
+    def remove(self, path: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RoleStanding:
+    """``keyids``: who may sign for a role of the release metadata, ``threshold`` how many must, ``at_hand``
+    which of them the controller has itself."""
+
+    role: str
+    keyids: tuple[str, ...]
+    threshold: int
+    at_hand: tuple[str, ...]
+    version: int
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A document that waits for so many more signatures, by any of ``keyids``."""
+
+    role: str
+    version: int
+    missing: int
+    keyids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrustStanding:
+    root_version: int
+    key_epoch: int
+    assignment_keyid: str
+    roles: tuple[RoleStanding, ...]
+    waiting: tuple[Waiting, ...]
+
+
+class ReleaseKeys(Protocol):
+    """Who signs releases, and what waits for them."""
+
+    def standing(self) -> TrustStanding: ...
+
+    def to_sign(self) -> bytes:
+        """Return the file that is carried to the keys; raise `Conflict` (``trust.sign.nothing``)."""
+
+    def take_signed(self, raw: bytes) -> TrustStanding:
+        """Take up the signatures in the file that came back; raise `CloudError` (``trust.sign.*``)."""
+
+    def rotate(self, role: str, public: Sequence[str], *, threshold: int | None = None) -> TrustStanding:
+        """Let other keys stand for ``role``: those whose public halves are given, else a new one."""
+
+    def revoke(self, keyid: str) -> TrustStanding:
+        """Let a key sign nothing any more."""
 
 
 class CertificateAuthority(Protocol):
@@ -171,6 +251,14 @@ class BlobStore(Protocol):
 
     def presigned_url(self, sha256: Digest, life_s: int) -> str | None:
         """Return a URL that the store itself serves, or none when the controller must."""
+
+
+class ReleaseFiles(Protocol):
+    """The release repository as it is served: signed, and public."""
+
+    def read(self, path: str, offset: int, length: int) -> tuple[bytes, int] | None:
+        """Return bytes [offset, offset + length) of a file, fewer at its end, and how long it is; none when
+        there is no such file. Raises `Unavailable`."""
 
 
 class Devices(Protocol):
@@ -357,17 +445,25 @@ class Assignments(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SignedDesired:
-    """The newest desired document of a device, as it is published."""
+    """The newest desired document of a device, as it is published. ``expires_ms`` is none once it need not
+    be signed again."""
 
     device: DeviceId
     order: Order
     envelope: bytes
+    expires_ms: int | None = None
 
 
 class DesiredStates(Protocol):
     def get(self, device: DeviceId) -> SignedDesired | None: ...
 
     def put(self, desired: SignedDesired) -> None: ...
+
+    def has_due(self, key_epoch: int, before_ms: int) -> bool:
+        """Tell whether `lock_due` would find one."""
+
+    def lock_due(self, key_epoch: int, before_ms: int, limit: int) -> Sequence[SignedDesired]:
+        """Those that end before then, or are of an older key epoch, locked; at most so many."""
 
     def lock_unmet(self) -> Sequence[SignedDesired]:
         """Those of devices with an open assignment that waits for the device, locked: a newer one must
@@ -475,6 +571,37 @@ class AuditLog(Protocol):
         """Entries above ``after``, in order."""
 
 
+class ApiTokens(Protocol):
+    def add(self, token: ApiToken) -> None: ...
+
+    def get(self, token: str) -> ApiToken | None:
+        """By id."""
+
+    def find(self, secret_sha256: Digest) -> ApiToken | None: ...
+
+    def put(self, token: ApiToken) -> None:
+        """Change one that is there."""
+
+    def all(self) -> Sequence[ApiToken]:
+        """Oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who an issuer says somebody is. ``groups``: what its role claim lists."""
+
+    name: str
+    groups: AbstractSet[str]
+
+
+class Issuer(Protocol):
+    """An OpenID provider that signs bearer tokens."""
+
+    def verify(self, token: str) -> Identity:
+        """Return who holds ``token``; raise `Forbidden` (``api.unauthorized``) for one that is not its own,
+        not for this controller or not valid now, `Unavailable` while its keys cannot be had."""
+
+
 class Transaction(Protocol):
     """All repositories over one database transaction."""
 
@@ -510,6 +637,9 @@ class Transaction(Protocol):
 
     @property
     def audit(self) -> AuditLog: ...
+
+    @property
+    def api_tokens(self) -> ApiTokens: ...
 
 
 class UnitOfWork(Protocol):

@@ -15,8 +15,9 @@ from fleet_cloud.domain.rollout import (
     Observation,
     Rollout,
 )
-from fleet_cloud.errors import Unavailable
+from fleet_cloud.errors import Conflict, Unavailable
 from fleet_cloud.services.models import get_version
+from fleet_cloud.services.ordering import next_order
 from fleet_cloud.services.ports import (
     Clock,
     Ids,
@@ -116,10 +117,15 @@ class Tick:
         known = transaction.devices.lock(action.device)
         if known is None or known.revoked_ms is not None:
             return  # since the decision: the next one refuses it
+        try:
+            order = next_order(transaction, action.device, self.trust.key_epoch)
+        except Conflict as exc:
+            failed = self._new(rollout, action.device, AssignmentState.FAILED)
+            transaction.assignments.put(replace(failed, failure=Failure.of(exc)))
+            return
         # A desired document has one entry: whatever the device was told before is overwritten.
         for older in transaction.assignments.lock_open_of_device(action.device):
             self._close(transaction, older.id, AssignmentState.SUPERSEDED, _superseded(rollout))
-        order = self._next_order(transaction, action.device)
         assignment = replace(
             self._new(rollout, action.device, AssignmentState.PENDING),
             variant=action.variant,
@@ -127,20 +133,11 @@ class Tick:
             order=order,
         )
         transaction.assignments.put(assignment)
-        envelope = self.trust.sign_desired(self._desired(transaction, rollout, assignment, action, order))
-        transaction.desired.put(SignedDesired(action.device, order, envelope))
+        desired = self._desired(transaction, rollout, assignment, action, order)
+        envelope = self.trust.sign_desired(desired)
+        transaction.desired.put(SignedDesired(action.device, order, envelope, desired.expires_ms))
         topic = self.topics.device(action.device, Channel.DESIRED)
         transaction.outbox.add(OutgoingMessage(topic, envelope, retain=True))
-
-    def _next_order(self, transaction: Transaction, device: DeviceId) -> Order:
-        """One above what the database or the device has seen in this key epoch."""
-        stored = transaction.desired.get(device)
-        known = transaction.devices.get(device)
-        reported = known.reported.accepted if known is not None and known.reported is not None else Order()
-        seen = (stored.order if stored is not None else Order(), reported)
-        epoch = self.trust.key_epoch
-        highest = max((order.generation for order in seen if order.key_epoch == epoch), default=0)
-        return Order(key_epoch=epoch, generation=highest + 1, serial=0)
 
     def _desired(
         self,

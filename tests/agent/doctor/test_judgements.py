@@ -25,15 +25,17 @@ from fleet_agent.doctor.model import (
     judge_runtimes,
     judge_worker,
 )
+from fleet_agent.identity import Identity, save_identity
 from fleet_agent.paths import StatePaths
 from fleet_agent.settings import Settings
 from fleet_agent.slots import Pointers
 from fleet_agent.status import OutboxStatus
 from fleet_agent.telemetry.clock import Stamp
 from fleet_agent.trust.protocol import CertificateRead, Refused
+from fleet_shared.messages.enrolment import BrokerAddress
 from fleet_shared.messages.reported import Running, RuntimeFact
 from fleet_shared.messages.telemetry import Clock
-from fleet_shared.names import AssignmentId, Digest, ModelName, VariantName
+from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName, VariantName
 
 OK, ATTENTION, FAILED, SKIPPED = Verdict.OK, Verdict.ATTENTION, Verdict.FAILED, Verdict.SKIPPED
 MIB = 2**20
@@ -210,6 +212,23 @@ def test_a_setting_that_names_no_runtime_is_said_as_such(tmp_path: Path) -> None
     assert found.verdict is FAILED
     assert "there is no runtime 'abacus'" in found.message
     assert "known are litert" in found.hint
+
+
+def test_a_device_that_is_told_to_use_its_broker_alone_is_not_told_to_reach_more(tmp_path: Path) -> None:
+    folder = StatePaths(tmp_path).identity
+    folder.mkdir()
+    save_identity(
+        folder,
+        Identity(
+            device=DeviceId("pi-1"), controller_url="http://127.0.0.1:1", metadata_path="/m",
+            targets_path="/t", topic_root="fleet/v1", broker=BrokerAddress(host="127.0.0.1", port=1),
+        ),
+    )  # fmt: skip
+    verdicts = {
+        way: [one.verdict for one in examine(Settings(tmp_path, transfers=way)) if one.check == "controller"]
+        for way in ("auto", "mqtt", "pigeon")
+    }
+    assert verdicts == {"auto": [ATTENTION], "mqtt": [Verdict.SKIPPED], "pigeon": [FAILED]}
 
 
 def test_only_a_failed_check_makes_it_fail() -> None:

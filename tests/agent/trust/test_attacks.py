@@ -1,4 +1,4 @@
-"""What the trust child refuses: a real repository over real HTTP, tampered with; a real child."""
+"""What the trust child refuses: a real repository over real HTTP, tampered with."""
 
 import functools
 import http.server
@@ -28,6 +28,7 @@ from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_shared.messages.desired import Desired, RunEntry
 from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName, digest_of
 from tests.kit.device_edges import make_manifest
+from tests.kit.trust_here import ask_here
 
 PI = DeviceId("pi-1")
 YEAR_MS = 365 * 24 * 3600 * 1000
@@ -61,21 +62,22 @@ class Lab:
     def repository(self) -> Repository:
         return Repository(metadata_url=f"{self.url}/metadata", targets_url=f"{self.url}/targets")
 
-    def ask(self, envelope: bytes, wall_ms: int | None = None) -> TrustAnswer:
-        return TrustProcess().ask(
-            VerifyDesired(
-                identity_dir=str(self.device / "identity"),
-                trust_dir=str(self.device / "trust"),
-                device=PI,
-                repository=self.repository,
-                envelope=envelope,
-                wall_ms=int(time.time() * 1000) if wall_ms is None else wall_ms,
-            )
+    def request(self, envelope: bytes, wall_ms: int | None) -> VerifyDesired:
+        return VerifyDesired(
+            identity_dir=str(self.device / "identity"),
+            trust_dir=str(self.device / "trust"),
+            device=PI,
+            repository=self.repository,
+            envelope=envelope,
+            wall_ms=wall_ms,
         )
+
+    def ask(self, envelope: bytes, wall_ms: int | None = None) -> TrustAnswer:
+        return ask_here(self.request(envelope, int(time.time() * 1000) if wall_ms is None else wall_ms))
 
 
 def accept(lab: LabTrust, device: Path, **changes: str) -> TrustAnswer:
-    key = TrustProcess().ask(MakeKey(identity_dir=str(device / "identity"), device=PI))
+    key = ask_here(MakeKey(identity_dir=str(device / "identity"), device=PI))
     assert isinstance(key, KeyMade), key
     request = AcceptEnrolment(
         identity_dir=str(device / "identity"),
@@ -87,7 +89,7 @@ def accept(lab: LabTrust, device: Path, **changes: str) -> TrustAnswer:
         ca_pem=lab.authority.ca_pem,
         root_json=lab.authority.root_json,
     )
-    return TrustProcess().ask(msgspec.structs.replace(request, **changes))
+    return ask_here(msgspec.structs.replace(request, **changes))
 
 
 @pytest.fixture
@@ -119,6 +121,17 @@ def test_a_released_and_assigned_model_is_accepted(lab: Lab) -> None:
     assert isinstance(answer, DesiredVerified), answer
     assert not answer.expired
     assert set(answer.manifests) == {lab.manifest}
+
+
+def test_a_child_process_says_the_same(lab: Lab, tmp_path: Path) -> None:
+    now_ms = int(time.time() * 1000)
+    good = lab.request(lab.trust.sign_desired(lab.desired()), now_ms)
+    child, here = TrustProcess().ask(good), ask_here(good)
+    assert isinstance(child, DesiredVerified)
+    assert isinstance(here, DesiredVerified)
+    assert (child.desired, child.manifests) == (here.desired, here.manifests)
+    bad = lab.request(LabTrust(tmp_path / "stranger").sign_desired(lab.desired()), now_ms)
+    assert TrustProcess().ask(bad) == ask_here(bad)
 
 
 def test_a_foreign_key_is_refused(lab: Lab, tmp_path: Path) -> None:
@@ -224,12 +237,7 @@ def test_a_document_from_the_future_does_not_take_the_device_hostage(lab: Lab) -
 def test_without_a_clock_that_is_believed_the_document_says_what_time_it_is(lab: Lab) -> None:
     now_ms = int(time.time() * 1000)
     envelope = lab.trust.sign_desired(lab.desired(issued_ms=now_ms, expires_ms=now_ms + YEAR_MS))
-    answer = TrustProcess().ask(
-        VerifyDesired(
-            identity_dir=str(lab.device / "identity"), trust_dir=str(lab.device / "trust"), device=PI,
-            repository=lab.repository, envelope=envelope, wall_ms=None,
-        )
-    )  # fmt: skip
+    answer = ask_here(lab.request(envelope, wall_ms=None))
     assert isinstance(answer, DesiredVerified)
     assert answer.now_ms == now_ms
 
@@ -286,11 +294,11 @@ def test_an_impostor_is_refused_at_enrolment_and_nothing_is_stored(tmp_path: Pat
     device = tmp_path / "device"
     refused(accept(lab, device, ca_sha256="0" * 64), "enrol.ca.mismatch")
     refused(accept(lab, device, root_sha256="0" * 64), "enrol.root.mismatch")
-    key = TrustProcess().ask(MakeKey(identity_dir=str(device / "identity"), device=PI))
+    key = ask_here(MakeKey(identity_dir=str(device / "identity"), device=PI))
     assert isinstance(key, KeyMade)
     foreign = stranger.authority.sign_csr(key.csr_pem, PI)
     refused(accept(lab, device, certificate_pem=foreign), "enrol.certificate.issuer")
-    other = TrustProcess().ask(MakeKey(identity_dir=str(tmp_path / "other"), device=PI))
+    other = ask_here(MakeKey(identity_dir=str(tmp_path / "other"), device=PI))
     assert isinstance(other, KeyMade)
     wrong = lab.authority.sign_csr(other.csr_pem, PI)
     refused(accept(lab, device, certificate_pem=wrong), "enrol.certificate.subject")

@@ -17,7 +17,7 @@ from fleet_agent.worker.protocol import Limits, Ready, Trial, WorkerSpec
 from fleet_agent.worker.run import may_load_gently
 from fleet_agent.worker_process import WorkerExited, WorkerProcess, WorkerSaid
 from fleet_shared.names import AssignmentId, Digest
-from tests.kit.engine import load_engine, write_slot
+from tests.kit.engine import load_engine, manifest_of, write_slot
 from tests.kit.waiting import wait_for
 
 
@@ -92,8 +92,9 @@ def test_what_comes_before_the_imports_at_low_priority_is_little() -> None:
 
 def test_a_worker_on_trial_serves_at_the_usual_priority(tmp_path: Path) -> None:
     said: queue.SimpleQueue[WorkerSaid | WorkerExited] = queue.SimpleQueue()
+    slot = write_slot(tmp_path)
     spec = WorkerSpec(
-        slot=str(write_slot(tmp_path)), manifest=Digest("a" * 64), assignment=AssignmentId("a"),
+        slot=str(slot), manifest=manifest_of(slot), assignment=AssignmentId("a"),
         runtime="litert", threads=1, listen_fds=(), stats_interval_s=1, linger_s=1, trial=TRIAL,
         limits=Limits(nice=2),
     )  # fmt: skip

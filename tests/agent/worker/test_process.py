@@ -30,8 +30,8 @@ from fleet_agent.worker.protocol import (
     Stats,
     WorkerSpec,
 )
-from fleet_shared.names import AssignmentId, Digest
-from tests.kit.engine import write_slot
+from fleet_shared.names import AssignmentId
+from tests.kit.engine import manifest_of, write_slot
 from tests.kit.inference import infer, load
 from tests.kit.ports import free_port
 
@@ -61,7 +61,7 @@ class Worker:
         theirs.close()
         self.send(
             WorkerSpec(
-                slot=str(slot), manifest=Digest("a" * 64), assignment=AssignmentId("a"), runtime="litert",
+                slot=str(slot), manifest=manifest_of(slot), assignment=AssignmentId("a"), runtime="litert",
                 threads=1, listen_fds=(listener.fileno(),), stats_interval_s=0.2, linger_s=0.1, source=source,
                 limits=limits,
             )

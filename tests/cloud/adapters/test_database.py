@@ -23,6 +23,7 @@ from fleet_shared.messages.telemetry import Sample, Source, TelemetryBatch, enco
 from fleet_shared.names import AssignmentId, DeviceId, Digest
 from fleet_shared.version import ModelRef
 from tests.kit.parts import PI, Parts, outcome_batch
+from tests.kit.people import ADMIN
 
 
 def test_the_migrations_give_the_tables_of_the_code(url: str) -> None:
@@ -63,13 +64,13 @@ def test_a_failed_transaction_leaves_nothing(parts: Parts) -> None:
 
 
 def test_versions_count_up_and_the_same_content_is_the_same_version(parts: Parts) -> None:
-    first = parts.registry.register("m", parts.draft(b"one"))
+    first = parts.registry.register("m", parts.draft(b"one"), ADMIN)
     assert (str(first.version.version), first.created) == ("1.0.0", True)
-    again = parts.registry.register("m", parts.draft(b"one"))
+    again = parts.registry.register("m", parts.draft(b"one"), ADMIN)
     assert (str(again.version.version), again.created) == ("1.0.0", False)
-    assert str(parts.registry.register("m", parts.draft(b"two")).version.version) == "1.1.0"
+    assert str(parts.registry.register("m", parts.draft(b"two"), ADMIN).version.version) == "1.1.0"
     with pytest.raises(Conflict) as caught:
-        parts.registry.register("m", parts.draft(b"three", "1.1.0"))
+        parts.registry.register("m", parts.draft(b"three", "1.1.0"), ADMIN)
     assert caught.value.code == "model.version.exists"
     assert str(parts.registry.get(ModelRef.parse("m")).version) == "1.1.0"
 
@@ -81,7 +82,7 @@ def test_a_version_needs_all_its_blobs(parts: Parts) -> None:
         draft.variants[0], blobs={**draft.variants[0].blobs, Role.MODEL: missing}
     )
     with pytest.raises(Invalid) as caught:
-        parts.registry.register("m", msgspec.structs.replace(draft, variants=(broken,)))
+        parts.registry.register("m", msgspec.structs.replace(draft, variants=(broken,)), ADMIN)
     assert caught.value.code == "model.blob.missing"
     with pytest.raises(NotFound):
         parts.registry.get(ModelRef.parse("m"))
@@ -94,7 +95,7 @@ def test_two_registrations_at_once_give_one_version(parts: Parts) -> None:
 
     def register() -> None:
         together.wait()
-        results.append(str(parts.registry.register("m", draft).version.version))
+        results.append(str(parts.registry.register("m", draft, ADMIN).version.version))
 
     threads = [threading.Thread(target=register) for _ in range(2)]
     for thread in threads:
@@ -107,7 +108,7 @@ def test_two_registrations_at_once_give_one_version(parts: Parts) -> None:
 
 def test_a_push_ends_when_the_outcome_comes_and_a_late_duplicate_changes_nothing(parts: Parts) -> None:
     parts.add_device()
-    parts.registry.register("m", parts.draft(b"one"))
+    parts.registry.register("m", parts.draft(b"one"), ADMIN)
     assignment = parts.push()
     assert assignment.state is AssignmentState.PENDING
     with parts.uow.begin() as transaction:
@@ -128,7 +129,7 @@ def test_a_push_ends_when_the_outcome_comes_and_a_late_duplicate_changes_nothing
 
 def test_a_newer_push_supersedes_and_the_generation_goes_up(parts: Parts) -> None:
     parts.add_device()
-    parts.registry.register("m", parts.draft(b"one"))
+    parts.registry.register("m", parts.draft(b"one"), ADMIN)
     first = parts.push()
     second = parts.push()
     assert first.order is not None
@@ -143,13 +144,13 @@ def test_a_newer_push_supersedes_and_the_generation_goes_up(parts: Parts) -> Non
 
 def test_only_blobs_of_an_assignment_of_its_own_that_did_not_end_badly_get_an_address(parts: Parts) -> None:
     parts.add_device()
-    version = parts.registry.register("m", parts.draft(b"one")).version
+    version = parts.registry.register("m", parts.draft(b"one"), ADMIN).version
     foreign = parts.put(b"foreign")
     assignment = parts.push()
     blob = version.variants[0].manifest.blobs[Role.MODEL].sha256
 
     def ask(device: DeviceId, name: AssignmentId, sha256: Digest) -> str:
-        chunk = parts.blobs.url_for(device, Fetch(request="r", assignment=name, sha256=sha256))
+        chunk = parts.fetching.answer(device, Fetch(request="r", assignment=name, sha256=sha256)).chunk
         return chunk.url or (chunk.failure.code if chunk.failure else "")
 
     assert ask(PI, assignment.id, blob).startswith(f"/api/v1/blobs/{blob}?")

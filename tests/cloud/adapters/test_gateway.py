@@ -11,7 +11,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
-from fleet_cloud.adapters.mqtt.inbox import Inbox, Incoming
+from fleet_cloud.adapters.mqtt.inbox import TOPIC_WAITING_MAX, Inbox, Incoming
 from fleet_cloud.errors import Unavailable
 from fleet_cloud.services.ports import OutgoingMessage
 from fleet_shared.topics import Topics
@@ -104,6 +104,28 @@ def test_pictures_are_never_dropped_and_a_newer_one_replaces_an_older_one() -> N
     assert [inbox.get(1) for _ in range(2)] == rows[:2]
     with pytest.raises(queue.Empty):
         inbox.get(0.01)
+
+
+def test_a_device_that_floods_the_broker_waits_for_itself() -> None:
+    inbox = Inbox(waiting_max=1000)
+    flood = [inbox.put(Incoming("fleet/v1/devices/greedy/fetch", b"%d" % number)) for number in range(500)]
+    assert flood.count(True) == TOPIC_WAITING_MAX
+    other = Incoming("fleet/v1/devices/pi-1/telemetry", b"rows")
+    assert inbox.put(other)
+    assert other in [inbox.get(1) for _ in range(2)]
+
+
+def test_a_device_that_reports_without_end_keeps_nobody_from_being_heard() -> None:
+    inbox = Inbox(waiting_max=1000)
+    picture = Incoming("fleet/v1/devices/greedy/reported", b"again")
+    other = Incoming("fleet/v1/devices/pi-1/telemetry", b"rows")
+    inbox.put(picture)
+    inbox.put(other)
+    got = []
+    for _ in range(2):
+        got.append(inbox.get(1))
+        inbox.put(picture)
+    assert got == [picture, other]
 
 
 def test_a_broker_that_lets_nobody_read_is_not_taken_for_a_healthy_one(

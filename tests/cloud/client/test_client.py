@@ -11,6 +11,7 @@ from fleet_cloud.errors import CloudError, Invalid, NotFound, Unavailable
 from fleet_shared.errors import FleetError, InvalidName
 from tests.kit.api import Api, running_api
 from tests.kit.packages import make_package, register
+from tests.kit.people import KIT_TOKEN
 from tests.kit.ports import free_port
 
 
@@ -22,7 +23,7 @@ def api(tmp_path: Path) -> Iterator[Api]:
 
 @pytest.fixture
 def client(api: Api) -> Iterator[Client]:
-    with Client(api.url) as client:
+    with Client(api.url, KIT_TOKEN) as client:
         yield client
 
 

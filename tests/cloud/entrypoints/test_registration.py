@@ -17,6 +17,7 @@ from fleet_cloud.entrypoints.registration import (
 from fleet_cloud.errors import BuildError, Conflict, Forbidden, Invalid, Unavailable
 from tests.kit.commands import run_fleet
 from tests.kit.packages import make_package
+from tests.kit.people import KIT_TOKEN
 from tests.kit.ports import free_port
 from tests.kit.world import Controller, World, running_world
 
@@ -43,7 +44,7 @@ def test_registration_waits_for_a_controller_that_comes_back(tmp_path: Path) -> 
             controller.start()
 
     try:
-        with Client(controller.url) as client:
+        with Client(controller.url, KIT_TOKEN) as client:
             version = register(client, make_release("late"), said.append, sleep)
             assert (version.version, version.created) == ("1.0.0", True)
             assert said == list(RETRY_DELAYS_S[:2])
@@ -57,7 +58,7 @@ def test_a_build_lies_in_a_folder_while_it_waits_and_no_longer(
     tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    away, back = Client(f"http://127.0.0.1:{free_port()}"), Client(server)
+    away, back = Client(f"http://127.0.0.1:{free_port()}"), Client(server, KIT_TOKEN)
     release = make_release("waits")
 
     def come_back(_: float) -> None:
@@ -86,7 +87,7 @@ def test_what_cannot_be_registered_is_kept_and_registered_later(
     assert caught.value.hint == f"fleet model register {folder}"
     done = run_fleet(server, "model", "register", str(folder))
     assert (done.returncode, done.stdout) == (0, "registered kept:1.0.0\n"), done.stderr
-    with Client(server) as client:
+    with Client(server, KIT_TOKEN) as client:
         version = client.version("kept", "1.0.0")
     assert version.lineage == {"recipe": "r"}
     assert version.variants[0].contract == make_package().contract
@@ -106,7 +107,7 @@ def test_a_folder_that_holds_no_whole_build_is_refused(tmp_path: Path, server: s
 
 
 def test_a_wrong_token_and_a_taken_version_are_noticed_first(tmp_path: Path, server: str) -> None:
-    with Client(server) as client:
+    with Client(server, KIT_TOKEN) as client:
         register(client, make_release("taken", "2.0.0"), ignore)
         check_controller(client, "taken", None)
         check_controller(client, "taken", "2.1.0")

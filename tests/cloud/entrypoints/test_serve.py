@@ -1,6 +1,7 @@
 """What `fleet serve` listens on, and what it says when it cannot."""
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,20 @@ def test_addresses_that_are_printed_hold_no_secret(tmp_path: Path, monkeypatch: 
     assert addresses.api.startswith("http://127.0.0.1:")
     assert addresses.broker.endswith("(embedded)")
     assert addresses.blobs == f"{tmp_path}/blobs"
+
+
+def test_who_opens_the_api_to_others_and_not_the_broker_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Up(Exception):
+        pass
+
+    def ready(_addresses: Addresses) -> None:
+        raise Up
+
+    opened = Settings(port=0, broker_port=0, host="0.0.0.0", api_token="hush")
+    for number, broker_host in enumerate(("127.0.0.1", "0.0.0.0")):
+        caplog.clear()
+        with pytest.raises(Up):
+            serve(replace(opened, data=str(tmp_path / str(number)), broker_host=broker_host), ready)
+        assert ("--broker-host" in caplog.text) == (broker_host == "127.0.0.1")

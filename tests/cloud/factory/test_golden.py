@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from fleet_agent.runtimes.loading import load_runtime
 from fleet_agent.worker.golden import has_passed, run_golden
 from fleet_cloud.errors import Invalid
-from fleet_cloud.factory.build import pick_in_turns
 from fleet_cloud.factory.data import load_splits
 from fleet_cloud.factory.evaluate import LiteModel
 from fleet_cloud.factory.golden import (
@@ -45,10 +44,9 @@ def inputs(count: int, seed: int = 0) -> list[list[NDArray[np.float32]]]:
 
 def passes_on_a_device(model: bytes, vectors: Vectors, folder: Path) -> bool:
     """Run the self-test as an agent does."""
-    (folder / "golden.npz").write_bytes(vectors.content)
     (folder / "model.tflite").write_bytes(model)
     loaded = load_runtime("litert").load(str(folder / "model.tflite"), 1)
-    return has_passed(run_golden(loaded, vectors.rule, folder / "golden.npz"))
+    return has_passed(run_golden(loaded, vectors.rule, vectors.content))
 
 
 def test_near_ties_are_left_out_and_the_boundary_is_in() -> None:
@@ -114,6 +112,8 @@ def test_weak_vectors_are_named_when_the_variant_is_built() -> None:
 
 
 def test_a_model_with_a_dozen_flipped_bits_fails_its_vectors(digits: DigitsBuild, tmp_path: Path) -> None:
+    from fleet_cloud.factory.build import pick_in_turns
+
     splits = load_splits(digits.recipe.dataset, digits.recipe.training.seed)
     real = to_real(splits.validation.x[pick_in_turns(splits.validation.y)], splits.preprocessing)
     for each in digits.built.packages:

@@ -27,12 +27,12 @@ class SlowDoor(Door):
         super().sync(known)
 
 
-def test_a_revocation_waits_for_no_sync_and_survives_it(identities: IdentityWorld) -> None:
+def test_a_revocation_waits_for_no_sync_and_survives_it(local_identities: IdentityWorld) -> None:
     for name in ("pi-1", "pi-2"):
-        identities.enrol(name)
-    door = SlowDoor(inside=dict(identities.door.inside))
-    identities.access = door
-    services = identities.restart()
+        local_identities.enrol(name)
+    door = SlowDoor(inside=dict(local_identities.door.inside))
+    local_identities.access = door
+    services = local_identities.restart()
     syncing = threading.Thread(target=services.upkeep.turn)
     syncing.start()
     assert door.asked.wait(20)
@@ -45,8 +45,8 @@ def test_a_revocation_waits_for_no_sync_and_survives_it(identities: IdentityWorl
     assert not services.admission.stale
 
 
-def test_without_a_door_nothing_is_told(identities: IdentityWorld) -> None:
-    admission = Admission(identities.uow, None)
+def test_without_a_door_nothing_is_told(local_identities: IdentityWorld) -> None:
+    admission = Admission(local_identities.uow, None)
     assert not admission.enforced
     assert not admission.stale
     assert not admission.sync()

@@ -52,53 +52,53 @@ def test_who_counts_and_who_is_behind() -> None:
     assert status.running
 
 
-def test_a_rotation_is_ended_when_every_device_has_changed(identities: IdentityWorld) -> None:
-    rotation, authority = identities.identities.rotation, identities.trust.authority
+def test_a_rotation_is_ended_when_every_device_has_changed(local_identities: IdentityWorld) -> None:
+    rotation, authority = local_identities.identities.rotation, local_identities.trust.authority
     for name in ("pi-1", "pi-2"):
-        identities.enrol(name)
+        local_identities.enrol(name)
     status = rotation.begin(ADMIN)
     new, old = status.fingerprints
     assert status.behind == ("pi-1", "pi-2")
-    assert identities.tls.authorities.read_text() == authority.ca_pem
+    assert local_identities.tls.authorities.read_text() == authority.ca_pem
     assert authority.ca_pem.count("BEGIN") == 2
-    report(identities, "pi-1", believes=(new, old), issuer=new)
-    report(identities, "pi-2", believes=(new, old), issuer=old)
+    report(local_identities, "pi-1", believes=(new, old), issuer=new)
+    report(local_identities, "pi-2", believes=(new, old), issuer=old)
     with pytest.raises(Conflict) as caught:
         rotation.finish(ADMIN, force=False)
     assert caught.value.code == "authority.rotation.early"
     assert "pi-2" in caught.value.message
     assert "pi-1" not in caught.value.message
     assert authority.fingerprints == (new, old)
-    report(identities, "pi-2", believes=(new, old), issuer=new)
+    report(local_identities, "pi-2", believes=(new, old), issuer=new)
     assert rotation.finish(ADMIN, force=False).fingerprints == (new,)
-    assert identities.tls.authorities.read_text() == authority.ca_pem
+    assert local_identities.tls.authorities.read_text() == authority.ca_pem
     assert authority.ca_pem.count("BEGIN") == 1
-    actions = identities.actions()
+    actions = local_identities.actions()
     assert actions.count("authority.rotate authority") == actions.count("authority.finish authority") == 1
 
 
-def test_devices_learn_of_the_authorities_by_the_releases_alone(identities: IdentityWorld) -> None:
+def test_devices_learn_of_the_authorities_by_the_releases_alone(local_identities: IdentityWorld) -> None:
     def released() -> tuple[str, ...]:
-        raw = identities.trust.repository.load_target(AUTHORITIES_TARGET)
+        raw = local_identities.trust.repository.load_target(AUTHORITIES_TARGET)
         assert raw is not None
         return decode(Authorities, raw).pem
 
-    rotation, authority = identities.identities.rotation, identities.trust.authority
-    identities.identities.upkeep.start()
+    rotation, authority = local_identities.identities.rotation, local_identities.trust.authority
+    local_identities.identities.upkeep.start()
     assert released() == authority.pems
     rotation.begin(ADMIN)
     assert released() == authority.pems
     assert len(released()) == 2
     authority.finish_rotation()  # and the process was killed before it told anybody
-    identities.restart().upkeep.start()
+    local_identities.restart().upkeep.start()
     assert released() == authority.pems
     assert len(released()) == 1
-    assert identities.tls.authorities.read_text() == authority.ca_pem
+    assert local_identities.tls.authorities.read_text() == authority.ca_pem
 
 
-def test_force_ends_it_whoever_is_cut_off(identities: IdentityWorld) -> None:
-    identities.enrol()
-    rotation = identities.identities.rotation
+def test_force_ends_it_whoever_is_cut_off(local_identities: IdentityWorld) -> None:
+    local_identities.enrol()
+    rotation = local_identities.identities.rotation
     rotation.begin(ADMIN)
     with pytest.raises(Conflict) as caught:
         rotation.begin(ADMIN)
@@ -109,44 +109,46 @@ def test_force_ends_it_whoever_is_cut_off(identities: IdentityWorld) -> None:
     assert caught.value.code == "authority.rotation.none"
 
 
-def test_devices_whose_certificates_have_ended_hold_up_nobody(identities: IdentityWorld) -> None:
-    identities.enrol("long-gone")
-    rotation = identities.identities.rotation
+def test_devices_whose_certificates_have_ended_hold_up_nobody(local_identities: IdentityWorld) -> None:
+    local_identities.enrol("long-gone")
+    rotation = local_identities.identities.rotation
     rotation.begin(ADMIN)
     assert rotation.status().behind == ("long-gone",)
-    identities.clock.at_ms += 181 * DAY_MS
+    local_identities.clock.at_ms += 181 * DAY_MS
     assert rotation.status().behind == ()
     assert not rotation.finish(ADMIN, force=False).running
 
 
 def test_a_device_that_shows_the_newer_certificate_renews_at_the_newer_authority(
-    identities: IdentityWorld,
+    local_identities: IdentityWorld,
 ) -> None:
     """What a device renews while both are believed comes from the newer one."""
-    identities.enrol()
-    identities.identities.rotation.begin(ADMIN)
-    pem = identities.identities.enrolling.renew(DeviceId("pi-1"), identities.csr("pi-1"))
-    newest = identities.trust.authority.issuers[0].signer.certificate
-    assert identities.trust.authority.describe(pem).device == "pi-1"
+    local_identities.enrol()
+    local_identities.identities.rotation.begin(ADMIN)
+    pem = local_identities.identities.enrolling.renew(DeviceId("pi-1"), local_identities.csr("pi-1"))
+    newest = local_identities.trust.authority.issuers[0].signer.certificate
+    assert local_identities.trust.authority.describe(pem).device == "pi-1"
     x509.load_pem_x509_certificate(pem.encode()).verify_directly_issued_by(newest)
 
 
-def test_devices_hear_of_an_authority_only_when_the_broker_believes_it(identities: IdentityWorld) -> None:
+def test_devices_hear_of_an_authority_only_when_the_broker_believes_it(
+    local_identities: IdentityWorld,
+) -> None:
     """Else what they renew would be refused there."""
 
     def fail() -> None:
         raise Unavailable("the broker has no file", code="broker.reload")
 
     def released() -> int:
-        raw = identities.trust.repository.load_target(AUTHORITIES_TARGET)
+        raw = local_identities.trust.repository.load_target(AUTHORITIES_TARGET)
         assert raw is not None
         return len(decode(Authorities, raw).pem)
 
-    identities.identities.upkeep.start()
-    identities.update_broker_files = fail
-    rotation = identities.restart().rotation
+    local_identities.identities.upkeep.start()
+    local_identities.update_broker_files = fail
+    rotation = local_identities.restart().rotation
     rotation.begin(ADMIN)
     assert released() == 1
-    identities.update_broker_files = lambda: None
-    identities.restart().upkeep.turn()
+    local_identities.update_broker_files = lambda: None
+    local_identities.restart().upkeep.turn()
     assert released() == 2

@@ -35,12 +35,12 @@ def test_a_token_is_for_its_number_of_devices_which_get_its_labels(identities: I
     assert identities.actions()[1:] == ["device.enrol pi-1", "device.enrol pi-2"]
 
 
-def test_only_the_hash_of_a_secret_is_kept(identities: IdentityWorld) -> None:
-    secret = identities.token()
-    (status,) = identities.identities.tokens.all()
+def test_only_the_hash_of_a_secret_is_kept(local_identities: IdentityWorld) -> None:
+    secret = local_identities.token()
+    (status,) = local_identities.identities.tokens.all()
     assert secret not in repr(status)
     assert status.grant.secret_sha256 == digest_of(secret.encode())
-    with identities.uow.read() as transaction:
+    with local_identities.uow.read() as transaction:
         assert secret not in repr(transaction.audit.page(0, 10))
 
 
@@ -73,6 +73,18 @@ def test_a_use_is_not_counted_for_a_device_that_was_refused(identities: Identity
     assert identities.enrol("pi-2", secret).device == "pi-2"
 
 
+def test_a_name_is_taken_also_where_the_register_does_not_know_it(identities: IdentityWorld) -> None:
+    """Devices that an older version enrolled are in the database alone."""
+    identities.enrol("pi-1")
+    for file in (identities.folder / "trust" / "devices").iterdir():
+        file.unlink()
+    before = identities.device()
+    with pytest.raises(Conflict) as caught:
+        identities.enrol("pi-1", new_key=True)
+    assert caught.value.code == "enrol.device.exists"
+    assert identities.device() == before
+
+
 def test_expired_unknown_and_revoked_tokens_are_refused(identities: IdentityWorld) -> None:
     secret = identities.token(life_s=60)
     identities.clock.at_ms += 60_001
@@ -101,14 +113,14 @@ def test_the_list_of_tokens_says_what_each_is_good_for(identities: IdentityWorld
     assert [[use.device for use in status.uses] for status in found if status.state == "used"] == [[PI]]
 
 
-def test_who_guesses_is_not_listened_to_for_a_minute_and_others_are(identities: IdentityWorld) -> None:
+def test_who_guesses_is_not_listened_to_for_a_minute_and_others_are(local_identities: IdentityWorld) -> None:
     for _ in range(WRONG_MAX):
-        refused(identities, "enrol.token.unknown", secret="guess")
-    secret = identities.token()
-    refused(identities, "enrol.attempts", secret=secret)
-    assert identities.enrol("pi-2", origin="10.0.0.10").device == "pi-2"
-    identities.clock.at_ms += 60_000
-    assert identities.enrol(secret=secret).device == PI
+        refused(local_identities, "enrol.token.unknown", secret="guess")
+    secret = local_identities.token()
+    refused(local_identities, "enrol.attempts", secret=secret)
+    assert local_identities.enrol("pi-2", origin="10.0.0.10").device == "pi-2"
+    local_identities.clock.at_ms += 60_000
+    assert local_identities.enrol(secret=secret).device == PI
 
 
 def test_a_token_for_a_device_gives_it_a_new_key_and_ends_the_old_one(identities: IdentityWorld) -> None:
@@ -129,10 +141,10 @@ def test_a_token_for_a_device_gives_it_a_new_key_and_ends_the_old_one(identities
     assert entries[-1] == "device.enrol pi-1"
 
 
-def test_a_token_for_one_device_is_for_nothing_else(identities: IdentityWorld) -> None:
+def test_a_token_for_one_device_is_for_nothing_else(local_identities: IdentityWorld) -> None:
     for options in ({"uses": 2}, {"site": "berlin"}):
         with pytest.raises(Invalid) as caught:
-            identities.token(device="pi-1", **options)
+            local_identities.token(device="pi-1", **options)
         assert caught.value.code == "enrol.token.device"
 
 
@@ -172,11 +184,13 @@ def test_a_device_that_renews_for_ever_fills_no_database(identities: IdentityWor
         assert transaction.certificates.count_since(PI, 0) == 0
 
 
-def test_a_token_made_before_the_authority_changes_gives_what_it_names(identities: IdentityWorld) -> None:
-    authority = identities.trust.authority
-    before, alone = identities.token(uses=2), authority.ca_pem
-    identities.identities.rotation.begin(ADMIN)
-    assert identities.enrol("pi-1", before).ca_pem == alone
-    assert identities.enrol("pi-2").ca_pem == authority.ca_pem != alone
-    identities.identities.rotation.finish(ADMIN, force=True)
-    refused(identities, "enrol.token.authority", "pi-3", before)
+def test_a_token_made_before_the_authority_changes_gives_what_it_names(
+    local_identities: IdentityWorld,
+) -> None:
+    authority = local_identities.trust.authority
+    before, alone = local_identities.token(uses=2), authority.ca_pem
+    local_identities.identities.rotation.begin(ADMIN)
+    assert local_identities.enrol("pi-1", before).ca_pem == alone
+    assert local_identities.enrol("pi-2").ca_pem == authority.ca_pem != alone
+    local_identities.identities.rotation.finish(ADMIN, force=True)
+    refused(local_identities, "enrol.token.authority", "pi-3", before)

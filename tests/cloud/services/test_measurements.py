@@ -3,6 +3,7 @@
 import msgspec
 
 from fleet_cloud.adapters.db import measurements as table
+from fleet_cloud.bootstrap import SystemClock
 from fleet_cloud.domain.measurements import Measurement
 from fleet_cloud.services.devices import Inventory
 from fleet_cloud.services.drafts import VariantDraft, VersionDraft
@@ -11,6 +12,7 @@ from fleet_shared.messages.telemetry import Event
 from fleet_shared.names import AssignmentId, DeviceId, Digest
 from tests.cloud.domain.test_rules import variant
 from tests.kit.parts import ABLE, PI, Parts, batch, outcome_batch
+from tests.kit.people import ADMIN
 
 OTHER = DeviceId("pi-2")
 
@@ -40,14 +42,14 @@ def say(
 
 
 def measured(parts: Parts, device: str = PI) -> list[tuple[str | None, float | None]]:
-    found = Inventory(parts.uow).measurements(device)
+    found = Inventory(parts.uow, SystemClock()).measurements(device)
     return [(one.variant, one.measurement.latency_p50_us) for one in found]
 
 
 def test_what_one_device_measured_decides_for_its_like(parts: Parts) -> None:
     parts.add_device()
     parts.add_device(OTHER)
-    version = parts.registry.register("m", draft(parts)).version
+    version = parts.registry.register("m", draft(parts), ADMIN).version
     digests = {str(one.name): one.digest for one in version.variants}
     first = parts.push(to="id=pi-1")
     assert first.variant == "small"
@@ -66,13 +68,13 @@ def test_what_one_device_measured_decides_for_its_like(parts: Parts) -> None:
 
 def test_the_newest_of_each_kind_is_kept_and_named(parts: Parts) -> None:
     parts.add_device()
-    version = parts.registry.register("m", draft(parts)).version
+    version = parts.registry.register("m", draft(parts), ADMIN).version
     (small,) = [one.digest for one in version.variants if one.name == "small"]
     assignment = parts.push(to="id=pi-1")
     say(parts, PI, assignment.id, 1, small, 90.0)
     say(parts, PI, assignment.id, 2, small, 80.0)
     assert measured(parts) == [("small", 80.0)]
-    (named,) = Inventory(parts.uow).measurements(PI)
+    (named,) = Inventory(parts.uow, SystemClock()).measurements(PI)
     assert (named.model, named.version, named.measurement.device) == ("m", "1.0.0", PI)
     silent = parts.add_device("pi-3", facts=None)
     assert measured(parts, silent) == []
@@ -83,7 +85,7 @@ def test_the_newest_of_each_kind_is_kept_and_named(parts: Parts) -> None:
 def test_a_device_speaks_of_its_own_assignment_and_variant_only(parts: Parts) -> None:
     parts.add_device()
     parts.add_device(OTHER)
-    version = parts.registry.register("m", draft(parts)).version
+    version = parts.registry.register("m", draft(parts), ADMIN).version
     digests = {str(one.name): one.digest for one in version.variants}
     assignment = parts.push(to="id=pi-1")
     say(parts, OTHER, assignment.id, 1, digests["small"], 1.0)

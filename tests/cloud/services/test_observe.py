@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import msgspec
 
+from fleet_cloud.bootstrap import SystemClock
 from fleet_cloud.domain.rollout import AssignmentState
 from fleet_cloud.services.devices import Inventory
 from fleet_cloud.services.ports import TelemetryTotals
@@ -14,6 +15,7 @@ from fleet_shared.messages.telemetry import Event, Sample, Source, TelemetryBatc
 from fleet_shared.messages.update import UpdateState
 from fleet_shared.names import DeviceId, digest_of
 from tests.kit.parts import ABLE, PI, Parts, batch, outcome_batch
+from tests.kit.people import ADMIN
 
 
 def sample(seq: int) -> Sample:
@@ -78,7 +80,7 @@ def test_a_device_that_is_silent_since_the_broker_is_back_is_offline(parts: Part
 def test_a_report_moves_its_own_assignment_only(parts: Parts) -> None:
     parts.add_device()
     parts.add_device("pi-2")
-    parts.registry.register("m", parts.draft(b"one"))
+    parts.registry.register("m", parts.draft(b"one"), ADMIN)
     assignment = parts.push(to="id=pi-1")
 
     def say(device: DeviceId, state: UpdateState) -> bool:
@@ -103,7 +105,7 @@ def refusal(name: str, envelope: bytes, seq: int = 1) -> TelemetryBatch:
 
 def test_a_desired_state_that_the_device_refuses_fails_its_assignment_with_the_reason(parts: Parts) -> None:
     parts.add_device()
-    parts.registry.register("m", parts.draft(b"one"))
+    parts.registry.register("m", parts.draft(b"one"), ADMIN)
     assignment = parts.push()
     (message,) = parts.outgoing()
     _, moved = parts.observe.telemetry(PI, refusal("desired.refused", b"a stranger's"))
@@ -121,7 +123,7 @@ def test_a_desired_state_that_the_device_refuses_fails_its_assignment_with_the_r
 
 def test_what_the_device_said_last_is_in_the_reason_of_a_time_out(parts: Parts) -> None:
     parts.add_device()
-    parts.registry.register("m", parts.draft(b"one"))
+    parts.registry.register("m", parts.draft(b"one"), ADMIN)
     assignment = parts.push()
     (message,) = parts.outgoing()
     parts.observe.telemetry(PI, refusal("desired.unverified", message.payload))
@@ -135,7 +137,7 @@ def test_what_the_device_said_last_is_in_the_reason_of_a_time_out(parts: Parts) 
 
 def test_unmet_desired_states_are_put_on_their_way_again_and_met_ones_are_not(parts: Parts) -> None:
     parts.add_device()
-    parts.registry.register("m", parts.draft(b"one"))
+    parts.registry.register("m", parts.draft(b"one"), ADMIN)
     assignment = parts.push()
     (message,) = parts.outgoing()
     with parts.uow.begin() as transaction:
@@ -189,7 +191,7 @@ def test_labels_and_presence_that_change_at_once_are_both_kept(parts: Parts) -> 
             transaction.devices.put(replace(device, online=True, session="s"))
 
     def set_label() -> None:
-        Inventory(parts.uow).label(PI, {"floor": "2"}, ())
+        Inventory(parts.uow, SystemClock()).label(PI, {"floor": "2"}, (), ADMIN)
 
     first = threading.Thread(target=go_online)
     first.start()

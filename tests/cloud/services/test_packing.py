@@ -22,6 +22,7 @@ from fleet_shared.manifest import BlobRef, Role
 from fleet_shared.messages.desired import EncodedBlob
 from fleet_shared.names import Digest, digest_of
 from tests.cloud.domain.test_rules import variant
+from tests.kit.people import ADMIN
 
 LARGE = b"fleet " * (PACKED_AT_ONCE_BYTES // 6 + 10)
 
@@ -51,7 +52,7 @@ class Place:
         contract = variant("int8", 1).manifest.contract
         blobs = {Role.MODEL: self.put(content), Role.GOLDEN: self.put(b"golden")}
         draft = VersionDraft(variants=(VariantDraft(name="int8", contract=contract, blobs=blobs),))
-        self.registry.register(model, draft)
+        self.registry.register(model, draft, ADMIN)
         return blobs[Role.MODEL].sha256
 
     def put(self, content: bytes) -> BlobRef:
@@ -148,7 +149,7 @@ def test_a_registration_holds_no_transaction_while_it_is_released(place: Place) 
     contract = variant("int8", 1).manifest.contract
     blobs = {Role.MODEL: place.put(b"first"), Role.GOLDEN: place.put(b"golden")}
     draft = VersionDraft(variants=(VariantDraft(name="int8", contract=contract, blobs=blobs),))
-    assert str(registry.register("m", draft).version.version) == "1.1.0"
+    assert str(registry.register("m", draft, ADMIN).version.version) == "1.1.0"
 
 
 def test_a_blob_that_cannot_be_stored_does_not_keep_the_others_waiting(

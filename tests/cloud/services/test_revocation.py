@@ -40,30 +40,30 @@ def test_a_revoked_device_is_cut_off_and_its_certificates_are_listed(identities:
 
 
 def test_whoever_revokes_while_the_broker_is_away_is_told_so_and_it_hears_of_it_later(
-    identities: IdentityWorld,
+    local_identities: IdentityWorld,
 ) -> None:
-    identities.enrol()
-    identities.identities.upkeep.turn()
-    identities.door.away = True
-    _, cut = identities.identities.revocation.revoke("pi-1", ADMIN)
+    local_identities.enrol()
+    local_identities.identities.upkeep.turn()
+    local_identities.door.away = True
+    _, cut = local_identities.identities.revocation.revoke("pi-1", ADMIN)
     assert not cut
-    assert PI in identities.door.inside
-    assert identities.identities.upkeep.turn() < 10, "it is tried again soon"
-    identities.door.away = False
-    assert identities.identities.upkeep.turn() > 10
-    assert identities.door.inside == {}
+    assert PI in local_identities.door.inside
+    assert local_identities.identities.upkeep.turn() < 10, "it is tried again soon"
+    local_identities.door.away = False
+    assert local_identities.identities.upkeep.turn() > 10
+    assert local_identities.door.inside == {}
 
 
-def test_a_broker_that_was_away_is_told_everything_anew(identities: IdentityWorld) -> None:
-    identities.enrol()
-    identities.identities.upkeep.turn()
-    syncs = identities.door.syncs
-    identities.identities.upkeep.turn()
-    assert identities.door.syncs == syncs, "nothing has changed"
-    identities.door.inside = {DeviceId("long-gone"): identities.door.inside[PI]}
-    identities.connected_ms = 2
-    identities.identities.upkeep.turn()
-    assert set(identities.door.inside) == {PI}
+def test_a_broker_that_was_away_is_told_everything_anew(local_identities: IdentityWorld) -> None:
+    local_identities.enrol()
+    local_identities.identities.upkeep.turn()
+    syncs = local_identities.door.syncs
+    local_identities.identities.upkeep.turn()
+    assert local_identities.door.syncs == syncs, "nothing has changed"
+    local_identities.door.inside = {DeviceId("long-gone"): local_identities.door.inside[PI]}
+    local_identities.connected_ms = 2
+    local_identities.identities.upkeep.turn()
+    assert set(local_identities.door.inside) == {PI}
 
 
 def test_a_revocation_that_was_committed_before_a_crash_reaches_list_and_broker(
@@ -112,8 +112,11 @@ def test_a_revoked_device_gets_in_by_no_token_but_one_that_was_made_for_it(ident
     assert caught.value.code == "device.revoked", "a token that was used lifts no later revocation"
 
 
-def test_nobody_is_revoked_or_readmitted_who_never_was_here(identities: IdentityWorld) -> None:
-    for act in (identities.identities.revocation.revoke, identities.identities.revocation.readmit):
+def test_nobody_is_revoked_or_readmitted_who_never_was_here(local_identities: IdentityWorld) -> None:
+    for act in (
+        local_identities.identities.revocation.revoke,
+        local_identities.identities.revocation.readmit,
+    ):
         with pytest.raises(NotFound) as caught:
             act("pi-9", ADMIN)
         assert caught.value.code == "device.unknown"
@@ -177,28 +180,30 @@ def test_a_database_restored_from_a_backup_forgets_neither_revocations_nor_keys(
         assert gone.revoked_ms is not None
 
 
-def test_a_stranger_can_be_revoked_before_anybody_readmits_it(identities: IdentityWorld) -> None:
-    issued = identities.enrol()
-    stranger = identities.identities.revocation.register.get(PI)
+def test_a_stranger_can_be_revoked_before_anybody_readmits_it(local_identities: IdentityWorld) -> None:
+    issued = local_identities.enrol()
+    stranger = local_identities.identities.revocation.register.get(PI)
     assert stranger is not None
-    identities.identities.revocation.register.put(replace(stranger, device=DeviceId("pi-7"), serial="7f"))
-    identities.identities.revocation.revoke("pi-7", ADMIN)
-    assert identities.listed() == {0x7F}
-    assert serial_of(issued.certificate_pem) not in identities.listed()
-    assert identities.identities.revocation.strangers() == []
+    local_identities.identities.revocation.register.put(
+        replace(stranger, device=DeviceId("pi-7"), serial="7f")
+    )
+    local_identities.identities.revocation.revoke("pi-7", ADMIN)
+    assert local_identities.listed() == {0x7F}
+    assert serial_of(issued.certificate_pem) not in local_identities.listed()
+    assert local_identities.identities.revocation.strangers() == []
 
 
-def test_what_a_revoked_device_says_is_not_listened_to(identities: IdentityWorld) -> None:
+def test_what_a_revoked_device_says_is_not_listened_to(local_identities: IdentityWorld) -> None:
     """A broker whose doors are not Fleet's lets it speak."""
-    identities.enrol()
-    observe = Observe(identities.uow, identities.clock, Topics())
+    local_identities.enrol()
+    observe = Observe(local_identities.uow, local_identities.clock, Topics())
     observe.presence(PI, Presence(session="s", online=True))
-    identities.identities.revocation.revoke("pi-1", ADMIN)
-    assert not _online(identities.device())
+    local_identities.identities.revocation.revoke("pi-1", ADMIN)
+    assert not _online(local_identities.device())
     observe.presence(PI, Presence(session="s2", online=True))
     observe.reported(PI, Reported(session="s2", facts=FACTS))
     assert observe.telemetry(PI, batch(Event(seq=1, boot_id="b", boot_ms=1, name="e"))) == (None, False)
-    device = identities.device()
+    device = local_identities.device()
     assert device is not None
     assert (device.online, device.session, device.reported) == (False, None, None)
 
@@ -218,7 +223,7 @@ def revoke(parts: Parts, name: str = PI) -> None:
 def test_pushes_pass_revoked_devices_by(parts: Parts) -> None:
     for name in ("pi-1", "pi-2"):
         parts.add_device(name)
-    parts.registry.register("m", parts.draft(b"one"))
+    parts.registry.register("m", parts.draft(b"one"), ADMIN)
     revoke(parts)
     status = parts.start()
     assert status.rollout.devices == ("pi-2",)
@@ -226,7 +231,7 @@ def test_pushes_pass_revoked_devices_by(parts: Parts) -> None:
 
 def test_a_device_that_is_revoked_during_a_push_is_refused_by_it(parts: Parts) -> None:
     parts.add_device()
-    parts.registry.register("m", parts.draft(b"one"))
+    parts.registry.register("m", parts.draft(b"one"), ADMIN)
     status = parts.start()
     revoke(parts)
     parts.tick.run()
@@ -242,7 +247,7 @@ def test_an_open_assignment_ends_with_the_revocation_and_nothing_stays_at_the_br
     parts.uow = identities.uow
     identities.enrol()
     parts.add_device()
-    parts.registry.register("m", parts.draft(b"one"))
+    parts.registry.register("m", parts.draft(b"one"), ADMIN)
     assignment = parts.push()
     assert assignment.state is AssignmentState.PENDING
     identities.identities.revocation.revoke("pi-1", ADMIN)
@@ -254,13 +259,13 @@ def test_an_open_assignment_ends_with_the_revocation_and_nothing_stays_at_the_br
     assert (message.topic, message.payload, message.retain) == ("fleet/v1/devices/pi-1/desired", b"", True)
 
 
-def test_the_register_is_read_as_it_was_written_and_damage_is_told(identities: IdentityWorld) -> None:
-    identities.enrol()
-    register = identities.identities.revocation.register
+def test_the_register_is_read_as_it_was_written_and_damage_is_told(local_identities: IdentityWorld) -> None:
+    local_identities.enrol()
+    register = local_identities.identities.revocation.register
     (entry,) = register.all()
     assert register.get(PI) == entry
     assert register.get(DeviceId("pi-2")) is None
-    file = identities.folder / "trust" / "devices" / "pi-1.json"
+    file = local_identities.folder / "trust" / "devices" / "pi-1.json"
     assert msgspec.json.decode(file.read_bytes())["device"] == "pi-1"
     for damage in (b"", b"[]", b"{}", b'{"device": 1}'):
         file.write_bytes(damage)

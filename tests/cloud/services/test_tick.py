@@ -14,14 +14,15 @@ from fleet_shared.messages.reported import Order
 from fleet_shared.names import DeviceId
 from fleet_shared.version import ModelRef
 from tests.kit.parts import PI, Parts, outcome_batch
+from tests.kit.people import ADMIN
 
 
 @pytest.fixture
 def fleet(parts: Parts) -> Parts:
     """One able device and two models."""
     parts.add_device()
-    parts.registry.register("m", parts.draft(b"one"))
-    parts.registry.register("n", parts.draft(b"two"))
+    parts.registry.register("m", parts.draft(b"one"), ADMIN)
+    parts.registry.register("n", parts.draft(b"two"), ADMIN)
     return parts
 
 
@@ -57,7 +58,7 @@ def test_a_rollout_that_cannot_be_decided_does_not_hold_up_the_others(fleet: Par
 )
 def test_times_out_of_range_are_refused_at_creation(fleet: Parts, policy: Policy) -> None:
     with pytest.raises(Invalid) as caught:
-        fleet.rollouts.create(ModelRef.parse("m"), "all", None, policy)
+        fleet.rollouts.create(ModelRef.parse("m"), "all", None, policy, ADMIN)
     assert caught.value.code == "rollout.policy"
     assert caught.value.hint
     assert fleet.rollouts.page(10) == []
@@ -66,9 +67,9 @@ def test_times_out_of_range_are_refused_at_creation(fleet: Parts, policy: Policy
 def test_an_older_rollout_that_is_still_at_work_does_not_overtake_a_newer_push(parts: Parts) -> None:
     for number in range(250):
         parts.add_device(f"d{number:03}")
-    parts.registry.register("m", parts.draft(b"one"))
+    parts.registry.register("m", parts.draft(b"one"), ADMIN)
     old = parts.start(to="all")
-    parts.registry.register("m", parts.draft(b"two"))
+    parts.registry.register("m", parts.draft(b"two"), ADMIN)
     new = parts.start(to="id=d249")
     for _ in range(3):
         parts.tick.run()

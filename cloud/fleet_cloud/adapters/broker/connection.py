@@ -7,6 +7,7 @@ understand.
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -24,6 +25,7 @@ from amqtt.session import Session
 from fleet_cloud.adapters.broker.admission import Code
 from fleet_cloud.adapters.broker.identity import Identity
 from fleet_cloud.adapters.broker.outbox import CONTROLLER, DEVICE, Message, Outbox
+from fleet_cloud.adapters.broker.pace import BURST_PACKETS, PACKETS_PER_S, Pace
 from fleet_cloud.adapters.broker.packets import (
     Ack,
     Connect,
@@ -94,6 +96,7 @@ class Connection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no t
         self._wire, self._hub = wire, hub
         self._silence_max_s = connect.keepalive_s * KEEPALIVE_FACTOR or None
         self._unreleased: set[int] = set()
+        self._pace = Pace(PACKETS_PER_S, BURST_PACKETS)
 
     async def run(self) -> None:
         """Serve the client until it goes, is cut off, or says what no client may say."""
@@ -107,7 +110,7 @@ class Connection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no t
 
     def offer(self, message: Message, *, kept: bool = False) -> None:
         """Have a message sent; a client that does not keep up is cut off."""
-        if not self.outbox.put(message, kept=kept):
+        if not self._wire.is_cut and not self.outbox.put(message, kept=kept):
             log.warning("%s does not read what it is sent: cut off", self.name)
             self.cut()
 
@@ -119,13 +122,16 @@ class Connection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no t
         self.cut()
 
     async def _send_packet(self, packet: MQTTPacket) -> None:
-        """As amqtt's, which takes a cancelled task and a lost connection for something else."""
-        async with self._write_lock:
-            await packet.to_stream(self._wire)
+        """Send, if the client is there still: what it said before it went is done in any case. amqtt's takes
+        a cancelled task and a lost connection for something else."""
+        with suppress(ConnectionError):
+            async with self._write_lock:
+                await packet.to_stream(self._wire)
 
     async def _read_until_end(self) -> None:
         try:
             while (frame := await self._wire.read_frame(self._silence_max_s)) is not None:
+                await self._let_others_speak()
                 packet = decode(frame)
                 if isinstance(packet, Disconnect):
                     self.polite = True
@@ -135,8 +141,13 @@ class Connection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no t
             log.warning("%s is cut off: %s", self.name, exc)
         except TimeoutError:
             log.info("%s has fallen silent", self.name)
-        except ConnectionError:
-            return
+
+    async def _let_others_speak(self) -> None:
+        """Packets that came together are read without waiting: nobody else would have a turn meanwhile."""
+        if self.is_controller:
+            await asyncio.sleep(0)
+        else:
+            await self._pace.wait()
 
     async def _take(self, packet: Packet) -> None:
         match packet:
@@ -188,8 +199,6 @@ class Connection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no t
                 )
         except TimeoutError:
             log.warning("%s acknowledges nothing of what it is sent: cut off", self.name)
-            self.cut()
-        except ConnectionError:
             self.cut()
 
 

@@ -7,11 +7,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Final
 
 from fleet_cloud.adapters.broker.broker import FleetBroker
 from fleet_cloud.adapters.broker.listener import Listener
-from fleet_cloud.errors import SettingsError
+from fleet_cloud.errors import SettingsError, Unavailable
 from fleet_cloud.services.ports import TlsFiles
 from fleet_cloud.tls import RenewedTls
 from fleet_shared.names import DeviceId, Digest
@@ -33,6 +34,7 @@ class EmbeddedBroker:
         self._topics, self._tls = topics, RenewedTls(tls, server=True)
         self._listening = _listen(host, port)
         self.port = int(self._listening.getsockname()[1])
+        self.loopback: Final = _find_loopback(self._listening)
         self._started: Future[None] = Future()
         self._thread = threading.Thread(target=self._live, name="broker", daemon=True)
         self._thread.start()
@@ -49,7 +51,8 @@ class EmbeddedBroker:
         self._do(lambda: self._broker.revoke(device))
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._ended.set)
+        with suppress(RuntimeError):  # it ended before
+            self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
         self._listening.close()
 
@@ -79,7 +82,20 @@ class EmbeddedBroker:
         async def do() -> None:
             act()
 
-        asyncio.run_coroutine_threadsafe(do(), self._loop).result(START_TIMEOUT_S)
+        if not self._thread.is_alive():
+            raise _gone()
+        try:
+            asyncio.run_coroutine_threadsafe(do(), self._loop).result(START_TIMEOUT_S)
+        except TimeoutError as exc:
+            raise _gone() from exc
+
+
+def _gone() -> Unavailable:
+    return Unavailable(
+        "the embedded broker does not answer",
+        hint="restart the controller; its log says how the broker ended",
+        code="broker.unreachable",
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -88,7 +104,10 @@ def _listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listening = socket.create_server((str(address[0]), port), family=family, backlog=BACKLOG)
+        everywhere = address[0] == "::" and socket.has_dualstack_ipv6()
+        listening = socket.create_server(
+            (str(address[0]), port), family=family, backlog=BACKLOG, dualstack_ipv6=everywhere
+        )
     except (OSError, UnicodeError) as exc:
         in_use = isinstance(exc, OSError) and exc.errno == errno.EADDRINUSE
         raise SettingsError(
@@ -100,3 +119,11 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from exc
     listening.setblocking(False)
     return listening
+
+
+def _find_loopback(listening: socket.socket) -> str:
+    """Return where this machine reaches what listens on every address."""
+    ipv4_too = listening.family == socket.AF_INET or not listening.getsockopt(
+        socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
+    )
+    return "127.0.0.1" if ipv4_too else "::1"

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from fleet_cloud.adapters.broker.notices import Notices
 from fleet_cloud.adapters.broker.wire import Wire
@@ -36,6 +36,8 @@ class Listener:
         self._listening, self._tls, self._serve = listening, tls, serve
         self._unproved: dict[asyncio.Task[None], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._taken: dict[asyncio.Task[None], socket.socket] = {}
+        """Sockets that no transport has yet, by their task, which may be cancelled before it begins."""
         self._notices = Notices()
 
     async def run(self) -> None:
@@ -57,29 +59,28 @@ class Listener:
             oldest.cancel()
             self._notices.say(f"more than {UNPROVED_MAX} connections prove nothing: the oldest is closed")
         task = asyncio.create_task(self._handle(connected, address))
-        self._unproved[task] = None
+        self._unproved[task], self._taken[task] = None, connected
         self._tasks.add(task)
         task.add_done_callback(self._forget)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._unproved.pop(task, None)
         self._tasks.discard(task)
+        if (left := self._taken.pop(task, None)) is not None:
+            left.close()
         if not task.cancelled() and (error := task.exception()):
             log.error("a connection ended by a defect: %r", error)
 
     async def _handle(self, connected: socket.socket, address: str) -> None:
-        task = asyncio.current_task()
+        task: Any = asyncio.current_task()
         try:
             wire = await self._shake_hands(connected)
         except (OSError, TimeoutError) as exc:
-            connected.close()
             self._notices.say(f"a client at {address} is refused by TLS: {exc or 'no handshake in time'}")
             return
-        except asyncio.CancelledError:
-            connected.close()
-            raise
+        del self._taken[task]
         try:
-            await self._serve(wire, lambda: self._unproved.pop(task, None) if task else None)
+            await self._serve(wire, lambda: self._unproved.pop(task, None))
         except ConnectionError:
             pass
         finally:

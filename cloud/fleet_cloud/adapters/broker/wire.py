@@ -27,10 +27,15 @@ class Wire(ReaderAdapter, WriterAdapter):  # type: ignore[misc]  # amqtt has no 
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
+        self.is_cut = False
+        """Ended by the broker: what had come before is not read any more. What a client sent before it went
+        is."""
 
     async def read_frame(self, head_timeout_s: float | None, bytes_max: int = PACKET_BYTES) -> Frame | None:
         """Return the next packet, none when the client is gone. Raises `Malformed`, and `TimeoutError`
         when no packet begins in time, or one that began comes too slowly."""
+        if self.is_cut:
+            return None
         try:
             async with asyncio.timeout(head_timeout_s):
                 first = (await self._reader.readexactly(1))[0]
@@ -48,9 +53,12 @@ class Wire(ReaderAdapter, WriterAdapter):  # type: ignore[misc]  # amqtt has no 
         self._reader.feed_eof()
 
     def write(self, data: bytes) -> None:
-        self._writer.write(data)
+        if not self._writer.is_closing():
+            self._writer.write(data)
 
     async def drain(self) -> None:
+        if self._writer.is_closing():
+            raise ConnectionResetError("the client is gone")
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
                 await self._writer.drain()
@@ -71,7 +79,8 @@ class Wire(ReaderAdapter, WriterAdapter):  # type: ignore[misc]  # amqtt has no 
         self._writer.close()
 
     def abort(self) -> None:
-        """Close at once, whatever waits to be sent."""
+        """Close at once, whatever waits to be sent or read."""
+        self.is_cut = True
         self._writer.transport.abort()
 
     async def _read_length(self, bytes_max: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, Select, delete, insert, or_, select
 
 from fleet_cloud.adapters.db import tables
 from fleet_cloud.adapters.db.rows import locking, upsert, write_json
@@ -23,8 +23,25 @@ class DesiredTable:
         return None if row is None else _desired(row)
 
     def put(self, desired: SignedDesired) -> None:
-        values = {"order": write_json(desired.order), "envelope": desired.envelope}
+        values = {
+            "order": write_json(desired.order),
+            "envelope": desired.envelope,
+            "key_epoch": desired.order.key_epoch,
+            "expires_ms": desired.expires_ms,
+        }
         upsert(self._connection, self._t, {"device": desired.device}, values)
+
+    def has_due(self, key_epoch: int, before_ms: int) -> bool:
+        return self._connection.execute(self._due(key_epoch, before_ms).limit(1)).first() is not None
+
+    def lock_due(self, key_epoch: int, before_ms: int, limit: int) -> Sequence[SignedDesired]:
+        query = self._due(key_epoch, before_ms).order_by(self._t.c.device).limit(limit)
+        return [_desired(row) for row in self._connection.execute(locking(query))]
+
+    def _due(self, key_epoch: int, before_ms: int) -> Select[Any]:
+        c = self._t.c
+        ending, older = c.expires_ms < before_ms, c.key_epoch < key_epoch
+        return select(self._t).where(c.expires_ms.is_not(None), or_(ending, older))
 
     def lock_unmet(self) -> Sequence[SignedDesired]:
         t = tables.assignment
@@ -35,7 +52,10 @@ class DesiredTable:
 
 def _desired(row: Row[Any]) -> SignedDesired:
     return SignedDesired(
-        DeviceId(row.device), msgspec.json.decode(row.order, type=Order), bytes(row.envelope)
+        DeviceId(row.device),
+        msgspec.json.decode(row.order, type=Order),
+        bytes(row.envelope),
+        row.expires_ms,
     )
 
 

@@ -164,7 +164,13 @@ desired = Table(
     Column("device", String(63), ForeignKey("device.id"), primary_key=True),
     Column("order", Text, nullable=False),
     Column("envelope", LargeBinary, nullable=False),
+    Column("key_epoch", BigInteger, nullable=False),
+    # None once it need not be signed again.
+    Column("expires_ms", BigInteger),
 )
+_DUE = desired.c.expires_ms.is_not(None)
+Index("ix_desired_expires", desired.c.expires_ms, sqlite_where=_DUE, postgresql_where=_DUE)
+Index("ix_desired_epoch", desired.c.key_epoch, sqlite_where=_DUE, postgresql_where=_DUE)
 
 outgoing = Table(
     "outgoing",

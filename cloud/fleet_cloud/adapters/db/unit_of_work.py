@@ -15,6 +15,7 @@ from fleet_cloud.adapters.db.messages import DesiredTable, OutgoingTable
 from fleet_cloud.adapters.db.models import ModelTable
 from fleet_cloud.adapters.db.rollouts import AssignmentTable, RolloutTable
 from fleet_cloud.adapters.db.telemetry import TelemetryTable
+from fleet_cloud.adapters.db.tokens import ApiTokenTable
 from fleet_cloud.services.ports import Transaction
 
 
@@ -33,6 +34,7 @@ class DatabaseTransaction:
         self.measurements = MeasurementTable(connection)
         self.outbox = OutgoingTable(connection)
         self.audit = AuditTable(connection)
+        self.api_tokens = ApiTokenTable(connection)
 
 
 class DatabaseUnitOfWork:

@@ -51,6 +51,8 @@ class Gateway:
         self._connected = threading.Event()
         self._settled = threading.Event()
         self._dropping = False
+        self.announced: bytes | None = None
+        """The release timestamp that the broker holds, also of a controller before this one."""
         self.connected_ms: int | None = None
         """Wall time since when everything that devices say is heard; none while the broker is away."""
         self._protocol = MQTTProtocolVersion.MQTTv5
@@ -143,8 +145,8 @@ class Gateway:
         if reason.is_failure:
             self._reason = str(reason)
             return
-        filters = (*(self._topics.every_device(channel) for channel in TO_CLOUD), *self._listening)
-        client.subscribe([(one, 1) for one in filters])
+        own = (*(self._topics.every_device(channel) for channel in TO_CLOUD), self._topics.releases)
+        client.subscribe([(one, 1) for one in (*own, *self._listening)])
 
     def _on_subscribe(
         self,
@@ -182,7 +184,9 @@ class Gateway:
         self._settled.set()
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        if heard := self._listening.get(message.topic):
+        if message.topic == self._topics.releases:
+            self.announced = bytes(message.payload)
+        elif heard := self._listening.get(message.topic):
             heard(bytes(message.payload))
         else:
             self._put(Incoming(message.topic, bytes(message.payload), message.retain))

@@ -159,6 +159,46 @@ class S3Blobs:
         )
 
 
+class S3Releases:
+    """Implements `ReleaseMirror`, under the prefix ``releases/`` of the blobs' own."""
+
+    def __init__(self, blobs: S3Blobs) -> None:
+        self._blobs, self._client = blobs, blobs._client  # noqa: SLF001 - of this module
+        self._bucket = blobs._address.bucket  # noqa: SLF001
+        self._prefix = f"{blobs._address.prefix}releases/"  # noqa: SLF001
+
+    def paths(self) -> frozenset[str]:
+        pages = self._client.get_paginator("list_objects_v2")
+        with self._blobs._mapped():  # noqa: SLF001
+            listed = [
+                entry["Key"]
+                for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix)
+                for entry in page.get("Contents", [])
+            ]
+        return frozenset(key.removeprefix(self._prefix) for key in listed)
+
+    def get(self, path: str) -> bytes | None:
+        try:
+            with self._blobs._mapped():  # noqa: SLF001
+                found = self._client.get_object(Bucket=self._bucket, Key=self._prefix + path)
+                return found["Body"].read()
+        except _MissingError:
+            return None
+
+    def put(self, path: str, content: bytes) -> None:
+        with self._blobs._mapped():  # noqa: SLF001
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._prefix + path,
+                Body=content,
+                ContentType="application/json",
+            )
+
+    def remove(self, path: str) -> None:
+        with self._blobs._mapped():  # noqa: SLF001
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + path)
+
+
 class _MissingError(CloudError):
     """No such object: turned into none or `NotFound` within this module."""
 

@@ -54,6 +54,13 @@ class LabKeys:
         key = self._load(name) or self._make(name, Ed25519PrivateKey.generate(), make=make)
         return CryptoSigner(key, SSlibKey.from_crypto(key.public_key()))
 
+    def free_name(self, name: str) -> str:
+        """Return a name that no key has yet: ``name-2``, or a higher number."""
+        number = 2
+        while (self._folder / f"{name}-{number}.pem").exists():
+            number += 1
+        return f"{name}-{number}"
+
     def ca_key(self, name: str = "ca", *, make: bool) -> EllipticCurvePrivateKey:
         """Return a CA's key: ECDSA P-256, which every TLS library in the field can verify."""
         key = self._load(name) or self._make(name, generate_private_key(SECP256R1()), make=make)

@@ -1,205 +1,243 @@
-"""The release repository: TUF 1.0 metadata and targets in two folders, as they are served.
+"""The release repository: TUF 1.0 with consistent snapshots and hashed bins, in a folder.
 
-Order of writes: targets first, then targets.json, snapshot, timestamp. A reader at any instant
-sees a consistent repository, and a writer that was killed is repaired by the next one. Each
-release writes all targets anew: superseded versions of the metadata go when no client can still
-be reading them.
+What is to be changed is edited here, and handed to `Publishing`, which signs and publishes or stages it.
 """
 
-import time
-from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
-from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
+from securesystemslib.signer import Signer
+from tuf.api.metadata import Metadata, Root, Targets, Timestamp
 from tuf.api.serialization import DeserializationError
-from tuf.repository import Repository
 
-from fleet_cloud.errors import CloudError, SettingsError
-from fleet_shared.durable import write_durably
+from fleet_cloud.adapters.trust import roles
+from fleet_cloud.adapters.trust.layout import ReleaseFolder, load_signed_root, load_signed_targets
+from fleet_cloud.adapters.trust.publishing import Documents, Publishing, no_key
+from fleet_cloud.adapters.trust.signers import Signers, sign_with
+from fleet_cloud.errors import CloudError
 
-LIFE: Final = MappingProxyType(
-    {
-        Root.type: timedelta(days=3650),
-        Targets.type: timedelta(days=365),
-        Snapshot.type: timedelta(days=90),
-        Timestamp.type: timedelta(days=30),
-    }
-)
 RENEWED_BEFORE: Final = timedelta(days=7)
-SUPERSEDED_KEPT_S: Final = 3600.0
-"""A client that began with an older timestamp has ended by then."""
+ASKED_BEFORE: Final = timedelta(days=60)
+"""People are asked so much earlier to sign again what they have signed."""
 
 TARGETS_BYTES_MAX: Final = 4_500_000
 """Devices refuse more than 5,000,000 bytes (python-tuf's default); the rest is for new signatures."""
 
-ROLES: Final = (Root.type, Targets.type, Snapshot.type, Timestamp.type)
 
+class ReleaseRepository:
+    """``signers``: the keys at hand. The repository is there, or `begin` makes it."""
 
-class ReleaseRepository(Repository):
-    """``signers`` has one signer for each of the four top-level roles."""
+    def __init__(self, folder: Path, signers: Signers) -> None:
+        self.files, self.signers = ReleaseFolder(folder), signers
+        self._publishing = Publishing(self.files, signers)
+        self.files.check_begun()
 
-    def __init__(self, folder: Path, signers: Mapping[str, CryptoSigner]) -> None:
-        self.metadata_dir = folder / "metadata"
-        self.targets_dir = folder / "targets"
-        self._signers = signers
-        for path in (self.metadata_dir, self.targets_dir):
-            path.mkdir(parents=True, exist_ok=True)
-        self._create_missing()
+    @property
+    def begun(self) -> bool:
+        return self.files.file(Root.type, 1).exists()
 
     @property
     def root_json(self) -> bytes:
         """The first root: what tokens pin. Clients walk from it to the newest."""
-        return (self.metadata_dir / "1.root.json").read_bytes()
+        return self.files.file(Root.type, 1).read_bytes()
 
     @property
-    def targets_infos(self) -> dict[str, MetaFile]:
-        return {"targets.json": MetaFile(self._version(Targets.type))}
+    def timestamp_json(self) -> bytes:
+        return self.files.file(Timestamp.type, 0).read_bytes()
 
-    @property
-    def snapshot_info(self) -> MetaFile:
-        return MetaFile(self._version(Snapshot.type))
+    def begin(
+        self,
+        root: Metadata[Root],
+        targets: Mapping[str, bytes],
+        *,
+        bins: bool,
+        more: Sequence[Signer] = (),
+    ) -> None:
+        """Make the repository from a signed first root, and what every device needs; ``more`` keys sign the
+        targets. Without ``bins`` they are made with the first manifest: a first run is fast."""
+        first = roles.successor(Targets.type, None)
+        for path, raw in targets.items():
+            first.signed.targets[path] = roles.describe_target(path, raw)
+            self.files.write_target(path, raw)
+        documents = {Targets.type: first}
+        if bins:
+            documents |= self._make_bins(load_signed_targets(first), root.signed)
+        for metadata in documents.values() if more else ():
+            for signer in more:
+                sign_with(signer, metadata)
+        self._publishing.begin(root, documents)
+
+    def open(self) -> None:
+        """Check that it is whole, and finish what a kill has left half done; raise `SettingsError`."""
+        root = self.root()
+        for role in roles.ONLINE_ROLES:
+            if not self.signers.keyids & set(root.roles[role].keyids):
+                raise no_key(role, self.files.metadata_dir)
+        self._publishing.submit(self._adopt_bins(self.files.load_staged(), ()))
+
+    def root(self) -> Root:
+        return self._publishing.root()
+
+    def targets(self) -> Targets:
+        return self._publishing.targets()
+
+    def newest(self, role: str) -> Metadata[Any]:
+        return self._publishing.newest(role)
+
+    def staged(self) -> Documents:
+        """What waits for signatures, by role."""
+        return self.files.load_staged()
 
     def release(self, targets: Mapping[str, bytes]) -> None:
         """Add targets by path; those that are there already, unchanged, cost nothing. Raises
         `CloudError` (``release.full``) before devices would refuse the metadata."""
-        files = {path: TargetFile.from_data(path, content, ["sha256"]) for path, content in targets.items()}
-        metadata = self.open(Targets.type)
-        released = metadata.signed.targets
-        fresh = {path: file for path, file in files.items() if released.get(path) != file}
-        if fresh:
-            released.update(fresh)
+        staged = self.files.load_staged()
+        changes = self._adopt_bins(staged, targets)
+        for path, content in targets.items():
+            file = roles.describe_target(path, content)
+            listing = load_signed_targets(self._current(Targets.type, changes, staged))
+            role = roles.role_of(listing, path)
+            if load_signed_targets(self._current(role, changes, staged)).targets.get(path) == file:
+                continue
+            if role not in changes:
+                changes[role] = self._edit(role, staged)
+            changes[role].signed.targets[path] = file
+            self.files.write_target(path, content)
+        for metadata in changes.values():
             _check_size(metadata)
-            for path, file in fresh.items():
-                self._write_target(path, file.hashes["sha256"], targets[path])
-            self.close(Targets.type, metadata)
-        self.publish()
+        if changes:
+            self._publishing.submit(changes)
+
+    def find_published(self, paths: Iterable[str]) -> frozenset[str]:
+        """Return those of ``paths`` that devices can get."""
+        targets = self.targets()
+        by_role: dict[str, set[str]] = {}
+        for path in paths:
+            for role in {Targets.type, roles.role_of(targets, path)}:
+                by_role.setdefault(role, set()).add(path)
+        found: set[str] = set()
+        for role, wanted in by_role.items():
+            found |= wanted & load_signed_targets(self.newest(role)).targets.keys()
+        return frozenset(found)
 
     def load_target(self, path: str) -> bytes | None:
-        """Return the newest released content of ``path``, none if it was never released."""
-        file = self.targets().targets.get(path)
-        return None if file is None else self._target_file(path, file.hashes["sha256"]).read_bytes()
+        """Return the newest published content of ``path``, none if it was never released."""
+        file = load_signed_targets(self.newest(roles.role_of(self.targets(), path))).targets.get(path)
+        return None if file is None else self.files.load_target(path, file.hashes["sha256"])
 
-    def publish(self) -> None:
-        """Bring snapshot and timestamp up to what targets are (also after a kill in between)."""
-        self.do_snapshot()
-        self.do_timestamp()
-        self._remove_superseded()
+    def load_staged_target(self, path: str) -> bytes | None:
+        """Return what waits to be published as the target ``path``."""
+        waiting = self.files.load_staged().get(Targets.type)
+        file = None if waiting is None else waiting.signed.targets.get(path)
+        return None if file is None else self.files.load_target(path, file.hashes["sha256"])
+
+    def named_keyids(self) -> set[str]:
+        """Return the keys that stand in a role of the root, or of the one that waits."""
+        waiting = self.files.load_staged().get(Root.type)
+        roots = [self.root(), *([load_signed_root(waiting)] if waiting is not None else [])]
+        return {keyid for root in roots for role in root.roles.values() for keyid in role.keyids}
 
     def refresh(self, now: datetime) -> None:
-        """Sign again what ends within `RENEWED_BEFORE`."""
-        if self.targets().expires - now < RENEWED_BEFORE:
-            with self.edit_targets():
-                pass
-        self.do_snapshot(force=self.snapshot().expires - now < RENEWED_BEFORE)
-        self.do_timestamp(force=self.timestamp().expires - now < RENEWED_BEFORE)
-        self._remove_superseded()
+        """Sign again what ends soon: at once where the keys are at hand, else people are asked."""
+        staged, root = self.files.load_staged(), self.root()
+        changes: Documents = {}
+        for role in (Root.type, Targets.type, *roles.bins_of(self.targets())):
+            metadata = self.newest(role)
+            before = RENEWED_BEFORE if self._is_at_hand(root, role) else ASKED_BEFORE
+            if role not in staged and metadata.signed.expires - now < before:
+                changes[role] = roles.successor(role, metadata)
+        if changes:
+            self._publishing.submit(changes)
+        if any(self.newest(role).signed.expires - now < RENEWED_BEFORE for role in roles.ONLINE_ROLES):
+            self._publishing.bring_up([self.root()], force=True)
 
-    def open(self, role: str) -> Metadata[Any]:
-        """Return the newest metadata of ``role``, or a first one."""
-        version = self._version(role)
-        if version == 0:
-            return Metadata(self._first(role))
-        return self._load(self.metadata_dir / self._file(role, version))
-
-    def close(self, role: str, md: Metadata[Any]) -> None:
-        """Sign ``md`` as the next version and write it."""
-        md.signed.version = self._version(role) + 1
-        md.signed.expires = (datetime.now(timezone.utc) + LIFE[role]).replace(microsecond=0)
-        md.sign(self._signers[role])
-        write_durably(self.metadata_dir / self._file(role, md.signed.version), md.to_bytes())
-
-    def _create_missing(self) -> None:
-        if self._version(Root.type) == 0:
-            self._check_fresh()
-            with self.edit_root() as root:
-                root.consistent_snapshot = True
-                for role in ROLES:
-                    root.add_key(self._signers[role].public_key, role)
-        self._check_signers()
-        if self._version(Targets.type) == 0:
-            with self.edit_targets():
-                pass
-        self.publish()
-
-    def _first(self, role: str) -> Signed:
-        kinds = {Root.type: Root, Targets.type: Targets, Snapshot.type: Snapshot, Timestamp.type: Timestamp}
-        first: Signed = kinds[role](version=1)
-        return first
-
-    def _version(self, role: str) -> int:
-        """Return the newest version on disk; 0 for none."""
-        if role == Timestamp.type:
-            file = self.metadata_dir / "timestamp.json"
-            return self._load(file).signed.version if file.exists() else 0
-        return max((int(file.name.split(".")[0]) for file in self._versions(role)), default=0)
-
-    def _file(self, role: str, version: int) -> str:
-        return "timestamp.json" if role == Timestamp.type else f"{version}.{role}.json"
-
-    def _load(self, file: Path) -> Metadata[Any]:
+    def catch_up(self, seen: bytes) -> bool:
+        """Sign everything again if a newer timestamp of this repository was ``seen`` than it holds: it was
+        restored from an older copy, and devices refuse to go back. Tells whether it was."""
         try:
-            return Metadata.from_bytes(file.read_bytes())
-        except DeserializationError as exc:
-            raise SettingsError(
-                f"the release metadata {file} cannot be read: {exc}",
-                hint="restore the folder from a backup",
-                code="trust.metadata",
-            ) from exc
+            metadata: Metadata[Any] = Metadata.from_bytes(seen)
+        except DeserializationError:
+            return False
+        timestamp = metadata.signed
+        if not isinstance(timestamp, Timestamp) or not roles.is_signed(self.root(), Timestamp.type, metadata):
+            return False
+        if timestamp.version <= self.newest(Timestamp.type).signed.version:
+            return False
+        above = max(timestamp.version, timestamp.snapshot_meta.version)
+        staged = self.files.load_staged()
+        changes = {role: self._edit(role, staged) for role in (Targets.type, *roles.bins_of(self.targets()))}
+        for document in changes.values():
+            document.signed.version = max(document.signed.version, above + 1)
+        self._publishing.submit(changes)
+        self._publishing.bring_up([self.root()], force=True, above=above)
+        return True
 
-    def _check_fresh(self) -> None:
-        """Raise if there are releases whose root is gone: devices trust no other."""
-        if any(self.metadata_dir.glob("*.json")):
-            raise SettingsError(
-                f"{self.metadata_dir / '1.root.json'} is missing",
-                hint="restore it from a backup; devices trust no other",
-                code="trust.metadata",
-            )
+    def next_root(self) -> Metadata[Any]:
+        """Return the next root, to be changed for `replace_keys`; one that waits is changed again."""
+        return self._edit(Root.type, self.files.load_staged())
 
-    def _check_signers(self) -> None:
-        roles = self.root().roles
-        for role in ROLES:
-            if self._signers[role].public_key.keyid not in roles[role].keyids:
-                raise SettingsError(
-                    f"the key {role!r} is not the one that {self.metadata_dir} names",
-                    hint="restore it from a backup; devices trust no other",
-                    code="trust.keys",
-                )
+    def replace_keys(self, root: Metadata[Any]) -> None:
+        """Publish, or stage, a root with other keys, and all that these must sign."""
+        signed, staged = load_signed_root(root), self.files.load_staged()
+        changes: Documents = {Root.type: root}
+        if signed.roles[Targets.type] != self.root().roles[Targets.type]:
+            changes[Targets.type] = targets = self._edit(Targets.type, staged)
+            listing = load_signed_targets(targets)
+            if names := roles.bins_of(listing):
+                roles.delegate_bins(listing, signed)
+                changes |= {name: self._edit(name, staged) for name in names}
+        self._publishing.submit(changes)
 
-    def _remove_superseded(self) -> None:
-        """Remove metadata that was superseded more than `SUPERSEDED_KEPT_S` ago. When that was is
-        when the next version was written. Roots stay: clients walk through all of them."""
-        before = time.time() - SUPERSEDED_KEPT_S
-        for role in (Targets.type, Snapshot.type):
-            files = {int(file.name.split(".")[0]): file for file in self._versions(role)}
-            for version in sorted(files)[:-1]:
-                following = files.get(version + 1)
-                if following is not None and following.stat().st_mtime >= before:
-                    break
-                files[version].unlink(missing_ok=True)
+    def add_signatures(self, signed: Documents) -> None:
+        """Publish what has enough signatures now; ``signed`` is what waits, with more of them."""
+        self._publishing.submit(signed)
 
-    def _versions(self, role: str) -> list[Path]:
-        files = self.metadata_dir.glob(f"*.{role}.json")
-        return [file for file in files if file.name.split(".")[0].isdigit()]
+    def _is_at_hand(self, root: Root, role: str) -> bool:
+        needed = root.roles[role if role == Root.type else Targets.type]
+        return len(self.signers.keyids & set(needed.keyids)) >= needed.threshold
 
-    def _target_file(self, path: str, sha256: str) -> Path:
-        folder, _, name = path.rpartition("/")
-        return self.targets_dir / folder / f"{sha256}.{name}"
+    def _current(self, role: str, changes: Documents, staged: Documents) -> Metadata[Any]:
+        return changes.get(role) or staged.get(role) or self.newest(role)
 
-    def _write_target(self, path: str, sha256: str, content: bytes) -> None:
-        file = self._target_file(path, sha256)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(file, content)
+    def _edit(self, role: str, staged: Documents) -> Metadata[Any]:
+        """Return the next document of ``role``. What waits keeps its version; the signatures that it has
+        were for something else."""
+        if role in staged:
+            return Metadata(staged[role].signed)
+        return roles.successor(role, self.newest(role))
+
+    def _adopt_bins(self, staged: Documents, wanted: Iterable[str]) -> Documents:
+        """Return what makes the bins, where manifests come to a repository that has none: a first run starts
+        without, and older ones list manifests among the other targets."""
+        listing = load_signed_targets(self._current(Targets.type, {}, staged))
+        listed = [path for path in listing.targets if path.startswith(roles.MANIFESTS)]
+        if roles.bins_of(listing) or not (listed or any(path.startswith(roles.MANIFESTS) for path in wanted)):
+            return {}
+        targets = self._edit(Targets.type, staged)
+        signed = load_signed_targets(targets)
+        bins = self._make_bins(signed, self.root())
+        for path in listed:
+            bins[roles.role_of(signed, path)].signed.targets[path] = signed.targets.pop(path)
+        return {Targets.type: targets, **bins}
+
+    def _make_bins(self, targets: Targets, root: Root) -> Documents:
+        roles.delegate_bins(targets, root)
+        names, versions = roles.bins_of(targets), self.files.versions()
+        newest = max((max(versions.get(name, [0])) for name in names), default=0)
+        bins = {name: roles.successor(name, None) for name in names}
+        for metadata in bins.values():
+            metadata.signed.version = roles.next_version(Targets.type, newest)
+            metadata.signed.expires = next(iter(bins.values())).signed.expires
+        return bins
 
 
 def _check_size(metadata: Metadata[Any]) -> None:
     size = len(metadata.to_bytes())
     if size > TARGETS_BYTES_MAX:
         raise CloudError(
-            f"the list of all releases would have {size} bytes, devices take {TARGETS_BYTES_MAX}",
+            f"the list of releases would have {size} bytes, devices take {TARGETS_BYTES_MAX}",
             hint="this controller holds as many versions as it can: start another for new models",
             code="release.full",
         )

@@ -7,14 +7,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
-from fleet_cloud.entrypoints.api.access import check_operator
+from fleet_cloud.domain.people import Actor, Role
+from fleet_cloud.entrypoints.api.access import address_of
 from fleet_cloud.entrypoints.api.reading import read_parts
+from fleet_cloud.entrypoints.api.roles import Needs, access_of, needs
 from fleet_cloud.errors import Invalid
 from fleet_cloud.services.blobs import Blobs
 from fleet_shared.names import Digest, parse_digest
@@ -25,48 +27,62 @@ UPLOADS_AT_ONCE: Final = 16
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
-def blob_routes(blobs: Blobs, api_token: str) -> APIRouter:
-    router = APIRouter(prefix="/api/v1/blobs", tags=["blobs"])
-    uploads = CapacityLimiter(UPLOADS_AT_ONCE)
+class NeedsOrSignature(Needs):
+    """A viewer's token; or, from a device, an address that the controller has signed."""
 
-    @router.put("/{sha256}")
-    async def put_blob(sha256: str, request: Request) -> Response:
-        check_operator(request, api_token)
-        digest = parse_digest(sha256)
-        return Response(status_code=201 if await _store(blobs, digest, request, uploads) else 200)
+    def __init__(self, blobs: Blobs) -> None:
+        super().__init__(Role.VIEWER)
+        self._blobs = blobs
 
-    @router.head("/{sha256}")
-    def head_blob(sha256: str, request: Request) -> Response:
-        check_operator(request, api_token)
-        info = blobs.info(parse_digest(sha256))
-        return Response(headers={"Content-Length": str(info.size_bytes), "ETag": f'"{sha256}"'})
+    @property
+    def declared(self) -> str:
+        return f"{self.role.value} or signed address"
 
-    @router.get("/{sha256}")
-    def get_blob(
-        sha256: str,
+    def __call__(
+        self,
         request: Request,
         device: str | None = None,
         expires: int | None = None,
         signature: str | None = None,
-    ) -> Response:
-        digest = parse_digest(sha256)
+    ) -> Actor:
         if device is None or expires is None or signature is None:
-            check_operator(request, api_token)
-        else:
-            blobs.signer.check(digest, device, expires, signature)
-        return _serve(blobs, digest, request)
+            return super().__call__(request)
+        access_of(request).limits.admit_address(address_of(request))
+        digest = parse_digest(request.path_params["sha256"])
+        self._blobs.signer.check(digest, device, expires, signature)
+        return Actor(device, Role.VIEWER, address_of(request))
+
+
+def blob_routes(blobs: Blobs) -> APIRouter:
+    router = APIRouter(prefix="/api/v1/blobs", tags=["blobs"])
+    uploads = CapacityLimiter(UPLOADS_AT_ONCE)
+
+    @router.put("/{sha256}")
+    async def put_blob(by: Annotated[Actor, needs(Role.OPERATOR)], sha256: str, request: Request) -> Response:
+        digest = parse_digest(sha256)
+        return Response(status_code=201 if await _store(blobs, digest, request, uploads, by) else 200)
+
+    @router.head("/{sha256}", dependencies=[needs(Role.VIEWER)])
+    def head_blob(sha256: str) -> Response:
+        info = blobs.info(parse_digest(sha256))
+        return Response(headers={"Content-Length": str(info.size_bytes), "ETag": f'"{sha256}"'})
+
+    @router.get("/{sha256}", dependencies=[Depends(NeedsOrSignature(blobs))])
+    def get_blob(sha256: str, request: Request) -> Response:
+        """For devices: ``device``, ``expires`` and ``signature`` as in the address that they were given."""
+        return _serve(blobs, parse_digest(sha256), request)
 
     return router
 
 
-async def _store(blobs: Blobs, digest: Digest, request: Request, uploads: CapacityLimiter) -> bool:
+async def _store(blobs: Blobs, digest: Digest, request: Request, uploads: CapacityLimiter, by: Actor) -> bool:
     """Stream the body into the store, which works in a thread; tell whether the blob is new.
 
     Threads that wait for senders are their own: slow ones must not keep other requests waiting.
     """
     parts: queue.Queue[bytes | None] = queue.Queue(QUEUED_PARTS)
     cut = threading.Event()
-    write = partial(blobs.put, digest, _drain(parts, cut))
+    write = partial(blobs.put, digest, _drain(parts, cut), by)
     writer = asyncio.create_task(to_thread.run_sync(write, limiter=uploads))
     try:
         async with aclosing(read_parts(request)) as stream:

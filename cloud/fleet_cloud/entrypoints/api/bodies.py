@@ -13,9 +13,34 @@ BODY_BYTES_MAX: Final = 8 * 1024 * 1024
 T = TypeVar("T")
 
 
-async def read_body(request: Request) -> bytes:
-    """Return the whole body; raise `Invalid` for another type than JSON (which a web page could send
-    to any host without asking), and beyond `BODY_BYTES_MAX`."""
+class BodyOf:
+    """A dependency that reads the whole body. Raises `Invalid` for another type than JSON (which a web page
+    could send to any host without asking), and beyond ``bytes_max``, before the rest is read."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+
+    async def __call__(self, request: Request) -> bytes:
+        _check_kind(request)
+        length = request.headers.get("Content-Length", "")
+        if length.isdigit() and int(length[:20]) > self.bytes_max:
+            raise self._too_large()
+        body = bytearray()
+        async for part in read_parts(request):
+            body += part
+            if len(body) > self.bytes_max:
+                raise self._too_large()
+        return bytes(body)
+
+    def _too_large(self) -> Invalid:
+        return Invalid(
+            f"the body has more than {self.bytes_max} bytes",
+            hint="models and data are blobs: PUT /api/v1/blobs/SHA256",
+            code="request.too_large",
+        )
+
+
+def _check_kind(request: Request) -> None:
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Invalid(
@@ -23,19 +48,9 @@ async def read_body(request: Request) -> bytes:
             hint="send JSON, with Content-Type: application/json",
             code="request.media",
         )
-    body = bytearray()
-    async for part in read_parts(request):
-        body += part
-        if len(body) > BODY_BYTES_MAX:
-            raise Invalid(
-                f"the body has more than {BODY_BYTES_MAX} bytes",
-                hint="models and data are blobs: PUT /api/v1/blobs/SHA256",
-                code="request.too_large",
-            )
-    return bytes(body)
 
 
-Body = Annotated[bytes, Depends(read_body)]
+Body = Annotated[bytes, Depends(BodyOf(BODY_BYTES_MAX))]
 
 
 def parse(kind: type[T], body: bytes) -> T:

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Response
 
 from fleet_cloud.client.views import (
     AuthoritiesView,
+    AuthorityRotationRequest,
     EnrolmentTokenView,
     RevokedView,
-    RotationRequest,
     StrangerView,
     TokenRequest,
     TokenView,
@@ -93,7 +93,7 @@ def _authority_routes(identities: Identities) -> APIRouter:
 
     @router.post("/authorities/rotation")
     def rotate(body: Body, by: Admin) -> Response:
-        request = parse(RotationRequest, body)
+        request = parse(AuthorityRotationRequest, body)
         rotation = identities.rotation
         done = rotation.finish(by, force=request.force) if request.finish else rotation.begin(by)
         return answer(_show_rotation(done))

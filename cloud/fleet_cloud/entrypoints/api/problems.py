@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problem documents. The one table of error class and HTTP status."""
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -11,7 +12,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from fleet_cloud.client.views import Problem
-from fleet_cloud.errors import CloudError, Conflict, Forbidden, Invalid, NotFound, SettingsError, Unavailable
+from fleet_cloud.errors import (
+    CloudError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    SettingsError,
+    TooMany,
+    Unavailable,
+)
 from fleet_shared.errors import FleetError, InvalidName, MessageError
 
 log = logging.getLogger(__name__)
@@ -23,12 +33,14 @@ STATUSES: Final[tuple[tuple[type[FleetError], int], ...]] = (
     (Invalid, 422),
     (InvalidName, 422),
     (MessageError, 422),
+    (TooMany, 429),
     (Unavailable, 503),
     (SettingsError, 503),
     (CloudError, 500),
     (FleetError, 500),
 )
 BY_CODE: Final = {
+    "api.token.ended": 401,
     "api.unauthorized": 401,
     "blob.too_large": 413,
     "enrol.attempts": 429,
@@ -95,7 +107,8 @@ def _answer(
 
 async def _on_fleet_error(_request: Request, exc: Exception) -> Response:
     error = exc if isinstance(exc, FleetError) else FleetError(str(exc))
-    return _answer(status_of(error), error.code, type(error).__name__, error.message, error.hint)
+    headers = {"Retry-After": str(math.ceil(error.wait_s))} if isinstance(error, TooMany) else None
+    return _answer(status_of(error), error.code, type(error).__name__, error.message, error.hint, headers)
 
 
 async def _on_validation_error(_request: Request, exc: Exception) -> Response:

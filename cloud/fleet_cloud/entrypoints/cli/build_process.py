@@ -43,7 +43,7 @@ def follow_build(
 
 
 def _follow(arguments: Sequence[str], connection: Connection, log: Path) -> Generator[BuildEvent]:
-    with _worker([*arguments, "--server", connection.server], connection.token, log) as process:
+    with _worker(arguments, connection, log) as process:
         for line in process.stdout or ():
             event = parse_event(line)
             if isinstance(event, Failed):
@@ -69,9 +69,11 @@ def _describe_end(returncode: int) -> str:
 
 
 @contextmanager
-def _worker(arguments: Sequence[str], token: str | None, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _worker(arguments: Sequence[str], connection: Connection, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "fleet_cloud.entrypoints.workers.build", *arguments]
-    environment = dict(os.environ) if token is None else {**os.environ, "FLEET_TOKEN": token}
+    command += ["--server", connection.server]
+    given = {"FLEET_TOKEN": connection.token, "FLEET_CA_FILE": connection.ca_file}
+    environment = {**os.environ, **{key: value for key, value in given.items() if value is not None}}
     with log.open("ab") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment)
     try:

@@ -73,6 +73,7 @@ def show(
         "link": f"{_link(view)}, seen {_last_seen(view)} ago",
         "labels": _labels(view) or "none",
         "runs": _running(view) or "nothing yet",
+        **_identity(view),
         **_facts(view),
         "telemetry": f"{totals.samples} samples, {totals.events} events, lost {totals.lost}, "
         f"duplicates {totals.duplicates}, thinned {totals.thinned}, pending {totals.pending}",
@@ -144,6 +145,16 @@ def _labels(device: "DeviceView") -> str:
 
 def _last_seen(device: "DeviceView") -> str:
     return "never" if device.last_seen_ms is None else describe_age(time.time() - device.last_seen_ms / 1000)
+
+
+def _identity(device: "DeviceView") -> dict[str, str]:
+    """When its certificate ends, as it says itself; an older agent does not."""
+    trust = device.reported.trust if device.reported else None
+    if trust is None or trust.certificate_expires_ms is None:
+        return {}
+    left_s = trust.certificate_expires_ms / 1000 - time.time()
+    ends = f"ends in {describe_age(left_s)}" if left_s > 0 else f"ended {describe_age(-left_s)} ago"
+    return {"identity": f"certificate {ends}, of the authority {trust.issuer[:16]}"}
 
 
 def _facts(device: "DeviceView") -> dict[str, str]:

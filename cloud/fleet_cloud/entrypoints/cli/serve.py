@@ -18,11 +18,15 @@ def serve(
     broker: Annotated[
         str | None, typer.Option(help="mqtt://user:password@host:port; else an embedded one.")
     ] = None,
+    broker_host: Annotated[str | None, typer.Option(help="Address of the embedded broker.")] = None,
     broker_port: Annotated[
         int | None, typer.Option(help="Port of the embedded broker; 0 takes a free one.")
     ] = None,
     database: Annotated[str | None, typer.Option(help="postgresql://...; else SQLite.")] = None,
     blobs: Annotated[str | None, typer.Option(help="s3://bucket/prefix?endpoint=URL, or a folder.")] = None,
+    tls: Annotated[
+        str | None, typer.Option(help="own, given, off; auto: HTTPS with its own beyond loopback.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the addresses as one JSON line.")] = False,
 ) -> None:
     """Run the controller: API, broker gateway, rollouts."""
@@ -34,9 +38,11 @@ def serve(
         "host": host,
         "port": port,
         "broker": broker,
+        "broker_host": broker_host,
         "broker_port": broker_port,
         "database": database,
         "blobs": blobs,
+        "tls": tls,
     }
     settings, _ = load_settings(flags, os.environ, config)
     run(settings, ready=_print_json if as_json else _print_addresses)
@@ -55,6 +61,16 @@ def _print_addresses(addresses: "Addresses") -> None:
         ("broker", addresses.broker),
         ("database", addresses.database),
         ("blobs", addresses.blobs),
+        ("admin", _describe_admin(addresses.data)),
+        *((("CA", f"sha256:{addresses.ca_sha256}"),) if addresses.ca_sha256 else ()),
     ):
         print(f"  {name:<9} {value}", flush=True)
     print("  next      fleet device token, then on a device: fleet-agent enrol URL --token TOKEN", flush=True)
+
+
+def _describe_admin(data: str) -> str:
+    """Say how commands on this machine prove themselves, and who on another gets a token."""
+    from fleet_cloud.local import TOKEN_FILE, default_data
+
+    near = "commands on this machine" + ("" if data == default_data() else f" with FLEET_DATA={data}")
+    return f"{near} use {Path(data) / TOKEN_FILE}; for others: fleet token create NAME --role ROLE"

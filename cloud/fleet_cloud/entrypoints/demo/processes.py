@@ -12,6 +12,7 @@ import msgspec
 
 from fleet_cloud.client.views import RolloutView
 from fleet_cloud.errors import CloudError
+from fleet_cloud.local import load_local
 
 END_TIMEOUT_S: Final = 20.0
 
@@ -25,6 +26,21 @@ class ControllerAddresses(msgspec.Struct, frozen=True):
     broker: str
     database: str
     blobs: str
+    data: str
+    local: str
+
+    @property
+    def token(self) -> str:
+        """That of an admin, which the controller left in its data folder."""
+        found = load_local(Path(self.data))
+        if found is None:
+            raise DemoError(f"the controller left no token in {self.data}")
+        return found.token
+
+    @property
+    def ca_file(self) -> str | None:
+        found = load_local(Path(self.data))
+        return None if found is None else found.ca_file
 
 
 @dataclass
@@ -71,12 +87,18 @@ class Processes:
             raise DemoError("the controller did not start", hint=f"see {self.logs / 'controller.log'}")
         return msgspec.json.decode(line, type=ControllerAddresses)
 
-    def push(self, api: str, *words: str) -> RolloutView:
+    def push(self, addresses: ControllerAddresses, *words: str) -> RolloutView:
         """Run ``fleet push`` as an operator does, its progress on standard error, and return how the
         rollout ended; raise `DemoError` when it gives no answer."""
         fleet = str(Path(sys.executable).with_name("fleet"))
-        command = [fleet, "--server", api, "push", *words, "--output", "json"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False)
+        command = [fleet, "--server", addresses.local, "push", *words, "--output", "json"]
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            check=False,
+            env={**os.environ, "FLEET_DATA": addresses.data},
+        )
         try:
             return msgspec.json.decode(done.stdout, type=RolloutView)
         except msgspec.MsgspecError as exc:

@@ -80,13 +80,13 @@ class Story:
         self.tell("1. A controller, with its own broker, database and blob store")
         self.tell(f"   API {addresses.api}, broker {addresses.broker}")
         begin = time.monotonic()
-        registered, source = self._build(folder, addresses.api)
+        registered, source = self._build(folder, addresses)
         build_s = time.monotonic() - begin
-        with Client(addresses.api) as client:
+        with Client(addresses.api, addresses.token, addresses.ca_file) as client:
             devices = self._start_devices(folder, addresses.api, source, client, processes)
             model = report_model(client, registered.model, registered.version)
             begin = time.monotonic()
-            states = self._push(addresses.api, f"{registered.model}:{registered.version}", processes)
+            states = self._push(addresses, f"{registered.model}:{registered.version}", processes)
             push_s = time.monotonic() - begin
             self._watch(client, registered, devices, states)
             refused = self._attack(client, model, devices, addresses, folder)
@@ -98,14 +98,15 @@ class Story:
         seconds = Seconds(build=round(build_s, 1), push=round(push_s, 1))
         return DemoReport(model=model, devices=reports, telemetry=telemetry, refused=refused, seconds=seconds)
 
-    def _build(self, folder: Path, api: str) -> tuple[Registered, Path]:
+    def _build(self, folder: Path, addresses: ControllerAddresses) -> tuple[Registered, Path]:
         self.tell("2. Train on handwritten digits, and compress")
         recipe, source = folder / "digits.yaml", folder / "held-out.npz"
         recipe.write_text(RECIPE)
         registered: Registered | None = None
         log = folder / "build.log"
         arguments = ["recipe", str(recipe), "--held-out", str(source)]
-        with closing(follow_build(arguments, Connection(api, None), log)) as events:
+        connection = Connection(addresses.api, addresses.token, addresses.ca_file)
+        with closing(follow_build(arguments, connection, log)) as events:
             for event in events:
                 self.show(event)
                 if isinstance(event, Registered):
@@ -134,9 +135,9 @@ class Story:
             self.tell(f"   {device.id}  site={device.site}  {names}")
         return devices
 
-    def _push(self, api: str, model: str, processes: Processes) -> dict[str, str]:
+    def _push(self, addresses: ControllerAddresses, model: str, processes: Processes) -> dict[str, str]:
         self.tell(f"4. fleet push {model} --to all")
-        ended = processes.push(api, model, "--to", "all", "--soak", "1", "--deadline", "120")
+        ended = processes.push(addresses, model, "--to", "all", "--soak", "1", "--deadline", "120")
         if ended.state != "succeeded":  # the command itself has said which device, and why
             raise DemoError(f"the push ended as {ended.state}", hint=f"see the logs in {processes.logs}")
         self.tell(f"   {model} runs on all {len(ended.assignments)} devices")
@@ -194,7 +195,7 @@ class Story:
         self.tell(f"everything goes on in {folder}; Ctrl-C ends it")
         self.tell(f"   API     {addresses.api}")
         self.tell(f"   broker  {addresses.broker}")
-        self.tell(f"   export FLEET_SERVER={addresses.api}")
+        self.tell(f"   export FLEET_SERVER={addresses.local} FLEET_DATA={addresses.data}")
         try:
             while True:
                 time.sleep(3600)

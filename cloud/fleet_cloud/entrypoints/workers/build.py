@@ -181,7 +181,7 @@ def _check_version(options: argparse.Namespace) -> None:
 
 
 def _connect(options: argparse.Namespace) -> Client:
-    return Client(options.server, os.environ.get("FLEET_TOKEN"))
+    return Client(options.server, os.environ.get("FLEET_TOKEN"), os.environ.get("FLEET_CA_FILE"))
 
 
 def _compose(model: str, version: str | None, packages: list["Package"], lineage: dict[str, Any]) -> Release:

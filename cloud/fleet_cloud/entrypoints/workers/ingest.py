@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from fleet_cloud.errors import Conflict, Invalid, Unavailable
-from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.observe import Observe
 from fleet_shared.errors import FleetError
 from fleet_shared.messages.fetch import Fetch
@@ -41,12 +40,13 @@ class Incoming(Protocol):
 
 @dataclass(slots=True)
 class Ingest:
-    """``answer`` publishes to a device; ``changed`` wakes the tick and the publisher."""
+    """``ask`` takes a device's question, to be answered elsewhere: that may take as long as a store does.
+    ``answer`` publishes to a device; ``changed`` wakes the tick and the publisher."""
 
     incoming: Incoming
     topics: Topics
     observe: Observe
-    blobs: Blobs
+    ask: Callable[[DeviceId, Fetch], None]
     answer: Callable[[str, bytes], None]
     changed: Callable[[], None]
     _held: Message | None = None
@@ -94,7 +94,7 @@ class Ingest:
             case Channel.TELEMETRY:
                 self._telemetry(device, decode(TelemetryBatch, payload))
             case Channel.FETCH:
-                self._reply(device, Channel.CHUNK, self.blobs.url_for(device, decode(Fetch, payload)))
+                self.ask(device, decode(Fetch, payload))
             case _:
                 log.debug("nothing to do for %s", message.topic)
 

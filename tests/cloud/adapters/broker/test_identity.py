@@ -218,6 +218,7 @@ def test_another_version_of_mqtt_is_told_so(site: Site, name: str, level: int, f
 
 def test_tls_below_1_2_is_refused(site: Site) -> None:
     context = client_context(site.parties["pi-1"].tls)
+    context.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match=r"TLSv1_1 is deprecated"):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     assert is_refused(site, context)

@@ -133,11 +133,25 @@ def test_files_that_are_missing_are_said(tmp_path: Path) -> None:
     assert caught.value.code == "tls.files"
 
 
-def test_it_listens_on_every_address_when_told_to(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1"])
+def test_it_listens_where_it_is_told_to_and_says_how_this_machine_gets_there(
+    tmp_path: Path, host: str
+) -> None:
     authority = TestAuthority(tmp_path)
-    broker = EmbeddedBroker("0.0.0.0", 0, Topics(), authority.issue("broker", hosts=[LOOPBACK]).tls)
+    hosts = [LOOPBACK, "::1"]
+    broker = EmbeddedBroker(host, 0, Topics(), authority.issue("broker", hosts=hosts).tls)
+    gateway = open_gateway(broker.port, authority.issue("ctl-1").tls, broker.loopback)
     try:
-        with Client(broker.port, authority.issue("ctl-1").tls, "ctl-1"):
-            pass
+        gateway.start(10)
+        assert gateway.status == "connected"
     finally:
+        gateway.close()
         broker.close()
+
+
+def test_a_broker_that_has_ended_says_so_to_who_would_revoke_a_device(tmp_path: Path) -> None:
+    broker = EmbeddedBroker(LOOPBACK, 0, Topics(), TestAuthority(tmp_path).issue("b", hosts=[LOOPBACK]).tls)
+    broker.close()
+    with pytest.raises(Unavailable) as caught:
+        broker.revoke(DeviceId("pi-1"))
+    assert caught.value.code == "broker.unreachable"

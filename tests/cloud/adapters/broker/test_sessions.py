@@ -2,12 +2,16 @@
 when it must and only then, and who is revoked is gone at once and for good."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from fleet_cloud.adapters.broker import broker as broker_module
 from fleet_cloud.adapters.broker.admission import Code
+from fleet_cloud.adapters.broker.identity import Identity, parse_identity, read_identity
 from fleet_shared.names import DeviceId
 from tests.kit.secure_broker import (
     RawClient,
@@ -120,11 +124,31 @@ def test_a_client_that_says_goodbye_leaves_no_will(site: Site, separate: bool) -
         assert controller.get() == (f"{PI_2}/ack", b"next")
 
 
+def test_what_a_client_said_before_it_went_is_heard_to_its_goodbye(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the broker comes to it only after the end: here for the controller's sake."""
+    broker, roomy = site.broker._broker, asyncio.Event()
+    monkeypatch.setattr(broker, "room", roomy.wait)
+    with site.client("ctl-1", subscribe=EVERYTHING) as controller:
+        with site.raw("pi-1") as device:
+            device.send(with_will())
+            assert device.read(4) == CONNACK_OK
+            numbers = [b"%d" % number for number in range(20)]
+            device.send(*(publish_packet(f"{PI_1}/telemetry", number) for number in numbers), packet(0xE0))
+        writer = broker._connections["pi-1"]._wire._writer
+        wait_for("the broker to know of the end", writer.is_closing)
+        site.broker._loop.call_soon_threadsafe(roomy.set)
+        assert [controller.get() for _ in numbers] == [(f"{PI_1}/telemetry", number) for number in numbers]
+        wait_for("the session to end", lambda: "pi-1" not in broker._connections)
+        assert controller.messages.empty()
+
+
 def test_a_silent_client_that_pings_is_not_silent(site: Site) -> None:
     with site.raw("pi-1") as device:
         device.send(connect_packet("pi-1", keepalive_s=1))
         assert device.read(4) == CONNACK_OK
-        ends = time.monotonic() + 3
+        ends = time.monotonic() + 2
         while time.monotonic() < ends:
             device.send(packet(0xC0))
             assert device.read(2) == packet(0xD0)
@@ -198,11 +222,22 @@ def test_a_sync_cuts_off_who_is_not_in_it_and_nobody_else(site: Site) -> None:
         assert again.read(5) == REVOKED
 
 
-def test_a_session_does_not_outlive_its_certificate(site: Site) -> None:
-    party = site.authority.issue("pi-1", to_days=0, to_s=3, folder=site.folder / "short")
-    site.broker.admit(DeviceId("pi-1"), party.key_sha256)
-    with site.client("ctl-1", subscribe=EVERYTHING) as controller, RawClient(site.port, party.tls) as device:
+def test_a_session_does_not_outlive_its_certificate(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_soon_ended(connection: ssl.SSLObject | None) -> Identity | None:
+        found = read_identity(connection)
+        return found and replace(found, ends_s=time.time() + (0.3 if found.name == "pi-1" else 60))
+
+    monkeypatch.setattr(broker_module, "read_identity", read_soon_ended)
+    with site.client("ctl-1", subscribe=EVERYTHING) as controller, site.raw("pi-1") as device:
         device.send(with_will())
         assert device.read(4) == CONNACK_OK
         assert controller.get() == WILL
         assert device.is_closed()
+
+
+def test_an_identity_is_what_the_certificate_says(site: Site) -> None:
+    party = site.parties["pi-1"]
+    found = parse_identity(ssl.PEM_cert_to_DER_cert(party.tls.certificate.read_text()))
+    assert found is not None
+    assert (found.name, found.key) == ("pi-1", party.key_sha256)
+    assert found.ends_s == pytest.approx(time.time() + 86_400, abs=600)

@@ -4,7 +4,8 @@ import socket
 
 import pytest
 
-from fleet_cloud.adapters.trust.hosts import clean_host, find_hosts
+from fleet_cloud.adapters.trust.hosts import find_hosts
+from fleet_cloud.addresses import clean_host
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from fleet_shared.token import EnrolmentToken
 from tests.kit.api import Api, running_api
 from tests.kit.doors import Door
 from tests.kit.identities import make_csr
-from tests.kit.people import BEARER, KIT_TOKEN
+from tests.kit.people import BEARER
 
 V1 = "/api/v1"
 
@@ -24,7 +24,7 @@ def door() -> Door:
 
 @pytest.fixture
 def api(tmp_path: Path, door: Door) -> Iterator[Api]:
-    with running_api(tmp_path, KIT_TOKEN, access=door) as running:
+    with running_api(tmp_path, access=door) as running:
         yield running
 
 
@@ -126,6 +126,10 @@ def test_the_authority_is_replaced_over_http(http: Client) -> None:
 
 def test_an_answer_to_a_device_names_the_authorities_of_its_token(http: Client) -> None:
     token = EnrolmentToken.parse(http.post(f"{V1}/enrolment-tokens", json={}).json()["token"])
+    assert digest_of(http.get(f"{V1}/authorities").content) == token.ca_sha256
     http.post(f"{V1}/authorities/rotation", json={})
+    assert digest_of(http.get(f"{V1}/authorities").content) != token.ca_sha256
+    named = http.get(f"{V1}/authorities", params={"sha256": token.ca_sha256}, headers={"Authorization": ""})
+    assert digest_of(named.content) == token.ca_sha256
     reply = enrol(http, token.secret).json()
     assert digest_of(reply["ca_pem"].encode()) == token.ca_sha256

@@ -14,6 +14,7 @@ from fleet_shared.names import DeviceId, Digest
 from tests.kit.api import Api, running_api
 from tests.kit.commands import run_fleet
 from tests.kit.parts import ABLE
+from tests.kit.people import KIT_TOKEN
 
 UNKNOWN = Digest("a" * 64)
 
@@ -33,7 +34,7 @@ def test_measurements_of_like_devices_are_listed(api: Api) -> None:
     with api.uow.begin() as transaction:
         transaction.devices.put(device)
         transaction.measurements.put(row)
-    with Client(api.url) as client:
+    with Client(api.url, KIT_TOKEN) as client:
         (found,) = client.measurements("pi-1")
         with pytest.raises(NotFound):
             client.measurements("pi-2")

@@ -21,6 +21,7 @@ from fleet_shared.names import DeviceId, Digest
 from fleet_shared.token import EnrolmentToken
 from tests.cloud.domain.test_rules import FACTS, variant
 from tests.kit.api import BLOB_BYTES_MAX, Api, running_api
+from tests.kit.people import BEARER
 
 V1 = "/api/v1"
 
@@ -33,7 +34,7 @@ def api(tmp_path: Path) -> Iterator[Api]:
 
 @pytest.fixture
 def http(api: Api) -> Iterator[Client]:
-    with Client(base_url=api.url) as client:
+    with Client(base_url=api.url, headers=BEARER) as client:
         yield client
 
 

@@ -13,6 +13,7 @@ from httpx import Client
 from fleet_cloud.entrypoints.api import blobs as blob_routes
 from fleet_cloud.entrypoints.api import reading
 from tests.kit.api import Api, running_api
+from tests.kit.people import BEARER
 from tests.kit.waiting import wait_for
 
 BODY = b"x" * 1_000_000
@@ -32,7 +33,7 @@ def begin_upload(api: Api, sent: bytes, path: str = f"/api/v1/blobs/{SHA}") -> s
     method = "PUT" if "blobs" in path else "POST"
     head = (
         f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(BODY)}\r\n\r\n"
+        f"Authorization: {BEARER['Authorization']}\r\nContent-Length: {len(BODY)}\r\n\r\n"
     )
     connection.sendall(head.encode() + sent)
     return connection
@@ -47,13 +48,13 @@ def test_slow_uploads_keep_nobody_else_waiting(api: Api, tmp_path: Path) -> None
         for _ in range(50):
             stack.enter_context(begin_upload(api, BODY[:100_000]))
         wait_for("uploads to begin", lambda: len(temporary_files(tmp_path)) >= blob_routes.UPLOADS_AT_ONCE)
-        with Client(base_url=f"{api.url}/api/v1", timeout=10) as http:
+        with Client(base_url=f"{api.url}/api/v1", headers=BEARER, timeout=10) as http:
             assert http.get("/status").status_code == 200
             assert http.get("/models").status_code == 200
     wait_for("all to be given up", lambda: not temporary_files(tmp_path))
 
 
-@pytest.mark.parametrize("path", [f"/api/v1/blobs/{SHA}", "/api/v1/enrolments"])
+@pytest.mark.parametrize("path", [f"/api/v1/blobs/{SHA}", "/api/v1/rollouts"])
 def test_a_body_that_stops_is_answered(
     api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
@@ -80,6 +81,6 @@ def test_a_cut_upload_is_forgotten_quietly(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
     assert "Traceback" not in caplog.text
     assert temporary_files(tmp_path) == []
-    with Client(base_url=f"{api.url}/api/v1") as http:
+    with Client(base_url=f"{api.url}/api/v1", headers=BEARER) as http:
         assert http.head(f"/blobs/{SHA}").status_code == 404
         assert http.put(f"/blobs/{SHA}", content=BODY).status_code == 201

@@ -6,13 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from fleet_cloud.client import Client
 from fleet_cloud.entrypoints.cli.app import app
-from fleet_cloud.entrypoints.cli.connection import Connection
-from fleet_cloud.entrypoints.cli.trust_ca import rotate_ca
 from fleet_cloud.errors import CloudError
 from fleet_shared.messages.enrolment import EnrolRequest
 from fleet_shared.names import DeviceId
@@ -33,16 +30,20 @@ def door() -> Door:
 
 @pytest.fixture
 def api(tmp_path: Path, door: Door) -> Iterator[Api]:
-    with running_api(tmp_path, KIT_TOKEN, access=door) as running:
+    with running_api(tmp_path, access=door) as running:
         yield running
 
 
-def fleet(api: Api, *words: str) -> str:
-    """Run ``fleet device`` in this process: a process for each would take a second."""
-    done = CliRunner().invoke(app, ["--server", api.url, "--token", KIT_TOKEN, "device", *words])
+def run(api: Api, *words: str) -> str:
+    """Run ``fleet`` in this process: a process for each would take a second."""
+    done = CliRunner().invoke(app, ["--server", api.url, "--token", KIT_TOKEN, *words])
     if done.exception is not None:
         raise done.exception
     return done.stdout
+
+
+def fleet(api: Api, *words: str) -> str:
+    return run(api, "device", *words)
 
 
 def enrol(api: Api, token: str, device: str = "pi-1") -> None:
@@ -99,29 +100,23 @@ def test_devices_that_the_database_forgot_are_listed_and_readmitted(api: Api) ->
 
 
 def test_the_broker_of_a_lab_lets_anybody_in_and_that_is_said(tmp_path: Path) -> None:
-    with running_api(tmp_path, KIT_TOKEN) as api:
+    with running_api(tmp_path) as api:
         enrol(api, fleet(api, "token"))
         assert "lets anybody in" in fleet(api, "revoke", "pi-1")
 
 
 def test_the_authority_is_replaced_step_by_step(api: Api) -> None:
-    command = typer.Typer()
-    command.command("ca")(rotate_ca)
-
-    def run(*words: str) -> str:
-        done = CliRunner().invoke(command, list(words), obj=Connection(api.url, KIT_TOKEN))
-        if done.exception is not None:
-            raise done.exception
-        return done.stdout
+    def rotate(*words: str) -> str:
+        return run(api, "trust", "rotate", "ca", *words)
 
     with Client(api.url, KIT_TOKEN) as client:
         enrol(api, client.create_token({}, 600))
-    assert "no other is believed" in run("--status")
-    assert "behind:    pi-1" in run()
+    assert "no other is believed" in rotate("--status")
+    assert "behind:    pi-1" in rotate()
     for words, code in (((), "running"), (("--finish",), "early"), (("--force",), "options")):
         with pytest.raises(CloudError) as caught:
-            run(*words)
+            rotate(*words)
         assert caught.value.code == f"authority.rotation.{code}"
         assert caught.value.hint
-    assert "no other is believed" in run("--finish", "--force")
-    assert len(json.loads(run("--status", "-o", "json"))["fingerprints"]) == 1
+    assert "no other is believed" in rotate("--finish", "--force")
+    assert len(json.loads(rotate("--status", "-o", "json"))["fingerprints"]) == 1

@@ -1,5 +1,6 @@
 """``fleet device show``: what an operator reads of a device that reports trouble."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from fleet_cloud.domain.device import Device
 from fleet_cloud.entrypoints.cli.devices import WORKER_WORDS
 from fleet_cloud.entrypoints.cli.telemetry import describe_time
-from fleet_shared.messages.reported import Failure, Reported, WorkerReport, WorkerState
+from fleet_shared.messages.reported import Failure, Reported, TrustReport, WorkerReport, WorkerState
 from fleet_shared.names import DeviceId, Digest
 from tests.kit.api import Api, running_api
 from tests.kit.commands import run_fleet
@@ -52,6 +53,20 @@ def test_a_device_that_is_well_says_little(api: Api) -> None:
     lines = show(api, worker=WorkerReport(state=WorkerState.SERVING))
     assert lines[-1] == "worker:     serves"
     assert not any(line.startswith(("worker:", "trouble:")) for line in show(api)), "an older agent"
+
+
+def test_when_the_certificate_ends_is_shown(api: Api) -> None:
+    def line(expires_ms: int) -> str:
+        trust = TrustReport(issuer=Digest("b" * 64), certificate_expires_ms=expires_ms)
+        (found,) = [one for one in show(api, trust=trust) if one.startswith("identity:")]
+        return found
+
+    now_ms = int(time.time() * 1000)
+    assert (
+        line(now_ms + 170 * 86_400_000 + 60_000)
+        == f"identity:   certificate ends in 170 d, of the authority {'b' * 16}"
+    )
+    assert "ended 3 d ago" in line(now_ms - 3 * 86_400_000)
 
 
 def test_every_state_of_a_worker_has_words() -> None:

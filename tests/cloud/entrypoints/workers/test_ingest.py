@@ -11,12 +11,14 @@ from fleet_cloud.entrypoints.workers.ingest import Ingest
 from fleet_cloud.entrypoints.workers.publish import Publisher
 from fleet_cloud.errors import Unavailable
 from fleet_cloud.services.ports import OutgoingMessage
+from fleet_shared.messages.fetch import Fetch
 from fleet_shared.messages.presence import Presence
 from fleet_shared.messages.telemetry import Ack, Sample, Source, TelemetryBatch
 from fleet_shared.names import DeviceId
 from fleet_shared.topics import Topics
 from fleet_shared.wire import decode, encode
 from tests.kit.parts import PI, Parts, batch
+from tests.kit.people import ADMIN
 
 PREFIX = "fleet/v1/devices/pi-1"
 
@@ -28,11 +30,13 @@ class Bench:
     parts: Parts
     messages: Inbox = field(default_factory=lambda: Inbox(1000))
     answers: list[tuple[str, bytes]] = field(default_factory=list)
+    asked: list[tuple[DeviceId, Fetch]] = field(default_factory=list)
     woken: int = 0
 
     def __post_init__(self) -> None:
         self.ingest = Ingest(
-            self.messages, Topics(), self.parts.observe, self.parts.blobs,
+            self.messages, Topics(), self.parts.observe,
+            ask=lambda device, fetch: self.asked.append((device, fetch)),
             answer=lambda topic, payload: self.answers.append((topic, payload)),
             changed=self.wake,
         )  # fmt: skip
@@ -122,7 +126,7 @@ def test_no_row_can_block_its_stream(bench: Bench, row: bytes) -> None:
 
 
 def test_a_new_connection_puts_unmet_states_on_their_way(bench: Bench) -> None:
-    bench.parts.registry.register("m", bench.parts.draft(b"one"))
+    bench.parts.registry.register("m", bench.parts.draft(b"one"), ADMIN)
     bench.parts.push()
     with bench.parts.uow.begin() as transaction:
         transaction.outbox.remove([m.id for m in transaction.outbox.pending(9) if m.id is not None])

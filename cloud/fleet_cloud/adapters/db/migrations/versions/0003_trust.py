@@ -23,9 +23,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("serial", name=op.f("pk_certificate")),
     )
     op.create_index(op.f("ix_certificate_device"), "certificate", ["device"], unique=False)
+    _date_desired()
     _count_uses()
     _know_people()
     _keep_audit()
+
+
+def _date_desired() -> None:
+    """When older documents end is not known: they are signed again at once."""
+    due = sa.text("expires_ms IS NOT NULL")
+    with op.batch_alter_table("desired", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("key_epoch", sa.BigInteger(), nullable=False, server_default="1"))
+        batch_op.add_column(sa.Column("expires_ms", sa.BigInteger(), nullable=True))
+    with op.batch_alter_table("desired", schema=None) as batch_op:
+        batch_op.alter_column("key_epoch", existing_type=sa.BigInteger(), server_default=None)
+    op.execute("UPDATE desired SET expires_ms = 0")
+    for name, column in (("ix_desired_expires", "expires_ms"), ("ix_desired_epoch", "key_epoch")):
+        op.create_index(name, "desired", [column], sqlite_where=due, postgresql_where=due)
 
 
 def _count_uses() -> None:
@@ -148,5 +162,10 @@ def downgrade() -> None:
     op.drop_table("api_token")
     _forget_uses()
     op.drop_table("certificate")
+    for name in ("ix_desired_expires", "ix_desired_epoch"):
+        op.drop_index(name, table_name="desired")
+    with op.batch_alter_table("desired", schema=None) as batch_op:
+        batch_op.drop_column("expires_ms")
+        batch_op.drop_column("key_epoch")
     with op.batch_alter_table("device", schema=None) as batch_op:
         batch_op.drop_column("revoked_ms")

@@ -1,0 +1,1 @@
+"""An OpenID provider whose bearer tokens count. The only importer of jwt."""
