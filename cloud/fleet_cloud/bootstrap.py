@@ -135,7 +135,8 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
         reload = _open_reload(settings, tls)
         access: BrokerAccess | None = embedded
         if settings.broker_access == "dynsec":  # before the gateway connects: it listens to the answers
-            access = DynamicSecurity(Control(gateway), topics, reload)
+            access = security = DynamicSecurity(Control(gateway), topics, reload)
+            reload = security.refresh
         gateway.start(BROKER_TIMEOUT_S)
         stack.callback(gateway.close)
         uow = DatabaseUnitOfWork(engine)

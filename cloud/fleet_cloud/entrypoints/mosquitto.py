@@ -1,5 +1,6 @@
 """Setting a Mosquitto up for the controller whose settings are given, and what to do with the result."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,4 +58,4 @@ def _describe(settings: Settings, folder: Path) -> str:
         "broker_reload": settings.broker_reload or "systemctl reload mosquitto",
         "tls_names": settings.tls_names,
     }
-    return "".join(f'{key} = "{value}"\n' for key, value in lines.items() if value)
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items() if value)
