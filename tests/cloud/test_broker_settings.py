@@ -6,7 +6,7 @@ import pytest
 
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint
 from fleet_cloud.addresses import parse_broker
-from fleet_cloud.bootstrap import advertise_broker
+from fleet_cloud.bootstrap.brokers import advertise_broker
 from fleet_cloud.entrypoints.mosquitto import configure
 from fleet_cloud.errors import SettingsError
 from fleet_cloud.services.ports import TlsFiles

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fleet_cloud.addresses import parse_broker
-from fleet_cloud.bootstrap import configure_mosquitto
+from fleet_cloud.bootstrap.mosquitto import configure_mosquitto
 from fleet_cloud.errors import SettingsError
 from fleet_cloud.settings import Settings
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from fleet_cloud.adapters.db.engine import open_engine
-from fleet_cloud.bootstrap import RandomIds
+from fleet_cloud.bootstrap.system import RandomIds
 from fleet_cloud.domain.people import Role
 from fleet_cloud.errors import Forbidden, Invalid, NotFound
 from fleet_cloud.services.tokens import USE_NOTED_MS, Tokens
