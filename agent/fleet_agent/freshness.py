@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 SPREAD_S: Final = 20.0
 """News are followed within this time."""
 EVERY_S: Final = 24 * 3600.0
+DOUBT_EVERY_S: Final = 300.0
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Freshness:
     _asked: bytes | None = None
     _at_s: float | None = None
     _daily_s: float | None = None
+    _doubted_s: float | None = None
 
     def take(self, news: bytes, now_s: float) -> None:
         self.news = news
@@ -42,8 +44,11 @@ class Freshness:
             self._look_by(now_s + SPREAD_S * self.random())
 
     def doubt(self, now_s: float) -> None:
-        """The broker is a stranger: perhaps it is this device that is behind."""
-        self._look_by(now_s + self.backoff.next_delay_s())
+        """The broker is a stranger: perhaps it is this device that is behind. Whoever stays one is no reason
+        to look at every try to connect."""
+        if self._doubted_s is None or now_s - self._doubted_s >= DOUBT_EVERY_S:
+            self._doubted_s = now_s
+            self._look_by(now_s + self.backoff.next_delay_s())
 
     def tick(self, now_s: float) -> None:
         if self._daily_s is None:

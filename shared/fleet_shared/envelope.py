@@ -18,6 +18,10 @@ ASSIGNMENT_KEY_TARGET: Final = "keys/assignment.json"
 AUTHORITIES_TARGET: Final = "keys/authorities.json"
 """TUF target that holds the certificates of the authorities by which devices know their controller."""
 
+TIMESTAMP_ISSUED_MS: Final = "issued_ms"
+"""A field of timestamp.json beside those of TUF, which gives its end only: when it was signed. It raises the
+floor of devices that do not know the time."""
+
 
 class AssignmentKey(Document, frozen=True, kw_only=True):
     """The public assignment key of one epoch: an Ed25519 key as PEM (SubjectPublicKeyInfo)."""

@@ -100,6 +100,10 @@ def test_a_broker_that_is_a_stranger_is_a_reason_to_look(device: Device) -> None
     device.agent.inbox.put(Disconnected("refused"))
     device.run(60)
     assert device.trust.refreshed == [b""], "a broker that is away is none"
+    for _ in range(60):
+        device.agent.inbox.put(Disconnected("certificate verify failed", untrusted=True))
+        device.run(10)
+    assert len(device.trust.refreshed) in {2, 3}, "a stranger that stays one is looked up now and then"
 
 
 # -- renewal

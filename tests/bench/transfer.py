@@ -34,17 +34,18 @@ def measure_transfer() -> list[dict[str, object]]:
     with tempfile.TemporaryDirectory() as name, mosquitto_broker(Path(name)) as mosquitto:
         folder = Path(name)
         external = _measure(folder / "external", "Mosquitto", {"broker": mosquitto.url}, mosquitto.port)
-        return [*external, *_measure(folder / "embedded", "embedded", {}, None)]
+        return [*external, *_measure(folder / "embedded", "embedded, mutual TLS", {}, None)]
 
 
 def _measure(folder: Path, broker: str, options: dict[str, str], port: int | None) -> list[dict[str, object]]:
     folder.mkdir()
     with running_world(folder, options) as world:
         identity, assignment, blob, content = _assign(world)
+        state = world.agents[0].state
         rows = []
         for link, bytes_per_s in LINKS.items():
             ports = (port or world.controller.broker_port, world.controller.port)
-            with _through(identity, ports, bytes_per_s) as routed, pulling(routed) as device:
+            with _through(identity, ports, bytes_per_s) as routed, pulling(routed, state) as device:
                 for way in (Transfers.HTTP, Transfers.MQTT):
                     downloads = folder / link.replace("/", "-") / way.value
                     downloads.mkdir(parents=True)

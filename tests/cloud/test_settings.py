@@ -8,7 +8,7 @@ import pytest
 from fleet_cloud.adapters.db.engine import open_engine
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint
 from fleet_cloud.addresses import BrokerUrl, parse_broker, parse_s3
-from fleet_cloud.bootstrap import advertise_broker
+from fleet_cloud.bootstrap.brokers import advertise_broker
 from fleet_cloud.errors import SettingsError
 from fleet_cloud.masking import mask_url
 from fleet_cloud.services.ports import TlsFiles

@@ -17,7 +17,7 @@ from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.adapters.trust.register import FolderRegister
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
-from fleet_cloud.bootstrap import RandomIds, SystemClock
+from fleet_cloud.bootstrap.system import RandomIds, SystemClock
 from fleet_cloud.entrypoints.api.access import open_access
 from fleet_cloud.entrypoints.api.app import Services, create_app
 from fleet_cloud.entrypoints.api.limiting import Limits

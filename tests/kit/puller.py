@@ -3,6 +3,7 @@ downloads, without a supervisor."""
 
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,10 +11,13 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
+from fleet_agent.floor import judge_time
 from fleet_agent.identity import Identity
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.link.connection import Connection
 from fleet_agent.link.events import Connected, LinkEvent, MessageReceived
+from fleet_agent.paths import StatePaths
+from fleet_agent.tls import broker_context
 from fleet_agent.transfer.answer import HttpSource
 from fleet_agent.transfer.broker import BrokerSource
 from fleet_agent.transfer.download import Counted, Downloader
@@ -53,12 +57,17 @@ class Puller:
 
 
 @contextmanager
-def pulling(identity: Identity) -> Iterator[Puller]:
-    """A device at its broker; nobody else may be there under its name."""
+def pulling(identity: Identity, state: Path) -> Iterator[Puller]:
+    """A device at its broker, with what it has in its ``state``; nobody else may be there under its name."""
     events: queue.SimpleQueue[LinkEvent | None] = queue.SimpleQueue()
     connected = threading.Event()
     topics = Topics(identity.topic_root)
-    link = Connection(identity.device, topics, identity.broker, events.put, lambda: uuid4().hex)
+    paths = StatePaths(state)
+    now = partial(judge_time, paths.floor, time.time_ns() // 1_000_000)
+    link = Connection(
+        identity.device, topics, identity.broker, events.put, lambda: uuid4().hex,
+        tls=lambda: broker_context(paths.identity, now),
+    )  # fmt: skip
 
     def send(fetch: Fetch) -> None:
         link.publish(Channel.FETCH, encode(fetch))

@@ -3,6 +3,7 @@
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
+import psutil
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -33,11 +35,13 @@ TOPICS = Topics()
 
 
 class RevokingAuthority(TestAuthority):
-    """An authority with a revocation list."""
+    """An authority with a revocation list. All of its lists are of the same second, as those of two quick
+    revocations are: OpenSSL takes the older of two such lists that it knows."""
 
     def __init__(self, folder: Path, name: str = "Test CA") -> None:
         super().__init__(folder, name)
         self._revoked: list[int] = []
+        self._since = datetime.now(timezone.utc) - timedelta(hours=1)
 
     def revoke(self, party: Party) -> None:
         certificate = x509.load_pem_x509_certificate(party.tls.certificate.read_bytes())
@@ -52,7 +56,7 @@ class RevokingAuthority(TestAuthority):
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self._name)
-            .last_update(now - timedelta(hours=1))
+            .last_update(self._since)
             .next_update(now + timedelta(days=30))
         )
         for number in self._revoked:
@@ -112,6 +116,12 @@ class ConfiguredMosquitto:
         process, self._process = self._process, None
         if process is not None:
             end_process(process, number)
+
+    def count_connections(self) -> int:
+        """Return how many it has accepted by now, those without a handshake too."""
+        assert self._process is not None
+        sockets = psutil.Process(self._process.pid).net_connections("tcp")
+        return len([one for one in sockets if one.status == psutil.CONN_ESTABLISHED])
 
     def read_log(self) -> str:
         return (self.folder / "mosquitto.log").read_text(errors="replace")
@@ -216,13 +226,13 @@ class ControllerLine:
 
 @contextmanager
 def administered(
-    broker: SecureMosquitto, command: str | None = None
+    broker: SecureMosquitto, command: str | None = None, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[tuple[DynamicSecurity, ControllerLine]]:
     """The adapter on a connection of the controller."""
     line = ControllerLine(broker)
     reload = Reload(
         broker.source, files_in(broker.place.folder), broker.reload_command if command is None else command
     )
-    access = DynamicSecurity(Control(line), TOPICS, reload)
+    access = DynamicSecurity(Control(line), TOPICS, reload, clock)
     with line.running():
         yield access, line

@@ -40,7 +40,8 @@ pytestmark = pytest.mark.system
 NAME = "pi-1"
 BIG = 800_000
 SLOW = 400_000.0
-IMPATIENT = {"FLEET_AGENT_RETRY_CEILING_S": "1"}
+IMPATIENT = {"FLEET_AGENT_RETRY_CEILING_S": "1", "FLEET_AGENT_TRANSFERS": "http"}
+"""What a store does to downloads is seen where there is no other way than HTTP."""
 FAST = Policy(soak_s=0.2, deadline_s=90)
 PATIENT = Policy(soak_s=0.2, deadline_s=500)
 

@@ -85,11 +85,12 @@ def test_a_version_waits_until_a_person_has_signed_it_elsewhere(tmp_path: Path) 
     assert begun.returncode == 0, begun.stderr
     with running_world(tmp_path) as world, world.client() as client:
         world.add_agent("pi-1")
-        register(client, "tiny", make_package())
+        assert not register(client, "tiny", make_package()).released
         with pytest.raises(Conflict) as caught:
             client.create_rollout("tiny", "all", variant=None, policy=QUICK)
         assert caught.value.code == "version.unsigned"
         sign_by_command(world, tmp_path / "to-sign.json", safe / "targets.pem")
+        assert client.versions("tiny")[0].released
         assert push(client, 1) == {"pi-1": "succeeded"}, "the same content is the same version"
 
         make_key(safe / "new.pem", PASSPHRASE)

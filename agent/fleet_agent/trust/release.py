@@ -28,10 +28,9 @@ from fleet_agent.trust.trouble import (
     map_os_error,
 )
 from fleet_shared.durable import write_durably
+from fleet_shared.envelope import TIMESTAMP_ISSUED_MS
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-ISSUED: Final = "issued_ms"
-"""A field of timestamp.json beside those of TUF, which gives its end only: when it was signed."""
 
 
 class DurableUpdater(Updater):
@@ -107,7 +106,7 @@ class Releases:
     @property
     def issued_ms(self) -> int:
         """When the newest timestamp was signed; 0 where it does not say so, or says what cannot be."""
-        issued = self._updater._trusted_set.timestamp.unrecognized_fields.get(ISSUED)  # noqa: SLF001
+        issued = self._updater._trusted_set.timestamp.unrecognized_fields.get(TIMESTAMP_ISSUED_MS)  # noqa: SLF001
         return issued if isinstance(issued, int) and 0 <= issued <= self.timestamp_ends_ms else 0
 
     def fetch_target(self, path: str, length_max: int) -> bytes:

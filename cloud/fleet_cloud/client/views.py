@@ -70,13 +70,15 @@ class VariantView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VersionView(msgspec.Struct, frozen=True, kw_only=True):
-    """``created`` is false where the same content was registered before."""
+    """``created`` is false where the same content was registered before; ``released`` while the release keys
+    have not signed it."""
 
     model: str
     version: str
     created: bool
     variants: list[VariantView]
     lineage: dict[str, Any] = {}
+    released: bool = True
 
 
 class AssignmentView(msgspec.Struct, frozen=True, kw_only=True):

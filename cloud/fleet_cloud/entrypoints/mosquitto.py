@@ -1,10 +1,11 @@
 """Setting a Mosquitto up for the controller whose settings are given, and what to do with the result."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fleet_cloud.addresses import parse_broker
-from fleet_cloud.bootstrap import configure_mosquitto
+from fleet_cloud.bootstrap.mosquitto import configure_mosquitto
 from fleet_cloud.errors import SettingsError
 from fleet_cloud.settings import Settings
 
@@ -57,4 +58,4 @@ def _describe(settings: Settings, folder: Path) -> str:
         "broker_reload": settings.broker_reload or "systemctl reload mosquitto",
         "tls_names": settings.tls_names,
     }
-    return "".join(f'{key} = "{value}"\n' for key, value in lines.items() if value)
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items() if value)

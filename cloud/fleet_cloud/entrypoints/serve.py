@@ -11,7 +11,7 @@ from functools import partial
 import uvicorn
 
 from fleet_cloud.addresses import is_loopback
-from fleet_cloud.bootstrap import Controller, build_controller
+from fleet_cloud.bootstrap.controller import Controller, build_controller
 from fleet_cloud.entrypoints.api.access import Access, open_access
 from fleet_cloud.entrypoints.api.app import Services, create_app
 from fleet_cloud.entrypoints.api.limiting import Limits

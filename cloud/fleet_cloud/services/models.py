@@ -103,6 +103,10 @@ class Registry:
             self.trust.release({digest: encode_manifest(manifests[digest]) for digest in missing})
         return len(missing)
 
+    def find_unsigned(self, *versions: ModelVersion) -> frozenset[Digest]:
+        """Return the manifests of these versions that wait for the release keys."""
+        return self.trust.unsigned(one.digest for version in versions for one in version.variants)
+
     def get(self, reference: ModelRef) -> ModelVersion:
         with self.uow.begin() as transaction:
             return get_version(transaction, reference)

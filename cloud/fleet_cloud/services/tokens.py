@@ -42,6 +42,8 @@ class Tokens:
             expires_ms=None if life_s is None else now_ms + life_s * 1000,
         )
         with self.uow.begin() as transaction:
+            # First, as it lets others wait: of two of the same name at once, one sees the other.
+            note(transaction, by, now_ms, "token.create", token.name, after=_shown(token))
             if any(one.name == name and not _has_ended(one, now_ms) for one in transaction.api_tokens.all()):
                 raise Invalid(
                     f"there is a token {name!r} already",
@@ -49,7 +51,6 @@ class Tokens:
                     code="token.exists",
                 )
             transaction.api_tokens.add(token)
-            note(transaction, by, now_ms, "token.create", token.name, after=_shown(token))
         return token, secret
 
     def all(self) -> Sequence[ApiToken]:

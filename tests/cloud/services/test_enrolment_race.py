@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.trust.lab import LabTrust
-from fleet_cloud.bootstrap import SystemClock
+from fleet_cloud.bootstrap.system import SystemClock
 from fleet_cloud.errors import CloudError
 from fleet_cloud.services.enrolment import Enrolling, Site
 from fleet_shared.messages.enrolment import BrokerAddress, EnrolRequest

@@ -3,7 +3,7 @@
 import msgspec
 
 from fleet_cloud.adapters.db import measurements as table
-from fleet_cloud.bootstrap import SystemClock
+from fleet_cloud.bootstrap.system import SystemClock
 from fleet_cloud.domain.measurements import Measurement
 from fleet_cloud.services.devices import Inventory
 from fleet_cloud.services.drafts import VariantDraft, VersionDraft

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import msgspec
 
-from fleet_cloud.bootstrap import SystemClock
+from fleet_cloud.bootstrap.system import SystemClock
 from fleet_cloud.domain.rollout import AssignmentState
 from fleet_cloud.services.devices import Inventory
 from fleet_cloud.services.ports import TelemetryTotals

@@ -11,7 +11,7 @@ from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.trust.lab import LabTrust
-from fleet_cloud.bootstrap import SystemClock
+from fleet_cloud.bootstrap.system import SystemClock
 from fleet_cloud.errors import Unavailable
 from fleet_cloud.services import packing as packing_module
 from fleet_cloud.services.drafts import VariantDraft, VersionDraft

@@ -1,9 +1,12 @@
 """API tokens in both databases: shown once, kept as a hash, ended by time or by hand."""
 
+import threading
+
 import pytest
 from sqlalchemy import text
 
 from fleet_cloud.adapters.db.engine import open_engine
+from fleet_cloud.bootstrap.system import RandomIds
 from fleet_cloud.domain.people import Role
 from fleet_cloud.errors import Forbidden, Invalid, NotFound
 from fleet_cloud.services.tokens import USE_NOTED_MS, Tokens
@@ -48,6 +51,24 @@ def test_a_name_is_free_again_once_its_token_has_ended(parts: Parts, tokens: Tok
     again, _ = tokens.create("ann", Role.VIEWER, 60, ADMIN)
     assert tokens.revoke("ann", ADMIN).id == again.id
     tokens.create("ann", Role.VIEWER, None, ADMIN)
+
+
+def test_of_two_of_the_same_name_at_once_one_is_refused(parts: Parts) -> None:
+    results: list[str] = []
+
+    def create() -> None:
+        try:
+            Tokens(parts.uow, parts.clock, RandomIds()).create("ann", Role.VIEWER, None, ADMIN)
+            results.append("made")
+        except Invalid as exc:
+            results.append(exc.code)
+
+    threads = [threading.Thread(target=create) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(results) == ["made", *["token.exists"] * 3]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "oidc:ann", "admin:local", "ä", "x" * 65, "-x", "a\n"])

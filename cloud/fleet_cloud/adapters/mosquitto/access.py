@@ -21,6 +21,7 @@ from fleet_cloud.adapters.mosquitto.commands import (
 )
 from fleet_cloud.adapters.mosquitto.control import Control
 from fleet_cloud.adapters.mosquitto.plan import Found, is_admitted, plan_sync, read_client
+from fleet_cloud.domain.topic_rules import device_rules
 from fleet_cloud.errors import Unavailable
 from fleet_shared.names import DeviceId, Digest
 from fleet_shared.topics import Topics
@@ -33,14 +34,24 @@ BATCH_S: Final = 0.2
 """Mosquitto does nothing else while it carries out a message, and writes its whole file at each change."""
 MANY: Final = 500
 TRIES: Final = 5
+HANDSHAKE_S: Final = 120.0
+"""Mosquitto ends a connection that says nothing after 90 s. One that was opened before the revocation list
+was read, and shows its certificate after the cut, may be judged by the older list."""
 
 
 class DynamicSecurity:
     """``reload`` makes Mosquitto read its TLS files again if they have changed, and returns when it was
     told; it raises `Unavailable`."""
 
-    def __init__(self, control: Control, topics: Topics, reload: Callable[[], None]) -> None:
-        self._control, self._topics, self._reload = control, topics, reload
+    def __init__(
+        self,
+        control: Control,
+        topics: Topics,
+        reload: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._control, self._topics, self._reload, self._clock = control, topics, reload, clock
+        self._cut_at: dict[DeviceId, float] = {}
         self._turn = threading.Lock()
         """Held for one message: a revocation waits for no sync."""
         self._last_word: dict[DeviceId, Digest | None] = {}
@@ -59,8 +70,20 @@ class DynamicSecurity:
                 len(changes.admit),
             )
         for device in changes.remove:
+            self._cut_at[device] = self._clock()
             self._change([device], said, lambda some: expulsion(some[0]))
         self._admit_all({entry.device: entry for entry in changes.admit}, said)
+
+    def refresh(self) -> None:
+        """Bring the broker's files up to date, and cut once more those who may have slipped in with an older
+        key; to be called every minute or so. Raises `Unavailable`."""
+        self._reload()
+        for device in [name for name, at in self._cut_at.copy().items() if self._clock() - at > HANDSHAKE_S]:
+            with self._turn:
+                known = self._load_client(device)
+                back = admission(self._restored(known)) if known is not None and known.device else []
+                self._control.run([*expulsion(device), *back])
+                del self._cut_at[device]
 
     def admit(self, device: DeviceId, public_key_sha256: Digest) -> None:
         """Let one more in, and again: the revocation list knows by now that it may come, or that its older
@@ -73,6 +96,7 @@ class DynamicSecurity:
             if is_admitted(entry, known):
                 return
             if known is not None:
+                self._cut_at[device] = self._clock()
                 self._control.run(expulsion(device))
             self._control.run(admission(entry))
 
@@ -81,6 +105,7 @@ class DynamicSecurity:
         be closed the device loses its rights all the same, and the error is raised afterwards."""
         with self._turn:
             self._last_word[device] = None
+            self._cut_at[device] = self._clock()
             try:
                 self._reload()
             except Unavailable:
@@ -116,6 +141,11 @@ class DynamicSecurity:
             some = [device for device in devices if said.get(device, "") == self._last_word.get(device, "")]
             if some:
                 self._control.run(plan(some))
+
+    def _restored(self, known: Found) -> Entry:
+        """Return a client as it is to come back after a cut: it may what it may now."""
+        device = DeviceId(known.name)
+        return Entry(device, known.mark, device_rules(self._topics, device))
 
     def _load_client(self, device: DeviceId) -> Found | None:
         (answer,) = self._control.run([Command("getClient", {"username": device}, NO_CLIENT)])

@@ -94,7 +94,7 @@ class ReleaseRepository:
         """Add targets by path; those that are there already, unchanged, cost nothing. Raises
         `CloudError` (``release.full``) before devices would refuse the metadata."""
         staged = self.files.load_staged()
-        changes = self._adopt_bins(staged, targets)
+        changes, fresh = self._adopt_bins(staged, targets), []
         for path, content in targets.items():
             file = roles.describe_target(path, content)
             listing = load_signed_targets(self._current(Targets.type, changes, staged))
@@ -104,9 +104,11 @@ class ReleaseRepository:
             if role not in changes:
                 changes[role] = self._edit(role, staged)
             changes[role].signed.targets[path] = file
-            self.files.write_target(path, content)
+            fresh.append(path)
         for metadata in changes.values():
             _check_size(metadata)
+        for path in fresh:
+            self.files.write_target(path, targets[path])
         if changes:
             self._publishing.submit(changes)
 

@@ -29,6 +29,8 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
+from fleet_shared.envelope import TIMESTAMP_ISSUED_MS
+
 LIFE: Final = MappingProxyType(
     {
         Root.type: timedelta(days=3650),
@@ -128,5 +130,6 @@ def next_timestamp(newest: Metadata[Any] | None, info: MetaFile, *, force: bool)
     if newest is not None and newest.signed.snapshot_meta == info and not force:
         return None
     metadata = successor(Timestamp.type, newest)
+    metadata.signed.unrecognized_fields[TIMESTAMP_ISSUED_MS] = time.time_ns() // 1_000_000
     metadata.signed.snapshot_meta = info
     return metadata

@@ -181,24 +181,32 @@ def _model_routes(services: Services) -> APIRouter:
         for version in services.registry.versions(None):
             newest.setdefault(version.model, version)
         page = page_of(list(newest.values()), lambda version: version.model, after, limit)
-        return answer(Page(items=[views.show_version(v) for v in page.items], next=page.next))
+        unsigned = services.registry.find_unsigned(*page.items)
+        return answer(
+            Page(items=[views.show_version(v, unsigned=unsigned) for v in page.items], next=page.next)
+        )
 
     @router.get("/models/{model}", dependencies=[needs(Role.VIEWER)])
     def versions(model: str, after: Word = None, limit: Limit = 200) -> Response:
         """All versions of a model, newest first."""
         found = services.registry.versions(parse_model_name(model))
         page = page_of(found, lambda version: str(version.version), after, limit)
-        return answer(Page(items=[views.show_version(v) for v in page.items], next=page.next))
+        unsigned = services.registry.find_unsigned(*page.items)
+        return answer(
+            Page(items=[views.show_version(v, unsigned=unsigned) for v in page.items], next=page.next)
+        )
 
     @router.get("/models/{model}/versions/{version}", dependencies=[needs(Role.VIEWER)])
     def version(model: str, version: str) -> Response:
         reference = ModelRef(parse_model_name(model), Version.parse(version))
-        return answer(views.show_version(services.registry.get(reference)))
+        found = services.registry.get(reference)
+        return answer(views.show_version(found, unsigned=services.registry.find_unsigned(found)))
 
     @router.post("/models/{model}/versions")
     def register(by: Operator, model: str, body: Body) -> Response:
         registered = services.registry.register(model, parse(VersionDraft, body), by)
-        view = views.show_version(registered.version, created=registered.created)
+        unsigned = services.registry.find_unsigned(registered.version)
+        view = views.show_version(registered.version, created=registered.created, unsigned=unsigned)
         return answer(view, 201 if registered.created else 200)
 
     return router

@@ -1,5 +1,6 @@
 """Domain objects as the API shows them."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict
 
 from fleet_cloud.client.views import (
@@ -26,6 +27,7 @@ from fleet_cloud.services.rollouts import RolloutStatus
 from fleet_cloud.services.telemetry import Series
 from fleet_shared.manifest import Role
 from fleet_shared.messages.telemetry import Event
+from fleet_shared.names import Digest
 
 
 def show_device(device: Device) -> DeviceView:
@@ -45,7 +47,9 @@ def show_measurement(named: NamedMeasurement) -> MeasurementView:
     return MeasurementView(**asdict(one), model=named.model, version=named.version, variant=named.variant)
 
 
-def show_version(version: ModelVersion, *, created: bool = False) -> VersionView:
+def show_version(
+    version: ModelVersion, *, created: bool = False, unsigned: AbstractSet[Digest] = frozenset()
+) -> VersionView:
     return VersionView(
         model=version.model,
         version=str(version.version),
@@ -63,6 +67,7 @@ def show_version(version: ModelVersion, *, created: bool = False) -> VersionView
             for variant in version.variants
         ],
         lineage=dict(version.lineage),
+        released=not any(variant.digest in unsigned for variant in version.variants),
     )
 
 

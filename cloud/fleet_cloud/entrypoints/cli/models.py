@@ -88,7 +88,8 @@ def show(
 
 
 def _print_version(version: "VersionView") -> None:
-    print(f"{version.model}:{version.version}")
+    waits = "" if version.released else " (waits to be signed: fleet trust status)"
+    print(f"{version.model}:{version.version}{waits}")
     rows = [
         (
             f"  {variant.name}",

@@ -11,7 +11,7 @@ import msgspec
 import paho.mqtt.publish
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from fleet_cloud.bootstrap import open_trust, read_certificate_name
+from fleet_cloud.bootstrap.strangers import open_trust, read_certificate_name
 from fleet_cloud.client import Client
 from fleet_cloud.entrypoints.demo.processes import DemoError
 from fleet_cloud.entrypoints.demo.waiting import wait_for

@@ -6,19 +6,28 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from fleet_cloud.adapters.mosquitto.access import DynamicSecurity
+from fleet_cloud.adapters.mosquitto.access import HANDSHAKE_S, DynamicSecurity
 from fleet_cloud.adapters.mosquitto.commands import Command
 from fleet_cloud.adapters.mosquitto.configuration import START_STATE
 from fleet_cloud.adapters.mosquitto.control import Control
 from fleet_cloud.errors import Unavailable
 from fleet_shared.names import DeviceId, Digest
+from fleet_shared.topics import Channel
 from tests.kit.broker_client import BrokerClient, Refused
 from tests.kit.certificates import LOOPBACK, Party
-from tests.kit.secure_mosquitto import ControllerLine, SecureMosquitto, administered, secure_mosquitto
+from tests.kit.secure_mosquitto import (
+    TOPICS,
+    ControllerLine,
+    RevokingAuthority,
+    SecureMosquitto,
+    administered,
+    secure_mosquitto,
+)
 from tests.kit.waiting import wait_for
 
 PI = DeviceId("pi-1")
@@ -38,11 +47,13 @@ def enter(broker: SecureMosquitto, party: Party, client_id: str = PI) -> BrokerC
     return BrokerClient(broker.port, party.tls, client_id, mqtt5=True)
 
 
-def may_speak(broker: SecureMosquitto, party: Party) -> bool:
+def may_speak(broker: SecureMosquitto, party: Party, name: DeviceId = PI) -> bool:
     """Tell whether a device gets in and may say that it is there."""
     try:
-        with enter(broker, party) as client:
-            return client.publish(PRESENCE, b"x") and client.subscribe(DESIRED)
+        with enter(broker, party, name) as client:
+            return client.publish(TOPICS.device(name, Channel.PRESENCE), b"x") and client.subscribe(
+                TOPICS.device(name, Channel.DESIRED)
+            )
     except Refused:
         return False
 
@@ -134,6 +145,46 @@ def test_another_key_cuts_off_what_the_device_had_before(site: Administered) -> 
     assert not may_speak(broker, old)
 
 
+@dataclass
+class Moving:
+    """Seconds that tests move."""
+
+    at_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.at_s
+
+
+@pytest.mark.parametrize("end", ["revoked", "another key"])
+def test_who_shows_an_older_key_on_a_connection_from_before_the_cut_is_cut_again(
+    tmp_path: Path, end: str
+) -> None:
+    """A connection that was opened before is judged by the older list, if both are of the same second."""
+    clock = Moving()
+    with secure_mosquitto(tmp_path) as broker, administered(broker, clock=clock) as (access, _):
+        old, new = broker.issue(PI), broker.authority.issue(PI, folder=broker.folder / "new")
+        access.admit(PI, old.key_sha256)
+        context = ssl.create_default_context(cafile=str(old.tls.authorities))
+        context.load_cert_chain(old.tls.certificate, old.tls.key)
+        plain = socket.create_connection((LOOPBACK, broker.port), timeout=20)
+        wait_for("the broker to accept", lambda: broker.count_connections() > 1)
+        broker.authority.revoke(old)
+        broker.write_revoked()
+        if end == "revoked":
+            access.revoke(PI)
+        else:
+            access.admit(PI, new.key_sha256)
+        with shake_hands(plain, context) as late:
+            access.refresh()
+            late.sendall(b"\xc0\x00")
+            assert late.recv(2) == b"\xd0\x00"
+            clock.at_s = HANDSHAKE_S + 1
+            access.refresh()
+            assert late.recv(2) == b""
+        assert may_speak(broker, new) == (end == "another key")
+        assert not may_speak(broker, old)
+
+
 def test_sync_makes_the_broker_as_it_should_be_and_leaves_alone_what_is_right(site: Administered) -> None:
     broker, access, _ = site
     names = [DeviceId(f"pi-{number}") for number in range(1, 8)]
@@ -207,6 +258,31 @@ def test_what_a_device_may_not_hear_is_not_sent_to_it_though_it_has_subscribed(t
                 assert device.get() == ("fleet/v1/devices/pi-1/ack", b"for it")
 
 
+def test_the_authority_is_replaced_and_nobody_is_cut_off(site: Administered, tmp_path: Path) -> None:
+    broker, access, _ = site
+    old, newer = broker.issue(PI), RevokingAuthority(tmp_path / "newer", "Newer CA")
+    new = newer.issue("pi-2", believes=[newer, broker.authority])
+    old.tls.authorities.write_bytes(newer.pem + broker.authority.pem)
+    access.sync([(PI, old.key_sha256), (DeviceId("pi-2"), new.key_sha256)])
+    with enter(broker, old) as device:
+        with pytest.raises(Refused):
+            enter(broker, new, "pi-2").__enter__()
+        broker.source.authorities.write_bytes(newer.pem + broker.authority.pem)
+        broker.source.revoked.write_bytes(newer.crl_pem() + broker.authority.crl_pem())
+        access.refresh()
+        wait_for("the newer one to be believed", lambda: may_speak(broker, new, DeviceId("pi-2")))
+        assert device.publish(PRESENCE, b"x")
+    assert may_speak(broker, old)
+    server = newer.issue("server", hosts=[LOOPBACK]).tls
+    broker.source.authorities.write_bytes(newer.pem)
+    broker.source.revoked.write_bytes(newer.crl_pem())
+    broker.source.key.write_bytes(server.key.read_bytes())
+    broker.source.certificate.write_bytes(server.certificate.read_bytes())
+    access.refresh()
+    wait_for("the older one to be believed no more", lambda: not may_speak(broker, old))
+    assert may_speak(broker, new, DeviceId("pi-2"))
+
+
 def test_a_device_cannot_administer_the_broker(site: Administered) -> None:
     broker, access, _ = site
     party = broker.issue(PI)
@@ -245,6 +321,14 @@ def connected_raw(
 ) -> Iterator[ssl.SSLSocket]:
     """A connection that the broker has accepted: by then a session to resume has come, too."""
     plain = socket.create_connection((LOOPBACK, broker.port), timeout=20)
+    with shake_hands(plain, context, session) as connection:
+        yield connection
+
+
+@contextmanager
+def shake_hands(
+    plain: socket.socket, context: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> Iterator[ssl.SSLSocket]:
     with context.wrap_socket(plain, server_hostname=LOOPBACK, session=session) as connection:
         connection.sendall(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x14\x00\x04pi-1")
         if not connection.recv(4):

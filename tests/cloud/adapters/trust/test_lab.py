@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tuf.api.metadata import Metadata, Timestamp
 from fleet_cloud.adapters.trust import repository
 from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.errors import CloudError, SettingsError
+from fleet_shared.envelope import TIMESTAMP_ISSUED_MS
 from fleet_shared.names import digest_of
 
 KEYS = ("root", "targets", "snapshot", "timestamp", "assignment", "ca")
@@ -75,6 +77,14 @@ def test_a_first_start_that_was_killed_goes_on(tmp_path: Path) -> None:
     again = LabTrust(tmp_path)
     assert again.authority.ca_pem == ca
     assert LabTrust(tmp_path).repository.root_json == again.repository.root_json
+
+
+def test_a_timestamp_says_when_it_was_signed(tmp_path: Path) -> None:
+    """TUF has its end only, and a device without a clock needs more."""
+    before_ms = time.time_ns() // 1_000_000
+    timestamp = Metadata[Timestamp].from_bytes(LabTrust(tmp_path).newest_timestamp())
+    issued_ms = timestamp.signed.unrecognized_fields[TIMESTAMP_ISSUED_MS]
+    assert before_ms <= issued_ms <= time.time_ns() // 1_000_000
 
 
 def test_metadata_that_nobody_reads_any_more_is_removed(tmp_path: Path) -> None:

@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from fleet_cloud.client import Client
 from fleet_cloud.domain.device import Device
+from fleet_cloud.entrypoints.cli.app import app
 from fleet_cloud.errors import CloudError
+from fleet_shared.errors import FleetError
 from fleet_shared.messages.reported import Reported, TrustReport
 from fleet_shared.names import DeviceId, Digest
 from tests.kit.api import Api, running_api
@@ -125,22 +128,26 @@ def test_nothing_to_sign_is_said(api: Api, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_usage_is_one_line_and_a_hint(api: Api, words: tuple[str, ...], code: str) -> None:
-    done = trust(api, *words)
-    assert done.returncode == 1
-    assert f"error[{code}]" in done.stderr
-    assert "hint:" in done.stderr
+    error = refused(api, *words)
+    assert error.code == code
+    assert error.hint
+
+
+def refused(api: Api, *words: str, **environment: str) -> FleetError:
+    """Run a command in this process; return what it raises, which its process would print."""
+    given = {"FLEET_TOKEN": KIT_TOKEN, **SEALED, **environment}
+    result = CliRunner(env=given).invoke(app, ["--server", api.url, "trust", *words])
+    assert isinstance(result.exception, FleetError), result.output
+    return result.exception
 
 
 def test_a_passphrase_is_asked_for_and_never_an_argument(api: Api, tmp_path: Path) -> None:
-    nobody = trust(api, "key", str(tmp_path / "key.pem"), environment={"FLEET_TRUST_PASSPHRASE": ""})
-    assert "error[trust.passphrase]" in nobody.stderr
-    short = trust(api, "key", str(tmp_path / "key.pem"), environment={"FLEET_TRUST_PASSPHRASE": "short"})
-    assert "error[trust.passphrase]" in short.stderr
+    key = str(tmp_path / "key.pem")
+    for passphrase in ("", "short"):
+        assert refused(api, "key", key, FLEET_TRUST_PASSPHRASE=passphrase).code == "trust.passphrase"
     file = tmp_path / "passphrase"
     file.write_text("correct horse battery\n")
-    made = trust(
-        api, "key", str(tmp_path / "key.pem"), environment={"FLEET_TRUST_PASSPHRASE_FILE": str(file)}
-    )
+    made = trust(api, "key", key, environment={"FLEET_TRUST_PASSPHRASE_FILE": str(file)})
     assert made.returncode == 0, made.stderr
     assert "correct" not in made.stdout + made.stderr
     assert b"ENCRYPTED" in (tmp_path / "key.pem").read_bytes()

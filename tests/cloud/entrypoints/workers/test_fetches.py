@@ -1,5 +1,6 @@
 """Who answers devices: fair, bounded, and never in the way of anything else; over a real broker too."""
 
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint, Gateway
+from fleet_cloud.adapters.mqtt.inbox import Inbox, Incoming
 from fleet_cloud.domain.rollout import Assignment
 from fleet_cloud.entrypoints.workers.fetches import (
     DEVICE_WAITING_MAX,
@@ -20,15 +22,17 @@ from fleet_cloud.entrypoints.workers.fetches import (
 )
 from fleet_cloud.entrypoints.workers.ingest import Ingest
 from fleet_cloud.entrypoints.workers.loops import Loop
+from fleet_cloud.services.parts import BlobParts
 from fleet_shared.limits import PART_BYTES
 from fleet_shared.manifest import Role
 from fleet_shared.messages.fetch import Chunk, Fetch, Part, decode_chunk
-from fleet_shared.names import DeviceId
+from fleet_shared.messages.telemetry import Sample, Source
+from fleet_shared.names import DeviceId, Digest
 from fleet_shared.topics import Channel, Topics
 from fleet_shared.wire import encode
 from tests.kit.mosquitto import Mosquitto
 from tests.kit.mqtt import Listener
-from tests.kit.parts import PI, Parts
+from tests.kit.parts import PI, Parts, batch
 from tests.kit.people import ADMIN
 from tests.kit.waiting import wait_for
 
@@ -160,6 +164,50 @@ def test_what_cannot_be_answered_costs_no_room(bench: Bench) -> None:
         bench.waiting.put(PI, replace_assignment(bench.ask(number)))
         worker.turn()
     assert [chunk.failure.code for chunk in sent if chunk.failure] == ["fetch.forbidden"] * 2 * IN_FLIGHT_MAX
+
+
+def test_a_store_that_hangs_holds_up_one_worker_and_nothing_else(bench: Bench) -> None:
+    """The other one answers, and so does the ingest, which only hands questions on."""
+    asked, released = threading.Event(), threading.Event()
+    answers: queue.Queue[tuple[str, bytes]] = queue.Queue()
+    fetching, store = bench.parts.fetching, bench.parts.blobs.store
+
+    class Hanging:
+        def read(self, sha256: Digest, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+            asked.set()
+            released.wait(30)
+            return store.read(sha256, start, end)
+
+        put, info, presigned_url = store.put, store.info, store.presigned_url
+
+    hanging = replace(fetching, parts=BlobParts(Hanging()))
+
+    def send(topic: str, payload: bytes) -> None:
+        answers.put((topic, payload))
+
+    workers = [Fetches(bench.waiting, Topics(), hanging, send) for _ in range(2)]
+    loops = [Loop("fetches", worker.turn) for worker in workers]
+    inbox = Inbox(100)
+    ingest = Ingest(inbox, Topics(), bench.parts.observe, bench.waiting.put, send, lambda: None)
+    for loop in loops:
+        loop.start()
+    try:
+        inbox.put(Incoming(topic(PI, Channel.FETCH), encode(bench.ask(0))))
+        ingest.turn()
+        assert asked.wait(20)
+        row = Sample(seq=1, boot_id="b", boot_ms=1, source=Source.HOST, values={"n": 1.0})
+        inbox.put(Incoming(topic(PI, Channel.TELEMETRY), encode(batch(row))))
+        inbox.put(Incoming(topic(PI, Channel.FETCH), encode(Fetch(request="csr", csr_pem="csr"))))
+        ingest.turn()
+        ingest.turn()
+        heard = {answers.get(timeout=20)[0] for _ in range(2)}
+        assert heard == {topic(PI, Channel.ACK), topic(PI, Channel.CHUNK)}
+        released.set()
+        assert decode_chunk(answers.get(timeout=20)[1])[1] == bench.content[:1000]
+    finally:
+        released.set()
+        for loop in loops:
+            loop.stop()
 
 
 def replace_assignment(fetch: Fetch) -> Fetch:

@@ -1,0 +1,1 @@
+"""The composition root of the controller: the only part that sees all others."""
