@@ -1,7 +1,5 @@
-"""A mirror before the controller that brings blobs and release files as its owner likes, and the rest as it is."""
+"""A mirror before the controller: blobs and release files as its owner likes, and the rest as it is."""
 
-import http.client
-import http.server
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +14,7 @@ Lie = Callable[[str], "bytes | Fault | None"]
 
 @dataclass
 class Mirror(FaultyProxy):
-    """``lie`` is for release files, ``always`` (of the proxy) for blobs. ``lied`` remembers what was lied about."""
+    """``lie`` is for release files, ``always`` (of the proxy) for blobs; ``lied``: about which paths."""
 
     lie: Lie | None = None
     lied: list[str] = field(default_factory=list)
@@ -80,7 +78,7 @@ def behave(path: str, fault: Fault) -> Lie:
 
 
 def older_parts(files: Mapping[str, bytes]) -> Lie:
-    """Serve the newest list of today, and behind the names that it gives what was there before (``files``)."""
+    """Serve the newest list of today, and behind its names what was there before (``files``)."""
 
     def look(path: str) -> bytes | None:
         folder, _, name = path.rpartition("/")

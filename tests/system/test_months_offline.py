@@ -1,5 +1,5 @@
-"""A device that was switched off for a hundred days: its metadata and the broker's certificate that it knew have
-ended, and it needs no hand. All processes really live at their times, native code included."""
+"""A device that was switched off for a hundred days: its metadata and its broker's certificate have ended,
+and it needs no hand. All processes really live at their times, native code included."""
 
 import os
 import time

@@ -1,5 +1,5 @@
-"""Every key and the authority of a fleet are replaced while its agents run and pushes go on; and a controller with
-yesterday's database goes on, with what was decided since."""
+"""Every key and the authority of a fleet are replaced while its agents run and pushes go on; and a controller
+with yesterday's database goes on, with what was decided since."""
 
 import shutil
 from collections.abc import Callable
@@ -13,13 +13,17 @@ from tests.kit.packages import make_package, register
 from tests.kit.waiting import wait_for
 from tests.kit.world import World, wait_for_rollout
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 Change = Callable[[Client], object]
 
 
 def replace(role: str) -> Change:
     return lambda client: client.rotate(role, [], None)
+
+
+def nothing(_client: Client) -> None:
+    """The push after all changes."""
 
 
 def begin_authority(client: Client) -> None:
@@ -48,9 +52,7 @@ ALL: tuple[Change, ...] = (
     ("count", "changes"),
     [
         pytest.param(3, FEW, id="3 agents, assignment and authority"),
-        pytest.param(
-            20, ALL, marks=[pytest.mark.long, pytest.mark.timeout(3600)], id="20 agents, everything"
-        ),
+        pytest.param(20, ALL, marks=pytest.mark.timeout(3600), id="20 agents, everything"),
     ],
 )
 def test_keys_and_authority_are_replaced_while_agents_run_and_pushes_go_on(
@@ -62,7 +64,7 @@ def test_keys_and_authority_are_replaced_while_agents_run_and_pushes_go_on(
         world.add_agent(name)
     processes = [agent.pid for agent in world.agents]
     with world.client() as client:
-        for number, change in enumerate((*changes, lambda _client: None)):
+        for number, change in enumerate((*changes, nothing)):
             register(client, "tiny", make_package(seed=2 + number))
             policy = Policy(soak_s=0.2, deadline_s=60.0 * count)
             rollout = client.create_rollout("tiny", "all", variant=None, policy=policy)

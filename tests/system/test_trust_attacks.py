@@ -260,7 +260,8 @@ def test_a_wrong_clock_holds_up_what_cannot_be_judged_and_no_more(stage: Stage, 
     stage.release()
     ahead_s = {
         "clock in 1970": 300 - time.time(),
-        "clock in 2099": YEARS_73_S,
+        "clock in 2099": 73 * YEAR_S,
+        "clock in 2040": 14 * YEAR_S,
         "indefinite freeze": 31 * DAY_S,
     }
     stage.clock.set(ahead_s[attack.name])
