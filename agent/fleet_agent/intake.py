@@ -91,7 +91,7 @@ class Intake:
             self._dated = envelope
         if isinstance(answer, DesiredVerified) and answer.expired:
             log.warning("%s", EXPIRED.message)
-            self._tell("desired.refused", envelope, EXPIRED)
+            self._tell("desired.expired", envelope, EXPIRED)
         if isinstance(answer, Refused):
             log.error("desired state refused: %s (%s)", answer.message, answer.code)
             self._tell("desired.refused", envelope, answer)

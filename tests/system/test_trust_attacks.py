@@ -193,7 +193,8 @@ def test_one_of_two_targets_keys_releases_nothing(stage: Stage) -> None:
 
 @pytest.mark.long
 def test_both_targets_keys_assign_nothing_and_are_replaced(stage: Stage) -> None:
-    """What the thief released is believed to be released, and still runs nowhere."""
+    """What the thief released is believed to be released, and runs nowhere without an order. (To release
+    another assignment key as well would be the end: the page says so.)"""
     thief, attack = stage.thief(), find("key compromise over the threshold")
     thief.take_targets_keys(*(stage.key(one) for one in stage.signers), passphrase=PASSPHRASE)
     evil = make_evil(stage.read_manifest())
