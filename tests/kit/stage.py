@@ -95,6 +95,13 @@ class Stage:
         self.sign("root-a", "root-b", *self.signers, *names)
         self.signers = names
 
+    def let_another_run(self) -> str:
+        """Have a device of its own that took an order, and is off again; return its name."""
+        other = _add_agent(self.world, OTHER, self.mirror, self.clock)
+        assert wait_for_rollout(self.client, self.order(f"name={OTHER}")).state == "succeeded"
+        assert other.end() == 0
+        return OTHER
+
     # -- what the device says
 
     @property
@@ -156,10 +163,7 @@ def stage_in(folder: Path) -> Iterator[Stage]:
         clock = WallClock(folder)
         clock.set(0)
         found = Stage(world, client, _add_agent(world, DEVICE, mirror, clock), mirror, clock, safe)
-        other = _add_agent(world, OTHER, mirror, clock)
-        found.release()
-        found.expect_success(found.order("all"))
-        assert other.end() == 0
+        found.push()
         with asking(found.agent.http_port) as asked:
             found.asked = asked
             yield found

@@ -17,7 +17,7 @@ from fleet_shared.names import digest_of
 from tests.kit.attacks import CLOCKS, FILES, KEYS, MIRRORS, ORDERS, Attack, Who
 from tests.kit.faulty_proxy import damaged, drip, endless
 from tests.kit.mirror import Lie, behave, copy_of, instead, older_parts, only
-from tests.kit.stage import DEVICE, OTHER, PASSPHRASE, Stage, stage_in
+from tests.kit.stage import DEVICE, PASSPHRASE, Stage, stage_in
 from tests.kit.thief import DAY_MS, EVIL_VERSION, Thief, make_desired, make_evil, sign_as_a_stranger
 from tests.kit.tiny_model import make_tiny_model
 from tests.kit.waiting import wait_for
@@ -71,7 +71,7 @@ def order_of(stage: Stage, thief: Thief, name: str) -> bytes:
         "released but not assigned": lambda: sign_as_a_stranger(make()),
         "no envelope at all": lambda: b'{"payload": "e30="',
         "replayed order": lambda: replay(stage, thief),
-        "forwarded order": lambda: thief.overhear_desired(OTHER),
+        "forwarded order": lambda: thief.overhear_desired(stage.let_another_run()),
         "assigned but not released": lambda: thief.sign(make(manifest="e" * 64, version=EVIL_VERSION)),
         "order for another device": lambda: thief.sign(make(device="pi-3")),
         "wrong software": lambda: thief.sign(make(version=EVIL_VERSION)),
@@ -248,7 +248,7 @@ def test_the_last_generation_is_recovered_from_by_another_assignment_key(stage: 
     stage.push()
     since_ms = stage.wait_until_calm()
     thief.publish_desired(DEVICE, last)
-    stage.expect_refusal("trust.desired.epoch", since_ms)
+    stage.expect_refusal("trust.desired.signature", since_ms)
     stage.push()
 
 
