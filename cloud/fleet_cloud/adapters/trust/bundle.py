@@ -14,6 +14,7 @@ from fleet_cloud.adapters.trust import roles
 from fleet_cloud.adapters.trust.layout import load_signed_root, load_signed_targets
 from fleet_cloud.adapters.trust.publishing import Documents
 from fleet_cloud.adapters.trust.repository import ReleaseRepository
+from fleet_cloud.adapters.trust.signers import is_called_by_its_value
 from fleet_cloud.errors import Conflict, Invalid
 from fleet_shared.limits import MIB
 from fleet_shared.names import digest_of
@@ -76,9 +77,11 @@ def without_contents(raw: bytes) -> bytes:
 
 
 def read_staged(bundle: Bundle) -> Documents:
-    """Return the documents to sign; raise `Invalid` unless the targets with them are theirs."""
+    """Return the documents to sign; raise `Invalid` unless the targets with them are theirs, and they are
+    what Fleet makes: who signs is shown of them what differs there, and nothing else."""
     staged = {role: read_metadata(text) for role, text in bundle.staged.items()}
-    for metadata in staged.values():
+    for role, metadata in staged.items():
+        _check_shape(role, metadata)
         for path, file in _listing(metadata).items():
             content = bundle.targets.get(path)
             if content is not None and digest_of(content.encode()) != file.hashes.get("sha256"):
@@ -88,6 +91,25 @@ def read_staged(bundle: Bundle) -> Documents:
                     code="trust.sign.target",
                 )
     return staged
+
+
+def _check_shape(role: str, metadata: Metadata[Any]) -> None:
+    """Refuse a document of another kind, keys under the ids of others, and delegations other than that of
+    manifests to their bins: whom they name could release anything."""
+    signed = metadata.signed
+    good, keys = isinstance(signed, Root if role == Root.type else Targets), []
+    if isinstance(signed, Root):
+        keys = list(signed.keys.values())
+    elif isinstance(signed, Targets) and signed.delegations is not None:
+        keys, bins = list(signed.delegations.keys.values()), signed.delegations.succinct_roles
+        good = good and role == Targets.type and not signed.delegations.roles and bins is not None
+        good = good and (bins.bit_length, bins.name_prefix) == (roles.BIN_BITS, roles.BIN_PREFIX)
+    if not good or not all(map(is_called_by_its_value, keys)):
+        raise Invalid(
+            f"the document {role[:40]!r} is none that Fleet makes: it was changed, to be signed unseen",
+            hint="do not sign it; look after the controller that it comes from",
+            code="trust.sign.shape",
+        )
 
 
 def find_signers(root: Root, staged: Documents) -> dict[str, set[str]]:
