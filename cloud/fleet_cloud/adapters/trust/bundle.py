@@ -7,7 +7,8 @@ it is about, without a network. What comes back counts only as signatures over e
 from typing import Any, ClassVar, Final
 
 from securesystemslib.exceptions import UnverifiedSignatureError
-from tuf.api.metadata import Metadata, Root, Targets
+from securesystemslib.signer import Key
+from tuf.api.metadata import Delegations, Metadata, Root, Targets
 from tuf.api.serialization import DeserializationError
 
 from fleet_cloud.adapters.trust import roles
@@ -97,19 +98,24 @@ def _check_shape(role: str, metadata: Metadata[Any]) -> None:
     """Refuse a document of another kind, keys under the ids of others, and delegations other than that of
     manifests to their bins: whom they name could release anything."""
     signed = metadata.signed
-    good, keys = isinstance(signed, Root if role == Root.type else Targets), []
+    good, keys = isinstance(signed, Root if role == Root.type else Targets), dict[str, Key]()
     if isinstance(signed, Root):
-        keys = list(signed.keys.values())
+        keys = signed.keys
     elif isinstance(signed, Targets) and signed.delegations is not None:
-        keys, bins = list(signed.delegations.keys.values()), signed.delegations.succinct_roles
-        good = good and role == Targets.type and not signed.delegations.roles and bins is not None
-        good = good and (bins.bit_length, bins.name_prefix) == (roles.BIN_BITS, roles.BIN_PREFIX)
-    if not good or not all(map(is_called_by_its_value, keys)):
+        keys = signed.delegations.keys
+        good = good and role == Targets.type and _is_to_bins(signed.delegations)
+    if not good or not all(map(is_called_by_its_value, keys.values())):
         raise Invalid(
             f"the document {role[:40]!r} is none that Fleet makes: it was changed, to be signed unseen",
             hint="do not sign it; look after the controller that it comes from",
             code="trust.sign.shape",
         )
+
+
+def _is_to_bins(delegations: Delegations) -> bool:
+    bins = delegations.succinct_roles
+    shape = None if bins is None else (bins.bit_length, bins.name_prefix)
+    return not delegations.roles and shape == (roles.BIN_BITS, roles.BIN_PREFIX)
 
 
 def find_signers(root: Root, staged: Documents) -> dict[str, set[str]]:

@@ -60,7 +60,8 @@ class Signing:
     @property
     def ends(self) -> datetime:
         """When the last of what is signed ends."""
-        return max(metadata.signed.expires for metadata in self._staged.values())
+        ends: list[datetime] = [metadata.signed.expires for metadata in self._staged.values()]
+        return max(ends)
 
     def sign(self) -> tuple[bytes, int]:
         """Return the file with signatures added, and how many these were."""
