@@ -201,7 +201,7 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         *(Loop(f"fetches-{number}", one.turn) for number, one in enumerate(fetches)),
         Loop("releases", releases.turn),
         Loop("presence", give_up_silent),
-        Loop("identities", controller.identities.upkeep.turn),
+        Loop("identities", controller.identities.upkeep.look),
         Loop("packing", lambda: 0.0 if controller.packing.pack_next() else PACKING_CHECK_S),
     ]
     for loop in loops:
