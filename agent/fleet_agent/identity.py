@@ -1,5 +1,6 @@
 """Who this device is and where its controller is: written by enrolment, read at each start."""
 
+import logging
 from pathlib import Path
 
 import msgspec
@@ -8,6 +9,8 @@ from fleet_agent.errors import SettingsError
 from fleet_shared.durable import write_durably
 from fleet_shared.messages.enrolment import BrokerAddress
 from fleet_shared.names import DeviceId
+
+log = logging.getLogger(__name__)
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +33,16 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 def save_identity(folder: Path, identity: Identity) -> None:
     write_durably(folder / "device.json", msgspec.json.encode(identity), mode=0o600)
+
+
+def keep_tls(folder: Path, identity: Identity) -> None:
+    """Whoever was enrolled when the broker had no TLS asks for it from now on. A disk that does not take it
+    is no reason to stop: the device finds out again at its next start."""
+    broker = msgspec.structs.replace(identity.broker, tls=True)
+    try:
+        save_identity(folder, msgspec.structs.replace(identity, broker=broker))
+    except OSError as exc:
+        log.warning("that the broker takes TLS could not be kept: %s", exc)
 
 
 def load_identity(folder: Path) -> Identity:

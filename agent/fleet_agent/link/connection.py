@@ -1,6 +1,6 @@
 """The MQTT connection of a device, on paho-mqtt 2.
 
-MQTT 5 first; a broker that does not speak it gets 3.1.1 from then on. Sessions start clean:
+A broker that says nothing is spoken to another way from then on (`ways`). Sessions start clean:
 subscriptions are data and applied on each connect. The will carries the session id, so it is set
 anew before each connect. The supervisor's thread owns this object and never waits for the network:
 each attempt resolves, connects and reads in a thread of its own, which only calls ``notify``. An
@@ -22,6 +22,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from fleet_agent.link.events import Connected, Disconnected, LinkEvent, MessageReceived, ReleasesNews
+from fleet_agent.link.ways import Way, Ways
 from fleet_shared.errors import InvalidTopic
 from fleet_shared.limits import RELEASES_BYTES
 from fleet_shared.messages.enrolment import BrokerAddress
@@ -41,7 +42,8 @@ QUEUED_MESSAGES_MAX = 64
 
 class Connection:
     """``notify`` is called from paho's thread and must only put the event on a queue. ``tls`` makes the terms
-    of an attempt (it may raise `OSError`), where the broker asks for TLS."""
+    of an attempt (it may raise `OSError`), where the broker asks for TLS; ``secured`` is called, from that
+    thread too, when a broker that this device was enrolled at without TLS has proved itself by it."""
 
     def __init__(
         self,
@@ -51,16 +53,17 @@ class Connection:
         notify: Callable[[LinkEvent], None],
         new_session: Callable[[], str],
         tls: Callable[[], ssl.SSLContext] | None = None,
+        secured: Callable[[], None] = lambda: None,
     ) -> None:
         if broker.host is None:
             raise ValueError("the broker's host must be resolved before connecting")
         if broker.tls and tls is None:
             raise ValueError("a broker with TLS needs its terms")
-        self._tls = tls if broker.tls else None
+        self._tls, self._secured = tls, secured
+        self._ways = Ways(broker.mqtt5, broker.tls, can_secure=tls is not None)
         self._device, self._topics, self._broker = device, topics, broker
         self._host = broker.host
         self._notify, self._new_session = notify, new_session
-        self._protocol = MQTTProtocolVersion.MQTTv5 if broker.mqtt5 else MQTTProtocolVersion.MQTTv311
         self._session = ""
         self._answered = False
         self._hears = False
@@ -78,14 +81,15 @@ class Connection:
         """Start one attempt; its end comes as `Connected` or `Disconnected`. Never raises for a
         broker that is away."""
         self._drop()
-        if self._reached and not self._answered:
-            self._try_other_protocol()
+        if self._session and not self._answered:
+            self._ways.next(reached=self._reached)
         self._session = self._new_session()
         self._answered = self._hears = self._reached = self._waited = False
         self._rounds = 0
-        client = self._client = self._build_client()
+        way = self._ways.current
+        client = self._client = self._build_client(way.protocol)
         try:
-            threading.Thread(target=self._run, args=[client], name="mqtt", daemon=True).start()
+            threading.Thread(target=self._run, args=[client, way], name="mqtt", daemon=True).start()
         except RuntimeError as exc:
             self._notify(Disconnected(f"no thread can be started: {exc}"))
 
@@ -127,9 +131,9 @@ class Connection:
         self._notify(Disconnected("the broker does not answer"))
         return True
 
-    def _run(self, client: mqtt.Client) -> None:
+    def _run(self, client: mqtt.Client, way: Way) -> None:
         try:
-            if self._tls is not None:
+            if self._tls is not None and way.tls:
                 client.tls_set_context(self._tls())
             client.connect(self._host, self._broker.port, keepalive=KEEPALIVE_S)
         except (OSError, ValueError) as exc:
@@ -144,22 +148,18 @@ class Connection:
             if client is self._client:
                 self._notify(Disconnected(f"no thread can be started: {exc}"))
 
-    def _try_other_protocol(self) -> None:
-        older, newer = MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
-        self._protocol = older if self._protocol is newer else newer
-
     def _drop(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             client.disconnect()
 
-    def _build_client(self) -> mqtt.Client:
+    def _build_client(self, protocol: MQTTProtocolVersion) -> mqtt.Client:
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._device,
-            protocol=self._protocol,
+            protocol=protocol,
             reconnect_on_failure=False,
-            clean_session=None if self._protocol is MQTTProtocolVersion.MQTTv5 else True,
+            clean_session=None if protocol is MQTTProtocolVersion.MQTTv5 else True,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_queued_messages_set(QUEUED_MESSAGES_MAX)
@@ -191,6 +191,9 @@ class Connection:
         if reason.is_failure or client is not self._client:
             return  # the disconnect that follows tells
         self._answered = True
+        if self._ways.settle():
+            log.info("the broker takes TLS: nothing else is spoken to it from now on")
+            self._secured()
         self._asked = client.subscribe(
             [(self._topics.device(self._device, channel), 1) for channel in TO_DEVICE]
         )[1]

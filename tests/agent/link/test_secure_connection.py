@@ -75,13 +75,19 @@ def connect(
 ) -> Iterator[Connect]:
     made: list[Connection] = []
 
-    def make(days: float = 0.0, host: str = "127.0.0.1") -> Connection:
+    def make(
+        days: float = 0.0,
+        host: str = "127.0.0.1",
+        tls: bool = True,
+        secured: Callable[[], None] = lambda: None,
+    ) -> Connection:
         numbers = count(1)
         floor = tmp_path / "floor.json"
         connection = Connection(
-            DEVICE, Topics(), BrokerAddress(host=host, port=broker.port, tls=True), events.put,
+            DEVICE, Topics(), BrokerAddress(host=host, port=broker.port, tls=tls), events.put,
             lambda: f"session-{next(numbers)}",
             tls=lambda: broker_context(identity, lambda: judge_time(floor, time_in(days).wall_ms)),
+            secured=secured,
         )  # fmt: skip
         made.append(connection)
         connection.connect()
@@ -102,6 +108,27 @@ def test_a_device_and_its_broker_know_each_other(
         application.publish("fleet/v1/devices/pi-1/ack", b"to this device")
         assert events.get(timeout=20) == MessageReceived(Channel.ACK, b"to this device")
     assert connection.publish(Channel.TELEMETRY, b"{}")
+
+
+def test_a_device_that_was_enrolled_without_tls_finds_a_broker_that_asks_for_it(
+    broker: LocalBroker, connect: Connect, events: "queue.Queue[LinkEvent]"
+) -> None:
+    kept: list[str] = []
+    connection = connect(tls=False, secured=lambda: kept.append("tls"))
+    tries = 1
+    while isinstance(event := events.get(timeout=20), Disconnected):
+        assert tries < 8, event
+        tries += 1
+        connection.connect()
+    assert isinstance(event, Connected)
+    assert kept == ["tls"]
+    broker.end()
+    while not isinstance(events.get(timeout=20), Disconnected):
+        pass
+    broker.start()
+    connection.connect()
+    assert isinstance(events.get(timeout=20), Connected), "the next attempt is by TLS at once"
+    assert kept == ["tls"]
 
 
 def test_news_of_releases_come_in_and_what_is_too_long_does_not(
