@@ -196,6 +196,7 @@ def test_one_changed_byte_of_the_audit_log_is_found(tmp_path: Path, home: Home) 
         change(file, "DELETE FROM audit WHERE seq = 3")
         for words in ([], ["--forget", *remembered]):
             cut = admin.fleet("audit", "verify", *words)
+            assert "--forget" in cut.stderr, "what to do where the database was restored"
             assert cut.returncode == 1
             assert "the log ends at entry 2" in cut.stderr
         admin.expect("audit", "verify", "--forget")  # nothing but a memory knows of its end
