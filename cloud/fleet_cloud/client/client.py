@@ -9,7 +9,7 @@ import httpx
 import msgspec
 
 from fleet_cloud.addresses import is_loopback
-from fleet_cloud.client.authorities import open_authorities
+from fleet_cloud.client.authorities import open_authorities, open_certificate
 from fleet_cloud.client.views import (
     ApiTokenView,
     AuditEntryView,
@@ -75,11 +75,15 @@ _ERRORS: Final[Mapping[int, type[CloudError]]] = {
 class Client:
     """Raises `CloudError` subclasses with the controller's own code and hint."""
 
-    def __init__(self, server: str, token: str | None = None, ca_file: str | None = None) -> None:
-        """``ca_file``: the authorities (PEM) by which to know the server; the system's without."""
+    def __init__(
+        self, server: str, token: str | None = None, ca_file: str | None = None, *, exact: bool = False
+    ) -> None:
+        """``ca_file``: the authorities (PEM) by which to know the server, the system's without; ``exact``:
+        the server's own certificate."""
         self._server = mask_url(server)
         headers = {"Authorization": f"Bearer {_check_token(token)}"} if token else {}
-        verify = True if ca_file is None else open_authorities(ca_file)
+        open_trusted = open_certificate if exact else open_authorities
+        verify = True if ca_file is None else open_trusted(ca_file)
         try:
             self._http = httpx.Client(
                 base_url=f"{server}/api/v1",
