@@ -175,7 +175,18 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
             controller.observe.give_up_silent(gateway.connected_ms)
         return PRESENCE_CHECK_S
 
-    publisher = Loop("publish", Publisher(controller.uow, gateway.publish).turn)
+    releases = ReleaseWorker(
+        controller.trust,
+        controller.registry,
+        controller.registry.clock,
+        controller.topics.releases,
+        gateway.publish,
+        connected_ms=lambda: gateway.connected_ms,
+        seen=lambda: gateway.announced,
+    )
+    publisher = Loop(
+        "publish", Publisher(controller.uow, gateway.publish, first=releases.announce_first).turn
+    )
     questions = FetchQueue()
     send = partial(gateway.send, retain=False)
     fetches = [Fetches(questions, controller.topics, controller.fetching, send) for _ in range(FETCH_WORKERS)]
@@ -186,15 +197,6 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         ask=questions.put,
         answer=lambda topic, payload: _answer(controller, topic, payload),
         changed=wake,
-    )
-    releases = ReleaseWorker(
-        controller.trust,
-        controller.registry,
-        controller.registry.clock,
-        controller.topics.releases,
-        gateway.publish,
-        connected_ms=lambda: gateway.connected_ms,
-        seen=lambda: gateway.announced,
     )
     loops = [
         ticker,
