@@ -99,6 +99,12 @@ def is_ahead(issued_ms: int, time: DeviceTime, fresh_until_ms: int) -> bool:
     return issued_ms > fresh_until_ms
 
 
+def past(issued_ms: int, time: DeviceTime) -> int:
+    """Return what of an issue time is known to be past: a floor above a believed wall clock would take the
+    belief from it, and with a day at a time a thief's documents would take this device into the future."""
+    return issued_ms if time.wall_ms is None else min(issued_ms, time.wall_ms)
+
+
 def check_issued(desired: Desired, time: DeviceTime, fresh_until_ms: int) -> None:
     """Raise `TrustError` when the document is of a time that has not come."""
     if not is_ahead(desired.issued_ms, time, fresh_until_ms):

@@ -94,20 +94,17 @@ class Releases:
 
     @property
     def ends_ms(self) -> int:
-        """When the first of the metadata ends."""
+        """When the first of the metadata ends. Whoever has the keys that the controller signs with by itself
+        dates those documents as they like, but neither the root nor the targets."""
         believed = self._updater._trusted_set  # noqa: SLF001
         ends = [believed[role].expires for role in (Root.type, Timestamp.type, Snapshot.type, Targets.type)]
         return _milliseconds(min(ends))
 
     @property
-    def timestamp_ends_ms(self) -> int:
-        return _milliseconds(self._updater._trusted_set.timestamp.expires)  # noqa: SLF001
-
-    @property
     def issued_ms(self) -> int:
         """When the newest timestamp was signed; 0 where it does not say so, or says what cannot be."""
         issued = self._updater._trusted_set.timestamp.unrecognized_fields.get(TIMESTAMP_ISSUED_MS)  # noqa: SLF001
-        return issued if isinstance(issued, int) and 0 <= issued <= self.timestamp_ends_ms else 0
+        return issued if isinstance(issued, int) and 0 <= issued <= self.ends_ms else 0
 
     def fetch_target(self, path: str, length_max: int) -> bytes:
         """Return the verified bytes of a released target; raise `TrustError`."""

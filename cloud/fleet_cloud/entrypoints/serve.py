@@ -52,7 +52,7 @@ class Addresses:
     local: str
     """The API's address for commands on this machine."""
     ca_sha256: str | None
-    """By which people know the controller at their first `fleet login`."""
+    """By which people know the controller at their first `fleet login`, where the certificate is its own."""
 
 
 def serve(settings: Settings, ready: Callable[[Addresses], None]) -> None:
@@ -100,11 +100,13 @@ def _open_certificate(settings: Settings, controller: Controller) -> ServedCerti
 
 
 def _tell_this_machine(settings: Settings, controller: Controller, addresses: Addresses) -> None:
-    """Leave in the data folder how commands on this machine reach the controller."""
-    authorities = (
-        controller.https.authorities if settings.tls_mode is TlsMode.OWN and controller.https else None
-    )
-    write_address(settings.data_dir, addresses.local, authorities)
+    """Leave in the data folder how commands on this machine reach the controller. A given certificate is for
+    the names that others use, and its authority may be known to them alone: here it is known as it is."""
+    given = settings.tls_mode is TlsMode.GIVEN
+    proof = None
+    if controller.https is not None:
+        proof = controller.https.certificate if given else controller.https.authorities
+    write_address(settings.data_dir, addresses.local, proof, exact=given)
 
 
 class _Server(uvicorn.Server):
@@ -203,7 +205,7 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         *(Loop(f"fetches-{number}", one.turn) for number, one in enumerate(fetches)),
         Loop("releases", releases.turn),
         Loop("presence", give_up_silent),
-        Loop("identities", controller.identities.upkeep.turn),
+        Loop("identities", controller.identities.upkeep.look),
         Loop("packing", lambda: 0.0 if controller.packing.pack_next() else PACKING_CHECK_S),
     ]
     for loop in loops:
@@ -254,6 +256,7 @@ def _services(controller: Controller, wake: Callable[[], None]) -> Services:
 def _addresses(settings: Settings, controller: Controller, listener: socket.socket) -> Addresses:
     host, port = listener.getsockname()[:2]
     scheme = "http" if controller.https is None else "https"
+    own = settings.tls_mode is TlsMode.OWN
     near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  to be told from, not bound
     return Addresses(
         api=_write_url(scheme, host, port),
@@ -262,7 +265,7 @@ def _addresses(settings: Settings, controller: Controller, listener: socket.sock
         blobs=mask_url(settings.blobs_place),
         data=str(settings.data_dir),
         local=_write_url(scheme, near, port),
-        ca_sha256=digest_of(controller.identities.enrolling.ca.ca_pem.encode()) if controller.https else None,
+        ca_sha256=digest_of(controller.identities.enrolling.ca.ca_pem.encode()) if own else None,
     )
 
 
