@@ -64,7 +64,7 @@ from fleet_agent.update.room import check_memory, is_tight
 from fleet_agent.update.runner import UpdateRunner
 from fleet_agent.update.saved import Saved
 from fleet_agent.uplink import Uplink
-from fleet_agent.watch import Bounds
+from fleet_agent.watch import SILENT_S, Bounds
 from fleet_agent.worker.protocol import Limits, SourceSpec, Trial, WorkerSpec
 from fleet_agent.workers import MakeSpec, Workers
 from fleet_shared.manifest import parse_manifest
@@ -380,6 +380,7 @@ def plan_bounds(settings: Settings, memory_bytes: int) -> Bounds:
     bound = settings.worker_memory_bytes_max or int(MEMORY_SHARE * memory_bytes) or None
     return Bounds(
         hang_s=settings.worker_hang_s,
+        silent_s=max(SILENT_S, settings.worker_hang_s / 2),
         memory_bytes=bound,
         growth_bytes=settings.worker_growth_bytes_max,
         growth_window_s=settings.worker_growth_window_s,

@@ -112,7 +112,8 @@ class Settings:
     )
     worker_hang_s: float = _setting(
         60.0,
-        "How long one inference may take before the worker counts as hung.",
+        "How long one inference may take before the worker counts as hung. An idle one may say nothing "
+        "for half as long, and at least for 30 seconds.",
         Range(0.5, 86_400, "seconds"),
     )
     worker_ready_s: float = _setting(

@@ -4,11 +4,14 @@ Time is what passed while the supervisor's loop ran: a machine that slept is no 
 """
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from fleet_agent.blackbox import Doing, Vital
 from fleet_agent.growth import WINDOW_S, Growth
 from fleet_shared.limits import MIB
 from fleet_shared.messages.telemetry import Detail
+
+SILENT_S: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Bounds:
     worker may rise and go on rising (none: not judged), ``growth_window_s`` over which its floor is taken."""
 
     hang_s: float = 60.0
-    silent_s: float = 30.0
+    silent_s: float = SILENT_S
     memory_bytes: int | None = None
     growth_bytes: int | None = None
     growth_window_s: float = WINDOW_S

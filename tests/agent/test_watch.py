@@ -1,12 +1,16 @@
 """What speaks against a worker: no progress, no sign of life, too much memory, memory that rises."""
 
+from pathlib import Path
+
 import pytest
 
 from fleet_agent.blackbox import BlackBox, Doing, Vital, load_rss_bytes
+from fleet_agent.bootstrap import plan_bounds
 from fleet_agent.growth import RISING, WARM_AFTER, Growth
 from fleet_agent.link.backoff import Backoff
 from fleet_agent.restarts import Restarts
-from fleet_agent.watch import Bounds, Verdict, Watch
+from fleet_agent.settings import Settings
+from fleet_agent.watch import SILENT_S, Bounds, Verdict, Watch
 from fleet_agent.worker_end import explain_end
 
 MIB = 1024 * 1024
@@ -191,3 +195,10 @@ def test_what_is_written_is_what_is_read() -> None:
 
 def test_the_memory_of_a_process_that_is_gone_is_unknown() -> None:
     assert load_rss_bytes(2**22 + 1) is None
+
+
+@pytest.mark.parametrize(("hang_s", "silent_s"), [(0.5, SILENT_S), (60.0, SILENT_S), (600.0, 300.0)])
+def test_who_gives_a_slow_machine_time_gives_an_idle_worker_time_too(
+    tmp_path: Path, hang_s: float, silent_s: float
+) -> None:
+    assert plan_bounds(Settings(state=tmp_path, worker_hang_s=hang_s), 0).silent_s == silent_s

@@ -15,6 +15,9 @@ from tests.kit.world import World, wait_for_rollout
 
 pytestmark = [pytest.mark.system, pytest.mark.long]
 
+PATIENT = {"FLEET_AGENT_WORKER_HANG_S": "600"}
+"""Twenty models are loaded at once on whatever machine this is: who waits his turn does not hang."""
+
 Change = Callable[[Client], object]
 
 
@@ -53,7 +56,7 @@ def test_keys_and_authority_are_replaced_while_agents_run_and_pushes_go_on(world
     """Each change is made while a push is on its way. Nobody touches an agent; a last push is after all."""
     names = [f"pi-{number}" for number in range(count)]
     for name in names:
-        world.add_agent(name)
+        world.add_agent(name, environment=PATIENT)
     processes = [agent.pid for agent in world.agents]
     with world.client() as client:
         for number, change in enumerate((*CHANGES, nothing)):
