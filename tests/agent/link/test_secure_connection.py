@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def connect(
 
     def make(
         days: float = 0.0, host: str = "127.0.0.1", *, tls: bool = True, port: int = 0,
-        secured: Callable[[], None] = lambda: None,
+        secured: Callable[[int], None] = lambda _port: None,
     ) -> Connection:  # fmt: skip
         numbers = count(1)
         floor = tmp_path / "floor.json"
@@ -136,20 +137,21 @@ def test_a_broker_that_tells_no_news_is_good_for_the_rest(
 
 
 def test_a_device_of_a_time_without_tls_finds_the_broker_that_has_it_now(
-    connect: Connect, identity: Path, events: "queue.Queue[LinkEvent]"
+    broker: LocalBroker, connect: Connect, identity: Path, events: "queue.Queue[LinkEvent]"
 ) -> None:
-    address = BrokerAddress(host="127.0.0.1", port=1)
+    address = BrokerAddress(host="127.0.0.1", port=1883)
     save_identity(identity, Identity(
         device=DEVICE, controller_url="http://c", metadata_path="/m", targets_path="/t",
         topic_root="fleet/v1", broker=address,
     ))  # fmt: skip
-    connection = connect(tls=False, secured=lambda: note_secured(identity))
+    connection = connect(tls=False, secured=partial(note_secured, identity))
     for _attempt in range(3):
         if isinstance(event := events.get(timeout=20), Connected):
             break
         connection.connect()
     assert isinstance(event, Connected)
-    assert load_identity(identity).broker.tls, "the next start begins with TLS"
+    kept = load_identity(identity).broker
+    assert (kept.tls, kept.port) == (True, broker.port), "the next start begins with TLS"
     connection.connect()
     assert isinstance(events.get(timeout=20), Connected), "so does the next attempt"
 
