@@ -34,8 +34,8 @@ def save_identity(folder: Path, identity: Identity) -> None:
 
 
 def note_secured(folder: Path, port: int) -> None:
-    """From now on the broker has TLS, at this port: nothing without is tried any more. What the disk refuses is
-    found out anew at the next start."""
+    """From now on the broker has TLS, at this port: nothing without is tried any more. What the disk refuses
+    is found out anew at the next start."""
     with suppress(OSError, SettingsError):
         identity = load_identity(folder)
         broker = msgspec.structs.replace(identity.broker, tls=True, port=port)
