@@ -41,6 +41,9 @@ ANSWER_TIMEOUT_S = 5.0
 REACH_ROUNDS = 6
 CONNECT_TIMEOUT_S = 10.0
 QUEUED_MESSAGES_MAX = 64
+REFUSALS = range(133, 139)
+"""Reason codes of MQTT (5.0, 3.2.2.2) that mean this device, from its client id to its rights, or all devices
+at the moment: another version of the protocol would hear the same."""
 
 
 class Connection:
@@ -204,6 +207,7 @@ class Connection:
             return
         if reason.is_failure:
             self._refusal = str(reason)  # the disconnect that follows knows no better
+            self._answered = reason.value in REFUSALS
             return
         self._answered = True
         self._asked = client.subscribe(
@@ -253,7 +257,7 @@ class Connection:
         if client is not self._client:
             return
         said = self._refusal or str(reason)
-        if not self._secure and not self._answered:
+        if not self._secure:
             self._plain_reason = said
         self._notify(Disconnected(said))
 
