@@ -68,9 +68,17 @@ MIRRORS: Final = (
     Attack("malicious mirror", Who.MIRROR, "trust.metadata.older"),
     Attack("rollback", Who.MIRROR, "trust.metadata.older", long=True),
     Attack("mix and match", Who.MIRROR, "trust.metadata.invalid", long=True),
+    Attack("mirror that has nothing", Who.MIRROR, "trust.metadata.unreachable", long=True),
     Attack("slow metadata", Who.MIRROR, "", long=True),
 )
 """What a mirror does while a push is on its way."""
+
+NEWS: Final = (
+    Attack("news that are no metadata", Who.BROKER, "", long=True),
+    Attack("news that nobody signed", Who.BROKER, "", long=True),
+    Attack("old news", Who.BROKER, "", long=True),
+)
+"""What somebody retains in the place of the newest timestamp."""
 
 KEYS: Final = (
     Attack("key compromise under the threshold", Who.ONE_KEY, "trust.metadata.invalid"),
@@ -91,4 +99,4 @@ FILES: Final = (Attack("blob swapped after its verification", Who.DEVICE, "slot.
 
 AWAY: Final = (Attack("three months offline", Who.NETWORK, "", long=True),)
 
-ATTACKS: Final = (*ORDERS, *MIRRORS, *KEYS, *CLOCKS, *FILES, *AWAY)
+ATTACKS: Final = (*ORDERS, *MIRRORS, *NEWS, *KEYS, *CLOCKS, *FILES, *AWAY)

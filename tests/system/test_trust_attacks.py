@@ -14,7 +14,7 @@ from tuf.api.metadata import Metadata, Timestamp
 
 from fleet_shared.messages.desired import Desired
 from fleet_shared.names import digest_of
-from tests.kit.attacks import CLOCKS, FILES, KEYS, MIRRORS, ORDERS, Attack, Who
+from tests.kit.attacks import CLOCKS, FILES, KEYS, MIRRORS, NEWS, ORDERS, Attack, Who
 from tests.kit.faulty_proxy import damaged, drip, endless
 from tests.kit.mirror import Lie, behave, copy_of, instead, older_parts, only
 from tests.kit.stage import DEVICE, PASSPHRASE, Stage, stage_in
@@ -123,6 +123,7 @@ def lie_of(stage: Stage, name: str) -> Lie | None:
         "endless metadata": lambda: behave(TIMESTAMP, endless),
         "malicious mirror": lambda: only(before),
         "mix and match": lambda: older_parts(before),
+        "mirror that has nothing": lambda: only({}),
     }
     if name == "rollback":
         stage.push()
@@ -168,6 +169,28 @@ def test_a_mirror_that_drips_is_passed_by(stage: Stage, attack: Attack) -> None:
     stage.mirror.lie = behave(TIMESTAMP, drip)
     stage.push()
     assert f"/releases/{TIMESTAMP}" in stage.mirror.lied
+
+
+# -- news
+
+
+@pytest.mark.parametrize("attack", each(NEWS))
+def test_news_by_somebody_else_keep_nothing_back(stage: Stage, attack: Attack) -> None:
+    """What a broker tells of is a bound from below if it is signed, and misleads neither side."""
+    thief, old = stage.thief(), copy_of(stage.trust)[TIMESTAMP]
+    stage.release()
+    newest = copy_of(stage.trust)[TIMESTAMP]
+    assert newest != old
+    told = {
+        "news that are no metadata": b"[" * 5000,
+        "news that nobody signed": forge_timestamp(newest),
+        "old news": old,
+    }
+    thief.publish_news(told[attack.name])
+    stage.expect_success(stage.order())
+    thief.publish_news(told[attack.name])
+    stage.push()
+    assert not stage.reported.trouble
 
 
 # -- keys
