@@ -87,7 +87,9 @@ class Connection:
         self._answered = self._hears = self._reached = self._waited = False
         self._rounds = 0
         way = self._ways.current
-        client = self._client = self._build_client(way.protocol)
+        client = self._client = self._build_client(
+            MQTTProtocolVersion.MQTTv5 if way.mqtt5 else MQTTProtocolVersion.MQTTv311
+        )
         try:
             threading.Thread(target=self._run, args=[client, way], name="mqtt", daemon=True).start()
         except RuntimeError as exc:

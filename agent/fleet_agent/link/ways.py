@@ -8,12 +8,12 @@ that was enrolled with it, or was answered by it once, tries nothing else.
 from dataclasses import dataclass
 from itertools import product
 
-from paho.mqtt.enums import MQTTProtocolVersion
-
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    protocol: MQTTProtocolVersion
+    """``mqtt5``: else 3.1.1."""
+
+    mqtt5: bool
     tls: bool
 
 
@@ -40,11 +40,9 @@ class Ways:
     def settle(self) -> bool:
         """Stay with the current way, which was answered; tell whether TLS is what is new in it."""
         way, was = self.current, self.tls
-        self.mqtt5, self.tls, self._turn = way.protocol is MQTTProtocolVersion.MQTTv5, way.tls, 0
+        self.mqtt5, self.tls, self._turn = way.mqtt5, way.tls, 0
         return self.tls and not was
 
     def _ways(self) -> list[Way]:
-        older, newer = MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
-        protocols = (newer, older) if self.mqtt5 else (older, newer)
         secure = (True,) if self.tls else (False, True) if self.can_secure else (False,)
-        return [Way(protocol, tls) for tls, protocol in product(secure, protocols)]
+        return [Way(mqtt5, tls) for tls, mqtt5 in product(secure, (self.mqtt5, not self.mqtt5))]
