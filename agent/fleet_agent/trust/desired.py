@@ -23,6 +23,7 @@ from fleet_shared.wire import decode
 
 DAY_MS: Final = 24 * 3600 * 1000
 AHEAD_MAX_MS: Final = DAY_MS
+ENTRIES_MAX: Final = 1
 
 
 def open_envelope(raw: bytes, key: AssignmentKey) -> bytes:
@@ -79,6 +80,12 @@ def check_desired(payload: bytes, device: DeviceId, key: AssignmentKey) -> Desir
             f"the desired state needs {unknown}, which this agent does not understand",
             hint="update the agent",
             code="trust.desired.critical",
+        )
+    if len(desired.run) > ENTRIES_MAX:
+        raise TrustError(
+            f"the desired state names {len(desired.run)} models, and a device runs {ENTRIES_MAX}",
+            hint="update the agent, if the controller is newer",
+            code="trust.desired.entries",
         )
     return desired
 

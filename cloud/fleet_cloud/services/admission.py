@@ -11,21 +11,25 @@ from collections.abc import Callable
 from fleet_cloud.errors import Unavailable
 from fleet_cloud.services.devices import all_devices
 from fleet_cloud.services.ports import BrokerAccess, UnitOfWork
-from fleet_shared.names import DeviceId, Digest
+from fleet_shared.names import DeviceId
 
 log = logging.getLogger(__name__)
 
 
 class Admission:
-    """``access`` is none for a broker whose doors are not Fleet's. May be used from many threads. A change is
-    told after it was committed, and waits for no sync, which may take long: what changes meanwhile is told
-    again after it, since it may have been told of the time before."""
+    """``access`` is none for a broker whose doors are not Fleet's. May be used from many threads.
+
+    Of a device the broker is told what the database says at that moment, one device at a time: of two
+    changes at once, the one that was committed last counts, whichever is told first. A change waits for no
+    sync, which may take long: what changes meanwhile is told again after it, since it may have been told of
+    the time before."""
 
     def __init__(self, uow: UnitOfWork, access: BrokerAccess | None) -> None:
         self._uow, self._access = uow, access
         self._turn, self._syncing = threading.Lock(), threading.Lock()
-        self._changed: dict[DeviceId, Digest | None] = {}
-        """Since the last sync began: the key of each, none for who was revoked."""
+        self._changed: set[DeviceId] = set()
+        """Since the last sync began."""
+        self._untold: set[DeviceId] = set()
         self._stale = True
 
     @property
@@ -37,38 +41,43 @@ class Admission:
         """Whether the broker may still let in whom the database does not know."""
         return self.enforced and self._stale
 
-    def admit(self, device: DeviceId, key: Digest) -> bool:
-        """Let a device in with this key; tell whether the broker has heard of it."""
-        return self._change(device, key)
-
-    def revoke(self, device: DeviceId) -> bool:
-        """Cut a device off; tell whether the broker has done it."""
-        return self._change(device, None)
+    def tell(self, device: DeviceId) -> bool:
+        """Tell the broker of a device that was changed in the database; tell whether it has heard."""
+        with self._turn:
+            self._changed.add(device)
+            self._untold.add(device)
+            heard = self._try(lambda access: self._tell(access, device), f"of a change of {device}")
+            if heard:
+                self._untold.discard(device)
+        return heard
 
     def sync(self) -> bool:
         """Tell the broker of all devices; tell whether it has heard."""
-        if self._access is None:
-            return False
         with self._syncing:
             return self._try(self._sync, "who may come in")
 
-    def _change(self, device: DeviceId, key: Digest | None) -> bool:
-        with self._turn:
-            self._changed[device] = key
-            return self._try(lambda access: _tell(access, device, key), f"of a change of {device}")
-
     def _sync(self, access: BrokerAccess) -> None:
         with self._turn:
-            self._changed.clear()
+            self._changed = set(self._untold)
         with self._uow.read() as transaction:
             known = [(d.id, d.public_key_sha256) for d in all_devices(transaction) if d.revoked_ms is None]
         access.sync(known)
         with self._turn:
-            for device, key in self._changed.items():
-                _tell(access, device, key)
+            for device in self._changed:
+                self._tell(access, device)
+            self._untold.clear()
             self._stale = False
 
+    def _tell(self, access: BrokerAccess, device: DeviceId) -> None:
+        with self._uow.read() as transaction:
+            known = transaction.devices.get(device)
+        if known is None or known.revoked_ms is not None:
+            access.revoke(device)
+        else:
+            access.admit(device, known.public_key_sha256)
+
     def _try(self, act: Callable[[BrokerAccess], None], what: str) -> bool:
+        """Whatever keeps the broker from hearing, it is told again."""
         if self._access is None:
             return False
         try:
@@ -77,11 +86,7 @@ class Admission:
             self._stale = True
             log.warning("the broker cannot be told %s: %s (%s)", what, exc.message, exc.code)
             return False
+        except BaseException:
+            self._stale = True
+            raise
         return True
-
-
-def _tell(access: BrokerAccess, device: DeviceId, key: Digest | None) -> None:
-    if key is None:
-        access.revoke(device)
-    else:
-        access.admit(device, key)

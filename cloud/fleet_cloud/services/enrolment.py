@@ -91,6 +91,8 @@ class Enrolling:
                 self._check_register(grant, device, key)
                 if first:
                     self._admit(transaction, grant, device, key, origin)
+                else:
+                    self._check_often(transaction, device)
                 _check_same(transaction.devices.get(device), device, key)
                 certificate = self._issue(transaction, request.csr_pem, device, bundle)
         except Conflict as exc:  # another device of this name came first, at the same time
@@ -98,7 +100,7 @@ class Enrolling:
         if grant.device == device:
             self.write_revocations()
         if self.admission is not None:
-            self.admission.admit(device, key)
+            self.admission.tell(device)
         return EnrolReply(
             device=device,
             certificate_pem=certificate,
@@ -123,12 +125,7 @@ class Enrolling:
                     code="renew.key",
                 )
             check_not_revoked(known)
-            if transaction.certificates.count_since(device, now_ms - DAY_MS) >= RENEWALS_PER_DAY:
-                raise Forbidden(
-                    f"{device} got {RENEWALS_PER_DAY} certificates within a day",
-                    hint="can it store them? fleet-agent doctor",
-                    code="renew.often",
-                )
+            self._check_often(transaction, device)
             certificate = self._issue(transaction, csr_pem, device, None)
             ends = {"expires_ms": self.ca.describe(certificate).expires_ms}
             note(transaction, device_actor(device, "broker"), now_ms, "device.renew", device, after=ends)
@@ -164,12 +161,24 @@ class Enrolling:
         """A database that was restored from a backup takes tokens to be unused, ids to be free and devices
         to be welcome that are not: only a token that was made for the device gets past the register."""
         entry = None if self.register is None else self.register.get(device)
-        if entry is None or grant.device == device:
+        if entry is None:
+            return
+        if grant.device == device:
+            _check_newer(grant, device, entry.revoked_ms)
             return
         if entry.public_key_sha256 != key:
             raise _device_exists(device)
         if entry.revoked_ms is not None:
             raise _revoked(device)
+
+    def _check_often(self, transaction: Transaction, device: DeviceId) -> None:
+        since_ms = self.clock.now_ms() - DAY_MS
+        if transaction.certificates.count_since(device, since_ms) >= RENEWALS_PER_DAY:
+            raise Forbidden(
+                f"{device} got {RENEWALS_PER_DAY} certificates within a day",
+                hint="can it store them? fleet-agent doctor",
+                code="renew.often",
+            )
 
     def _find_bundle(self, grant: EnrolmentGrant) -> str:
         """Return the authorities that the token names: its device refuses any other."""
@@ -193,6 +202,7 @@ class Enrolling:
             new = Device(id=device, enrolled_ms=now_ms, public_key_sha256=key, labels=grant.labels)
             transaction.devices.add(new)
         elif grant.device == device:
+            _check_newer(grant, device, known.revoked_ms)
             transaction.certificates.revoke(device, now_ms, but=key)
             transaction.devices.put(replace(known, public_key_sha256=key, revoked_ms=None))
         after = {"public_key_sha256": key, "labels": dict(grant.labels), "token": grant.id}
@@ -226,6 +236,12 @@ def _check_same(known: Device | None, device: DeviceId, key: Digest) -> None:
     if known is None or known.public_key_sha256 != key:
         raise _device_exists(device)
     check_not_revoked(known)
+
+
+def _check_newer(grant: EnrolmentGrant, device: DeviceId, revoked_ms: int | None) -> None:
+    """Raise for a token that was made before its device was revoked: whoever revoked it meant that too."""
+    if revoked_ms is not None and grant.created_ms < revoked_ms:
+        raise _revoked(device)
 
 
 def _revoked(device: DeviceId) -> Forbidden:

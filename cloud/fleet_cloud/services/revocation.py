@@ -5,7 +5,8 @@ at the broker. The first decides. The register is written before the commit: whe
 crash or a restored backup, whichever says "revoked" is right.
 """
 
-from dataclasses import dataclass, replace
+import threading
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from fleet_cloud.domain.device import Device
@@ -44,6 +45,7 @@ class Revocation:
     register: IdentityRegister
     admission: Admission
     tls: TlsFolder
+    _listing: threading.Lock = field(default_factory=threading.Lock)
 
     def revoke(self, device: str, by: Actor) -> tuple[Device, bool]:
         """Let a device in no more, and end what it was told to do. Return it, and whether the broker has cut
@@ -54,8 +56,11 @@ class Revocation:
             if entry is not None and transaction.devices.get(name) is None:
                 self._take_up(transaction, entry)
             revoked = self._revoke(transaction, name, self.clock.now_ms(), by)
-        self.write_list()
-        return revoked, self.admission.revoke(name)
+        try:
+            self.write_list()
+        finally:  # a full disk, say, must not keep the session alive
+            cut = self.admission.tell(name)
+        return revoked, cut
 
     def readmit(self, device: str, by: Actor) -> Device:
         """Let a device in again, with the key that it has: one that is revoked, or one that the database
@@ -71,7 +76,7 @@ class Revocation:
                 )
             readmitted = self._readmit(transaction, name, known, entry, by)
         self.write_list()
-        self.admission.admit(name, readmitted.public_key_sha256)
+        self.admission.tell(name)
         return readmitted
 
     def strangers(self) -> list[RegisteredDevice]:
@@ -97,10 +102,13 @@ class Revocation:
         return found
 
     def write_list(self) -> None:
-        now_ms = self.clock.now_ms()
-        with self.uow.read() as transaction:
-            revoked = transaction.certificates.revoked(now_ms)
-        self.tls.write_revocations(revoked, now_ms)
+        """Bring the list up to date. One at a time: whoever read before a revocation must not write after
+        it."""
+        with self._listing:
+            now_ms = self.clock.now_ms()
+            with self.uow.read() as transaction:
+                revoked = transaction.certificates.revoked(now_ms)
+            self.tls.write_revocations(revoked, now_ms)
 
     def _revoke(self, transaction: Transaction, name: DeviceId, at_ms: int, by: Actor) -> Device:
         known = transaction.devices.lock(name) or get_device(transaction, name)

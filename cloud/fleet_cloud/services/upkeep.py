@@ -3,6 +3,7 @@ that was away. Every turn does all of it again, and changes nothing where all is
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 
 CONTROLLER: Final = Actor("controller", Role.ADMIN, "start")
 TURN_S: Final = 60.0
-SOON_S: Final = 2.0
+SOON_S: Final = 1.0
 """While the broker has not heard of a change."""
 ENDED_KEPT_MS: Final = 30 * 86_400_000
 NAMED: Final = 10
@@ -39,6 +40,7 @@ class Upkeep:
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _released: Sequence[str] = ()
     _synced_ms: int | None = None
+    _due_s: float = 0.0
 
     def start(self) -> None:
         """What is done once, before anybody is let in."""
@@ -53,6 +55,13 @@ class Upkeep:
                 _name(strangers),
             )
         self.turn()
+
+    def look(self) -> float:
+        """Take a turn when it is time, and at once when the broker is back or has not heard of something: it
+        may let in who was revoked meanwhile. Return the seconds until the next look."""
+        if self._is_behind() or time.monotonic() >= self._due_s:
+            self._due_s = time.monotonic() + self.turn()
+        return SOON_S
 
     def turn(self) -> float:
         """Return the seconds until the next one."""
@@ -88,8 +97,12 @@ class Upkeep:
     def _sync(self) -> None:
         """A broker that was away may have forgotten everything."""
         connected_ms = self.connected_ms()
-        if (self.admission.stale or connected_ms != self._synced_ms) and self.admission.sync():
+        if self._is_behind() and self.admission.sync():
             self._synced_ms = connected_ms
+
+    def _is_behind(self) -> bool:
+        news = self.admission.stale or self.connected_ms() != self._synced_ms
+        return self.admission.enforced and news
 
 
 def _name(devices: Sequence[RegisteredDevice]) -> str:

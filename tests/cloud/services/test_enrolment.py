@@ -54,6 +54,13 @@ def test_the_same_device_and_key_again_is_the_same_use_for_a_day(identities: Ide
     refused(identities, "enrol.token.used", secret=secret)
 
 
+def test_a_device_that_enrols_for_ever_fills_no_database(local_identities: IdentityWorld) -> None:
+    secret = local_identities.token()
+    for _ in range(RENEWALS_PER_DAY):
+        local_identities.enrol(secret=secret)
+    refused(local_identities, "renew.often", secret=secret)
+
+
 def test_a_token_that_was_used_helps_no_other_device_and_no_other_key(identities: IdentityWorld) -> None:
     secret = identities.token(uses=1)
     identities.enrol(secret=secret)

@@ -1,6 +1,9 @@
 """Revoked, readmitted, forgotten by a restored database: who is let in, and what the broker is told."""
 
+import errno
 import sqlite3
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from tests.cloud.domain.test_rules import FACTS
 from tests.kit.identity_world import DAY_MS, IdentityWorld, identity_world, serial_of
 from tests.kit.parts import PI, Parts, batch
 from tests.kit.people import ADMIN
+from tests.kit.waiting import wait_for
 
 
 def test_a_revoked_device_is_cut_off_and_its_certificates_are_listed(identities: IdentityWorld) -> None:
@@ -52,6 +56,81 @@ def test_whoever_revokes_while_the_broker_is_away_is_told_so_and_it_hears_of_it_
     local_identities.door.away = False
     assert local_identities.identities.upkeep.turn() > 10
     assert local_identities.door.inside == {}
+
+
+def test_a_list_that_cannot_be_written_keeps_no_session_alive(
+    local_identities: IdentityWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local_identities.enrol()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(local_identities.tls, "write_revocations", full)
+    with pytest.raises(OSError, match="no space"):
+        local_identities.identities.revocation.revoke("pi-1", ADMIN)
+    assert local_identities.door.cut == [PI]
+
+
+def test_whoever_read_the_list_before_a_revocation_does_not_write_it_after(
+    local_identities: IdentityWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop brings the list up to date at any time, also while somebody revokes."""
+    serial = serial_of(local_identities.enrol().certificate_pem)
+    local_identities.identities.upkeep.turn()
+    write, revocation = local_identities.tls.write_revocations, local_identities.identities.revocation
+    revoking = threading.Thread(target=revocation.revoke, args=("pi-1", ADMIN))
+
+    def overtaken(revoked: Sequence[tuple[str, int]], at_ms: int) -> None:
+        """What was read is written only when the revocation is done, or waits for us."""
+        monkeypatch.setattr(local_identities.tls, "write_revocations", write)
+        revoking.start()
+        wait_for("the revocation to be committed", lambda: _is_revoked(local_identities))
+        revoking.join(0.5)
+        write(revoked, at_ms)
+
+    monkeypatch.setattr(local_identities.tls, "write_revocations", overtaken)
+    revocation.write_list()
+    revoking.join()
+    assert local_identities.listed() == {serial}
+
+
+def _is_revoked(world: IdentityWorld) -> bool:
+    device = world.device()
+    return device is not None and device.revoked_ms is not None
+
+
+def test_a_broker_that_comes_back_is_told_at_the_next_look(local_identities: IdentityWorld) -> None:
+    """Not a minute later: whoever was revoked meanwhile would be in for so long."""
+    local_identities.enrol()
+    upkeep = local_identities.identities.upkeep
+    upkeep.look()
+    local_identities.door.away = True
+    local_identities.identities.revocation.revoke("pi-1", ADMIN)
+    local_identities.door.away = False
+    assert upkeep.look() <= 2
+    assert local_identities.door.inside == {}
+    syncs = local_identities.door.syncs
+    upkeep.look()
+    assert local_identities.door.syncs == syncs, "nothing is due"
+    local_identities.connected_ms = 2
+    upkeep.look()
+    assert local_identities.door.syncs == syncs + 1, "it may have forgotten everything"
+
+
+def test_a_token_for_a_device_that_is_older_than_its_revocation_lets_nobody_in(
+    identities: IdentityWorld,
+) -> None:
+    identities.enrol()
+    secret = identities.token(device="pi-1")
+    identities.clock.at_ms += 1000
+    identities.identities.revocation.revoke("pi-1", ADMIN)
+    with pytest.raises(Forbidden) as caught:
+        identities.enrol(secret=secret, new_key=True)
+    assert caught.value.code == "device.revoked"
+    identities.clock.at_ms += 1000
+    identities.enrol(secret=identities.token(device="pi-1"), new_key=True)
+    assert set(identities.door.inside) == {"pi-1"}
 
 
 def test_a_broker_that_was_away_is_told_everything_anew(local_identities: IdentityWorld) -> None:

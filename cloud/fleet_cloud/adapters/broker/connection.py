@@ -109,8 +109,10 @@ class Connection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no t
             await asyncio.gather(sending, return_exceptions=True)
 
     def offer(self, message: Message, *, kept: bool = False) -> None:
-        """Have a message sent; a client that does not keep up is cut off."""
-        if not self._wire.is_cut and not self.outbox.put(message, kept=kept):
+        """Have a message sent; a client that does not keep up is cut off. What was ``kept`` has room always
+        for the controller, which reads of every device; a device reads few topics, and could ask for them
+        again and again."""
+        if not self._wire.is_cut and not self.outbox.put(message, kept=kept and self.is_controller):
             log.warning("%s does not read what it is sent: cut off", self.name)
             self.cut()
 

@@ -7,13 +7,15 @@ it is about, without a network. What comes back counts only as signatures over e
 from typing import Any, ClassVar, Final
 
 from securesystemslib.exceptions import UnverifiedSignatureError
-from tuf.api.metadata import Metadata, Root, Targets
+from securesystemslib.signer import Key
+from tuf.api.metadata import Delegations, Metadata, Root, Targets
 from tuf.api.serialization import DeserializationError
 
 from fleet_cloud.adapters.trust import roles
 from fleet_cloud.adapters.trust.layout import load_signed_root, load_signed_targets
 from fleet_cloud.adapters.trust.publishing import Documents
 from fleet_cloud.adapters.trust.repository import ReleaseRepository
+from fleet_cloud.adapters.trust.signers import is_called_by_its_value
 from fleet_cloud.errors import Conflict, Invalid
 from fleet_shared.limits import MIB
 from fleet_shared.names import digest_of
@@ -76,9 +78,11 @@ def without_contents(raw: bytes) -> bytes:
 
 
 def read_staged(bundle: Bundle) -> Documents:
-    """Return the documents to sign; raise `Invalid` unless the targets with them are theirs."""
+    """Return the documents to sign; raise `Invalid` unless the targets with them are theirs, and they are
+    what Fleet makes: who signs is shown of them what differs there, and nothing else."""
     staged = {role: read_metadata(text) for role, text in bundle.staged.items()}
-    for metadata in staged.values():
+    for role, metadata in staged.items():
+        _check_shape(role, metadata)
         for path, file in _listing(metadata).items():
             content = bundle.targets.get(path)
             if content is not None and digest_of(content.encode()) != file.hashes.get("sha256"):
@@ -88,6 +92,30 @@ def read_staged(bundle: Bundle) -> Documents:
                     code="trust.sign.target",
                 )
     return staged
+
+
+def _check_shape(role: str, metadata: Metadata[Any]) -> None:
+    """Refuse a document of another kind, keys under the ids of others, and delegations other than that of
+    manifests to their bins: whom they name could release anything."""
+    signed = metadata.signed
+    good, keys = isinstance(signed, Root if role == Root.type else Targets), dict[str, Key]()
+    if isinstance(signed, Root):
+        keys = signed.keys
+    elif isinstance(signed, Targets) and signed.delegations is not None:
+        keys = signed.delegations.keys
+        good = good and role == Targets.type and _is_to_bins(signed.delegations)
+    if not good or not all(map(is_called_by_its_value, keys.values())):
+        raise Invalid(
+            f"the document {role[:40]!r} is none that Fleet makes: it was changed, to be signed unseen",
+            hint="do not sign it; look after the controller that it comes from",
+            code="trust.sign.shape",
+        )
+
+
+def _is_to_bins(delegations: Delegations) -> bool:
+    bins = delegations.succinct_roles
+    shape = None if bins is None else (bins.bit_length, bins.name_prefix)
+    return not delegations.roles and shape == (roles.BIN_BITS, roles.BIN_PREFIX)
 
 
 def find_signers(root: Root, staged: Documents) -> dict[str, set[str]]:

@@ -17,7 +17,7 @@ from fleet_cloud.adapters.trust.assignment import describe_key, open_assigner
 from fleet_cloud.adapters.trust.bundle import Bundle, compose_bundle, take_signatures
 from fleet_cloud.adapters.trust.ca import Authority
 from fleet_cloud.adapters.trust.keys import LabKeys
-from fleet_cloud.adapters.trust.mirror import copy_to, restore_from
+from fleet_cloud.adapters.trust.mirror import copy_to, restore_from, take_picture
 from fleet_cloud.adapters.trust.replacing import replace_role, revoke_key
 from fleet_cloud.adapters.trust.repository import ReleaseRepository
 from fleet_cloud.adapters.trust.signers import FILE_SCHEME, KeyReference, Signers, parse_public, sign_with
@@ -93,7 +93,8 @@ class LabTrust:
     def copy_out(self) -> None:
         if self._mirror is not None:
             with self.keys.locked():
-                copy_to(self.repository.files, self._mirror)
+                picture = take_picture(self.repository.files)
+            copy_to(picture, self._mirror)
 
     def catch_up(self, seen: bytes) -> bool:
         with self.keys.locked():

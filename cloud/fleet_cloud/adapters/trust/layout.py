@@ -112,9 +112,19 @@ class ReleaseFolder:
         except FileNotFoundError as exc:
             raise _damaged(file, "it is missing") from exc
 
+    def remove_unbegun(self) -> None:
+        """Remove what was written before a first root was: nobody has seen it."""
+        if not self.file(Root.type, 1).exists():
+            for file in self.metadata_dir.glob("*.json"):
+                remove(file)
+
     def check_begun(self) -> None:
-        """Raise if there are releases whose first root is gone: devices trust no other."""
-        root = self.metadata_dir / "1.root.json"
+        """Raise if there are releases whose first root is gone: devices trust no other. A beginning that was
+        cut off has its first root waiting still."""
+        root = self.file(Root.type, 1)
+        waiting = self.staged_dir / "root.json"
+        if waiting.exists() and load_metadata(waiting).signed.version == 1:
+            return
         if not root.exists() and any(self.metadata_dir.glob("*.json")):
             raise SettingsError(
                 f"{root} is missing",

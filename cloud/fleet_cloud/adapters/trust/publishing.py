@@ -50,12 +50,16 @@ class Publishing:
         return load_signed_targets(self.newest(Targets.type))
 
     def begin(self, root: Metadata[Root], documents: Documents) -> None:
-        """Make the repository; with the first root, which is written last, it has begun."""
+        """Make the repository; with the first root, which is written last, it has begun. Until then it waits,
+        so that what a kill leaves is known for a beginning and not for a repository that lost its root."""
         signed = root.signed
+        self.files.stage({Root.type: root})
+        self.files.remove_unbegun()
         self.sign(documents, [signed], [load_signed_targets(documents[Targets.type])])
         self._write(documents)
         self.bring_up([signed])
         self.files.write(Root.type, root)
+        self.files.stage({})
 
     def submit(self, changes: Documents) -> None:
         """Sign ``changes`` and what waits, publish what has enough signatures, and stage the rest."""

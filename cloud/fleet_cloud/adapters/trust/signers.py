@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -199,7 +200,25 @@ def parse_public(text: str) -> Key:
         ) from exc
     if not isinstance(key, SSlibKey) or key.keytype not in ("ed25519", "ecdsa"):
         raise Invalid("the key is of a kind that devices cannot check", hint="use Ed25519", code="trust.key")
+    if not is_called_by_its_value(key):
+        raise Invalid(
+            f"the id {key.keyid[:12]!r} is not the one of this key",
+            hint="give the .pub.json as `fleet trust key` wrote it",
+            code="trust.key",
+        )
     return key
+
+
+def is_called_by_its_value(key: Key) -> bool:
+    """Tell whether the id of a key follows from the key. TUF takes any id; people see ids only, so that a key
+    of theirs could be exchanged for another of the same id before their eyes."""
+    if not isinstance(key, SSlibKey):
+        return False
+    try:
+        own = SSlibKey.from_crypto(key._crypto_key(), scheme=key.scheme)  # noqa: SLF001
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return bool(own.keyid == key.keyid)
 
 
 def write_public(key: Key) -> str:

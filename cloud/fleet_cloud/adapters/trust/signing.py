@@ -5,11 +5,16 @@ the very keys that sign now have signed it before; all else is listed as new.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.x509 import load_pem_x509_certificate
 from securesystemslib.exceptions import UnverifiedSignatureError
-from securesystemslib.signer import Signer
+from securesystemslib.signer import Signer, SSlibKey
 from tuf.api.metadata import Metadata, Root
 
 from fleet_cloud.adapters.trust.bundle import Bundle, find_signers, read_metadata, read_staged
@@ -40,7 +45,7 @@ class Signing:
                 )
 
     def describe(self) -> list[str]:
-        """Return what is to be signed, a line each."""
+        """Return what is to be signed, a line each, which nothing in the file can hide or break."""
         lines: list[str] = []
         again = 0
         for role, metadata in sorted(self._staged.items()):
@@ -50,7 +55,13 @@ class Signing:
             again += not news
         if again:
             lines.append(f"{again} lists signed again with nothing new in them")
-        return lines
+        return [line if line.isprintable() else ascii(line) for line in lines]
+
+    @property
+    def ends(self) -> datetime:
+        """When the last of what is signed ends."""
+        ends: list[datetime] = [metadata.signed.expires for metadata in self._staged.values()]
+        return max(ends)
 
     def sign(self) -> tuple[bytes, int]:
         """Return the file with signatures added, and how many these were."""
@@ -76,19 +87,52 @@ class Signing:
         before = {} if known is None else known.signed.targets
         after = metadata.signed.targets
         lines = [f"+ {self._name(path)}" for path, file in after.items() if before.get(path) != file]
+        lines += _describe_delegation(metadata, known)
         return [*lines, *(f"- {path} is released no longer" for path in before.keys() - after.keys())]
 
     def _name(self, path: str) -> str:
         content = self._bundle.targets.get(path, "").encode()
         try:
             if path == ASSIGNMENT_KEY_TARGET:
-                return f"assignment key of epoch {decode(AssignmentKey, content).key_epoch}"
+                return _describe_assignment(decode(AssignmentKey, content))
             if path == AUTHORITIES_TARGET:
-                return f"{len(decode(Authorities, content).pem)} certificate authorities of the controller"
+                pems = decode(Authorities, content).pem
+                names = ", ".join(map(_fingerprint, pems))
+                return f"{len(pems)} certificate authorities of the controller: {names}"
             manifest = parse_manifest(content)
         except FleetError:
             return path
         return f"{manifest.model}:{manifest.version} ({manifest.variant}) {path}"
+
+
+def _describe_assignment(key: AssignmentKey) -> str:
+    """By the id that the key itself has: `fleet trust status` shows it too."""
+    try:
+        public = SSlibKey.from_crypto(load_pem_public_key(key.public_pem.encode()))
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return f"assignment key of epoch {key.key_epoch}, which cannot be read"
+    return f"assignment key of epoch {key.key_epoch}: {public.keyid[:12]}"
+
+
+def _fingerprint(pem: str) -> str:
+    """As `fleet trust rotate ca --status` shows it."""
+    try:
+        return load_pem_x509_certificate(pem.encode()).fingerprint(SHA256()).hex()[:16]
+    except ValueError:
+        return "one that cannot be read"
+
+
+def _describe_delegation(metadata: Metadata[Any], known: Metadata[Any] | None) -> list[str]:
+    """Whoever may sign the lists of manifests may release: other keys are news as another target is."""
+    after = metadata.signed.delegations
+    before = None if known is None else known.signed.delegations
+    if after == before:
+        return []
+    if after is None or after.succinct_roles is None:
+        return ["manifests are listed no longer"]
+    bins = after.succinct_roles
+    keyids = " ".join(keyid[:12] for keyid in bins.keyids)
+    return [f"manifests are signed by {bins.threshold} of {len(bins.keyids)}: {keyids}"]
 
 
 def _has_signed(signer: Signer, metadata: Metadata[Any]) -> bool:

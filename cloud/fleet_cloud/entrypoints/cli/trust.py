@@ -187,6 +187,7 @@ def _sign(file: Path, keys: list[str], *, yes: bool) -> None:
     print("to be signed:")
     for line in signing.describe():
         print(f"  {line}")
+    print(f"all of it ends by {signing.ends:%Y-%m-%d}")
     if not yes and not typer.confirm("sign this?"):
         raise typer.Exit(1)
     content, count = signing.sign()

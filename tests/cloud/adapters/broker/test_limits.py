@@ -129,6 +129,29 @@ def test_a_device_that_reads_nothing_is_cut_off_and_costs_bounded_memory(
         assert 20 < sent < 500
 
 
+def test_a_device_that_asks_again_and_again_for_what_is_kept_costs_bounded_memory(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "DEVICE", Bounds(messages=200, bytes=10**9))
+    site.add("ctl-2")
+    connections, longest = site.broker._broker._connections, 0
+    many = subscribe_packet(1, *[(f"{PI_1}/desired", 1)] * FILTERS_PER_PACKET)
+    with unharmed(site), site.client("ctl-2") as controller, site.raw("pi-1") as device:
+        controller.publish(f"{PI_1}/desired", b"x", retain=True)
+        device.send(connect_packet("pi-1"))
+        assert device.read(4) == CONNACK_OK
+        for _ in range(40):
+            device.send(many)
+            longest = max(longest, len(box) if (box := _outbox(connections)) is not None else 0)
+        wait_for("the device to be cut off", lambda: _outbox(connections) is None)
+        assert longest <= 200
+
+
+def _outbox(connections: dict[str, connection.Connection]) -> outbox.Outbox | None:
+    found = connections.get("pi-1")
+    return None if found is None else found.outbox
+
+
 def send_many(client: RawClient, sent: bytes, count: int) -> None:
     for _ in range(count):
         client.send(sent)

@@ -3,11 +3,14 @@
 import json
 import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from securesystemslib.signer import CryptoSigner, SSlibKey
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.metadata import DelegatedRole, Metadata, Root, TargetFile, Targets
 
 from fleet_cloud.adapters.trust import roles
 from fleet_cloud.adapters.trust.ceremony import (
@@ -124,6 +127,119 @@ def test_what_a_controller_calls_published_is_new_to_whoever_never_signed_it(off
     hidden = json.dumps(document).encode()
     (line,) = Signing(hidden, [resolve_uri(str(offline.targets[0]))], secret).describe()
     assert digest in line
+
+
+def tampered(offline: Offline, role: str, change: Callable[[Any], None]) -> bytes:
+    """Return what a stolen controller would have people sign: all that waits, with ``role`` changed."""
+    document = json.loads(offline.trust.to_sign())
+    metadata = Metadata.from_bytes(document["staged"][role].encode())
+    change(metadata.signed)
+    document["staged"][role] = metadata.to_bytes().decode()
+    return json.dumps(document).encode()
+
+
+def lines_of(offline: Offline, raw: bytes, key: Path) -> list[str]:
+    return Signing(raw, [resolve_uri(str(key))], secret).describe()
+
+
+def thief() -> SSlibKey:
+    key: SSlibKey = CryptoSigner.generate_ed25519().public_key
+    return key
+
+
+def test_whoever_signs_sees_that_others_are_to_sign_manifests(offline: Offline) -> None:
+    """Nothing is new in the list: the thief's key would list manifests in another."""
+    offline.trust.rotate("assignment", [])
+    key = thief()
+
+    def hand_over(targets: Targets) -> None:
+        assert targets.delegations is not None
+        assert targets.delegations.succinct_roles is not None
+        targets.delegations.keys[key.keyid] = key
+        targets.delegations.succinct_roles.keyids.append(key.keyid)
+
+    before = lines_of(offline, offline.trust.to_sign(), offline.targets[0])
+    after = lines_of(offline, tampered(offline, "targets", hand_over), offline.targets[0])
+    (line,) = set(after) - set(before)
+    assert key.keyid[:12] in line
+    assert "manifests are signed by 1 of 2" in line
+
+
+def _delegate(targets: Targets) -> None:
+    assert targets.delegations is not None
+    key = thief()
+    targets.delegations.keys[key.keyid] = key
+    targets.delegations.succinct_roles = None
+    targets.delegations.roles = {"more": DelegatedRole("more", [key.keyid], 1, False, paths=["*"])}
+
+
+def _exchange(signed: Root | Targets) -> None:
+    """Another key under the id of one that is known."""
+    keys = signed.keys if isinstance(signed, Root) else signed.delegations.keys if signed.delegations else {}
+    keyid = next(iter(keys))
+    keys[keyid] = SSlibKey(keyid, "ed25519", "ed25519", thief().keyval)
+
+
+def _other_prefix(targets: Targets) -> None:
+    assert targets.delegations is not None
+    assert targets.delegations.succinct_roles is not None
+    targets.delegations.succinct_roles.name_prefix = "others"
+
+
+@pytest.mark.parametrize(
+    ("role", "change"),
+    [("targets", _delegate), ("targets", _exchange), ("targets", _other_prefix), ("root", _exchange)],
+)
+def test_what_fleet_does_not_make_is_not_signed_unseen(
+    offline: Offline, role: str, change: Callable[[Any], None]
+) -> None:
+    offline.trust.rotate("assignment", [])
+    offline.trust.rotate("timestamp", [])
+    raw = tampered(offline, role, change)
+    with pytest.raises(Invalid) as caught:
+        Signing(raw, [resolve_uri(str(offline.targets[0]))], secret)
+    assert code_of(caught) == "trust.sign.shape"
+
+
+def test_a_document_of_another_kind_is_not_signed(offline: Offline) -> None:
+    offline.release("1.0.0")
+    document = json.loads(offline.trust.to_sign())
+    role = next(iter(document["staged"]))
+    document["staged"][role] = document["root"]
+    with pytest.raises(Invalid) as caught:
+        Signing(json.dumps(document).encode(), [resolve_uri(str(offline.targets[0]))], secret)
+    assert code_of(caught) == "trust.sign.shape"
+
+
+def test_no_name_hides_a_line_on_the_terminal(offline: Offline) -> None:
+    offline.trust.rotate("assignment", [])
+    name = "manifests/\x1b[1A\x1b[2K\r\n\u202e"
+
+    def add(targets: Targets) -> None:
+        targets.targets[name] = TargetFile.from_data(name, b"evil", ["sha256"])
+
+    lines = lines_of(offline, tampered(offline, "targets", add), offline.targets[0])
+    assert all(line.isprintable() for line in lines)
+    assert any("\\x1b[1A" in line for line in lines)
+
+
+def test_whoever_signs_can_compare_key_and_authorities(offline: Offline) -> None:
+    offline.trust.release_authorities(offline.trust.authority.pems)
+    offline.trust.rotate("assignment", [])
+    text = "\n".join(lines_of(offline, offline.trust.to_sign(), offline.targets[0]))
+    assert offline.trust.authority.fingerprints[0][:16] in text
+    keys = {file.stem for file in (offline.trust_dir / "keys").glob("assignment*.pem")}
+    assert keys == {"assignment", "assignment-2"}
+    fresh = offline.trust.keys.signer("assignment-2", make=False).public_key.keyid
+    assert f"assignment key of epoch 2: {fresh[:12]}" in text
+
+
+def test_a_public_key_under_the_id_of_another_stands_for_nothing(offline: Offline) -> None:
+    public = json.loads(public_file(offline.targets[0]).read_text())
+    public["public"]["keyval"] = thief().keyval
+    with pytest.raises(Invalid) as caught:
+        offline.trust.rotate("targets", [json.dumps(public)])
+    assert code_of(caught) == "trust.key"
 
 
 def test_a_manifest_that_is_not_the_one_to_be_signed_is_seen(offline: Offline) -> None:
@@ -359,6 +475,10 @@ def open_with(file: Path, passphrase: str) -> None:
     from fleet_cloud.adapters.trust.signers import refer_to
 
     refer_to(resolve_uri(str(file)), Path(), lambda _name: passphrase)
+
+
+def test_the_data_of_a_controller_are_its_own(offline: Offline) -> None:
+    assert stat.S_IMODE(offline.trust_dir.parent.stat().st_mode) == 0o700
 
 
 def test_a_repository_is_begun_once_and_by_enough_keys(tmp_path: Path) -> None:

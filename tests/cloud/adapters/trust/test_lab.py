@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from tuf.api.metadata import Metadata, Timestamp
 from fleet_cloud.adapters.trust import repository
 from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.errors import CloudError, SettingsError
-from fleet_shared.envelope import TIMESTAMP_ISSUED_MS
+from fleet_shared.envelope import ASSIGNMENT_KEY_TARGET, TIMESTAMP_ISSUED_MS
 from fleet_shared.names import digest_of
+from tests.kit.release_client import ReleaseClient
 
 KEYS = ("root", "targets", "snapshot", "timestamp", "assignment", "ca")
 
@@ -77,6 +79,34 @@ def test_a_first_start_that_was_killed_goes_on(tmp_path: Path) -> None:
     again = LabTrust(tmp_path)
     assert again.authority.ca_pem == ca
     assert LabTrust(tmp_path).repository.root_json == again.repository.root_json
+
+
+def test_a_first_start_that_is_killed_at_any_instant_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each of the files that it writes."""
+    for instant in range(1, 100):
+        folder, left = tmp_path / str(instant), [instant]
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", partial(_sync_until, left, os.fsync))
+            try:
+                LabTrust(folder)
+            except KeyboardInterrupt:
+                pass
+            else:
+                break
+        trust = LabTrust(folder)
+        device = ReleaseClient(folder, tmp_path / f"device-{instant}", trust.repository.root_json)
+        assert device.fetch(ASSIGNMENT_KEY_TARGET)
+        assert not list((folder / "staged").iterdir())
+    assert 10 < instant < 99
+
+
+def _sync_until(left: list[int], sync: Callable[[int], None], handle: int) -> None:
+    left[0] -= 1
+    if left[0] == 0:
+        raise KeyboardInterrupt
+    sync(handle)
 
 
 def test_a_timestamp_says_when_it_was_signed(tmp_path: Path) -> None:
