@@ -10,6 +10,7 @@ from fleet_cloud.errors import Conflict, Forbidden
 from fleet_cloud.services.admission import Admission
 from fleet_cloud.services.attempts import Attempts
 from fleet_cloud.services.audit import note
+from fleet_cloud.services.devices import check_not_revoked, revoked
 from fleet_cloud.services.grants import check_grant, hash_secret, make_grant, unknown_token
 from fleet_cloud.services.ports import (
     CertificateAuthority,
@@ -169,7 +170,7 @@ class Enrolling:
         if entry.public_key_sha256 != key:
             raise _device_exists(device)
         if entry.revoked_ms is not None:
-            raise _revoked(device)
+            raise revoked(device)
 
     def _check_often(self, transaction: Transaction, device: DeviceId) -> None:
         since_ms = self.clock.now_ms() - DAY_MS
@@ -225,12 +226,6 @@ def device_actor(device: DeviceId, origin: str) -> Actor:
     return Actor(device, Role.VIEWER, origin)
 
 
-def check_not_revoked(device: Device) -> None:
-    """Raise `Forbidden` (``device.revoked``)."""
-    if device.revoked_ms is not None:
-        raise _revoked(device.id)
-
-
 def _check_same(known: Device | None, device: DeviceId, key: Digest) -> None:
     """Raise unless the device is enrolled with this key, and not revoked."""
     if known is None or known.public_key_sha256 != key:
@@ -241,15 +236,7 @@ def _check_same(known: Device | None, device: DeviceId, key: Digest) -> None:
 def _check_newer(grant: EnrolmentGrant, device: DeviceId, revoked_ms: int | None) -> None:
     """Raise for a token that was made before its device was revoked: whoever revoked it meant that too."""
     if revoked_ms is not None and grant.created_ms < revoked_ms:
-        raise _revoked(device)
-
-
-def _revoked(device: DeviceId) -> Forbidden:
-    return Forbidden(
-        f"{device} is revoked",
-        hint="an operator may let it in again: fleet device readmit, or fleet device token --for",
-        code="device.revoked",
-    )
+        raise revoked(device)
 
 
 def _device_exists(device: DeviceId) -> Conflict:
