@@ -1,6 +1,6 @@
 """Devices that get an identity: at first with a token, later by the key that they have."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -45,7 +45,8 @@ class Site:
 @dataclass(frozen=True, slots=True)
 class Enrolling:
     """``register`` and ``admission`` are none where there is nothing to tell them. ``write_revocations``
-    writes the list anew when a device has another key: some brokers know the old one by that alone."""
+    writes the list anew when a device has another key: some brokers know the old one by that alone.
+    ``announced``: the authorities that devices can know of, newest first."""
 
     uow: UnitOfWork
     ca: CertificateAuthority
@@ -54,6 +55,7 @@ class Enrolling:
     register: IdentityRegister | None = None
     admission: Admission | None = None
     write_revocations: Callable[[], None] = lambda: None
+    announced: Callable[[], Sequence[str]] = lambda: ()
     attempts: Attempts = field(default_factory=Attempts)
 
     def create_token(
@@ -127,7 +129,7 @@ class Enrolling:
                 )
             check_not_revoked(known)
             self._check_often(transaction, device)
-            certificate = self._issue(transaction, csr_pem, device, None)
+            certificate = self._issue(transaction, csr_pem, device, self._find_announced())
             ends = {"expires_ms": self.ca.describe(certificate).expires_ms}
             note(transaction, device_actor(device, "broker"), now_ms, "device.renew", device, after=ends)
         return certificate
@@ -180,6 +182,11 @@ class Enrolling:
                 hint="can it store them? fleet-agent doctor",
                 code="renew.often",
             )
+
+    def _find_announced(self) -> str | None:
+        """Return the newest authority that devices know: they refuse certificates of another. Its news may
+        wait for a broker that reads its files, or for people who sign."""
+        return next((pem for pem in self.announced() if self.ca.find_bundle(digest_of(pem.encode()))), None)
 
     def _find_bundle(self, grant: EnrolmentGrant) -> str:
         """Return the authorities that the token names: its device refuses any other."""
