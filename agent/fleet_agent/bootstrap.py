@@ -19,7 +19,7 @@ from fleet_agent.benchmark.kept import KeptTables
 from fleet_agent.benchmark.measuring import Measuring
 from fleet_agent.floor import DeviceTime, judge_time, load_floor_ms
 from fleet_agent.freshness import Freshness
-from fleet_agent.identity import Identity, load_identity
+from fleet_agent.identity import Identity, load_identity, note_secured
 from fleet_agent.intake import Intake
 from fleet_agent.journal import Journal
 from fleet_agent.leash import Terms
@@ -311,6 +311,7 @@ def _connection(
         notify=inbox.put,
         new_session=lambda: uuid4().hex,
         tls=lambda: broker_context(paths.identity, partial(_time, paths, clock)),
+        secured=lambda: note_secured(paths.identity),
     )
 
 

@@ -17,14 +17,16 @@ from fleet_agent.paths import StatePaths
 from fleet_agent.telemetry.clock import DeviceClock
 from fleet_agent.trust.protocol import AcceptEnrolment, EnrolmentAccepted, KeyMade, MakeKey, Refused
 from fleet_agent.trust_process import TrustProcess
+from fleet_agent.update.record import RecordFile
 from fleet_shared.errors import MessageError
 from fleet_shared.messages.enrolment import EnrolReply, EnrolRequest
-from fleet_shared.names import DeviceId, parse_device_id
+from fleet_shared.messages.reported import Order
+from fleet_shared.names import DeviceId, digest_of, parse_device_id
 from fleet_shared.token import EnrolmentToken
 from fleet_shared.wire import decode, encode
 
 RETRY_EVERY_S: Final = 2.0
-
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 PASSING: Final = frozenset({429, 502, 503, 504})
 """Answers of a controller, or of what stands before it, that says: later."""
@@ -51,6 +53,8 @@ def enrol(url: str, token: EnrolmentToken, device: DeviceId, paths: StatePaths, 
     clock = DeviceClock(partial(load_floor_ms, paths.floor))
     http = ControllerHttp(url, token.ca_sha256, lambda: judge_time(paths.floor, clock.now().wall_ms))
     reply = _retry(lambda: _post(http, encode(request)), wait_s)
+    if digest_of(reply.root_json.encode()) == token.root_sha256:
+        _forget_other_orders(paths, reply.root_json.encode())
     accepted = trust.ask(
         AcceptEnrolment(
             identity_dir=str(paths.identity),
@@ -66,6 +70,14 @@ def enrol(url: str, token: EnrolmentToken, device: DeviceId, paths: StatePaths, 
     if not isinstance(accepted, EnrolmentAccepted):
         raise _refusal(accepted)
     return _store(paths.identity, url, device, reply)
+
+
+def warn_of(url: str) -> str:
+    """Return what is wrong with an address that works; empty if nothing is. Raises `EnrolmentError`."""
+    parts = urlsplit(_check_url(url))
+    if parts.scheme != "http" or parts.hostname in LOOPBACK:
+        return ""
+    return "http is not encrypted, and whoever listens on the way can use the token: is there https?"
 
 
 def suggest_device_id(hostname: str) -> DeviceId:
@@ -86,6 +98,20 @@ def _store(folder: Path, url: str, device: DeviceId, reply: EnrolReply) -> Ident
     )
     save_identity(folder, identity)
     return identity
+
+
+def _forget_other_orders(paths: StatePaths, root: bytes) -> None:
+    """What was accepted from another controller is no measure for this one; the trust child forgets its
+    part. What the record says of the installed model stays."""
+    try:
+        if (paths.trust / "root.json").read_bytes() == root:
+            return
+        file = RecordFile(paths.record)
+        record = file.load()
+    except (FileNotFoundError, ValueError):  # the first enrolment; a damaged record is set aside at the start
+        return
+    if record is not None:
+        file.save(msgspec.structs.replace(record, accepted=Order()))
 
 
 def _check_url(url: str) -> str:

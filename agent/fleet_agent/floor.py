@@ -51,7 +51,7 @@ def load_floor_ms(file: Path) -> int:
     """Return the floor as it is by now; 0 without one."""
     try:
         floor = msgspec.json.decode(file.read_bytes(), type=Floor)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return 0  # no floor yet, or a damaged one: signatures still hold, only freshness is weaker
     since_ms = _boot_ms() - floor.boot_ms if floor.boot_id == _boot_id() else 0
     return floor.issued_ms + max(0, since_ms)

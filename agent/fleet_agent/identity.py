@@ -1,5 +1,6 @@
 """Who this device is and where its controller is: written by enrolment, read at each start."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,15 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 def save_identity(folder: Path, identity: Identity) -> None:
     write_durably(folder / "device.json", msgspec.json.encode(identity), mode=0o600)
+
+
+def note_secured(folder: Path) -> None:
+    """From now on the broker has TLS: nothing without is tried any more. What the disk refuses is found out
+    anew at the next start."""
+    with suppress(OSError, SettingsError):
+        identity = load_identity(folder)
+        broker = msgspec.structs.replace(identity.broker, tls=True)
+        save_identity(folder, msgspec.structs.replace(identity, broker=broker))
 
 
 def load_identity(folder: Path) -> Identity:

@@ -21,6 +21,11 @@ log = logging.getLogger(__name__)
 CLOCK_CODES: Final = frozenset({"trust.desired.future"})
 CLOCK_SET_MS: Final = 60_000
 """A wall clock that moves by so much against the time since boot was set."""
+EXPIRED: Final = Refused(
+    code="trust.desired.expired",
+    message="the desired state has ended: what runs goes on, and nothing new is started by it",
+    hint="the controller signs each again long before its end: does somebody hold back what is newer?",
+)
 TOLD_MAX: Final = 1000
 """So many envelopes are remembered as told; the broker repeats retained ones."""
 
@@ -84,6 +89,9 @@ class Intake:
         self.trouble = None
         if _hangs_on_time(answer):
             self._dated = envelope
+        if isinstance(answer, DesiredVerified) and answer.expired:
+            log.warning("%s", EXPIRED.message)
+            self._tell("desired.expired", envelope, EXPIRED)
         if isinstance(answer, Refused):
             log.error("desired state refused: %s (%s)", answer.message, answer.code)
             self._tell("desired.refused", envelope, answer)

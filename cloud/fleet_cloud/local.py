@@ -24,13 +24,17 @@ TOKEN_CHARACTERS_MIN: Final = 32
 class _Address(msgspec.Struct, frozen=True):
     server: str
     ca_file: str | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class LocalController:
+    """``exact``: ``ca_file`` begins with the certificate of the controller itself, whatever names it has."""
+
     server: str
     token: str
     ca_file: str | None
+    exact: bool = False
 
 
 def default_data() -> str:
@@ -48,11 +52,11 @@ def load_local(data: Path) -> LocalController | None:
         token = (data / TOKEN_FILE).read_text().strip()
     except (OSError, ValueError, msgspec.MsgspecError):
         return None
-    return LocalController(address.server, token, address.ca_file)
+    return LocalController(address.server, token, address.ca_file, address.exact)
 
 
-def write_address(data: Path, server: str, ca_file: Path | None) -> None:
-    address = _Address(server, None if ca_file is None else str(ca_file.resolve()))
+def write_address(data: Path, server: str, ca_file: Path | None, *, exact: bool = False) -> None:
+    address = _Address(server, None if ca_file is None else str(ca_file.absolute()), exact)
     write_durably(data / ADDRESS_FILE, msgspec.json.encode(address), mode=0o600)
 
 

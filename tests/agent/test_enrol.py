@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -9,18 +10,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fleet_agent import cli
 from fleet_agent.enrol import enrol
 from fleet_agent.errors import EnrolmentError
 from fleet_agent.identity import load_identity
+from fleet_agent.orders import load_order, raise_order
 from fleet_agent.paths import StatePaths
+from fleet_agent.update.record import RecordFile
 from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_shared.messages.enrolment import BrokerAddress, EnrolReply, EnrolRequest
+from fleet_shared.messages.reported import Order
 from fleet_shared.names import DeviceId, digest_of
 from fleet_shared.token import EnrolmentToken
 from fleet_shared.wire import decode, encode
+from tests.agent.test_install import record
 from tests.kit.ports import free_port
 
 PI = DeviceId("pi-1")
@@ -104,6 +110,25 @@ def test_a_controller_that_starts_is_waited_for(tmp_path: Path) -> None:
     assert given == [503, 502, 200]
     identity = load_identity(tmp_path / "state" / "identity")
     assert (identity.device, identity.controller_url, identity.broker.host) == (PI, url, "127.0.0.1")
+
+
+def test_another_controller_is_not_held_to_the_orders_of_the_one_before(tmp_path: Path) -> None:
+    """One that was set up anew begins with key epoch 1: below what its predecessor came to, it could assign
+    nothing to its own devices."""
+    paths, before = StatePaths(tmp_path / "state"), Order(key_epoch=3, generation=7)
+    first, second = LabTrust(tmp_path / "first"), LabTrust(tmp_path / "second")
+    accepted = {}
+    for name, trust in (("first", first), ("again", first), ("second", second)):
+        shutil.rmtree(paths.identity, ignore_errors=True)
+        with controller(trust=trust) as (url, _given):
+            enrol(url, token_of(trust), PI, paths, wait_s=60)
+        if name == "first":
+            raise_order(paths.order, before)
+            RecordFile(paths.record).save(msgspec.structs.replace(record(), accepted=before))
+        found = RecordFile(paths.record).load()
+        assert found is not None
+        accepted[name] = (load_order(paths.order), found.accepted)
+    assert accepted == {"first": (before, before), "again": (before, before), "second": (Order(), Order())}
 
 
 @pytest.mark.parametrize("wait_s", [0.0, float("nan")])

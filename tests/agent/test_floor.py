@@ -70,7 +70,7 @@ def test_a_boot_clock_that_stepped_back_does_not_lower_the_floor(
 
 
 def test_a_damaged_floor_is_none_and_is_written_anew(file: Path, boot: dict[str, int | str]) -> None:
-    for damage in (b"", b"{", b'{"issued_ms":"x"}'):
+    for damage in (b"", b"{", b'{"issued_ms":"x"}', b'{"issued_ms":1,"boot_id":"\xff"}'):
         file.write_bytes(damage)
         assert judge_now_ms(file, 3) == 3
     raise_floor(file, 5000)

@@ -370,6 +370,17 @@ def test_a_refused_desired_state_is_said_once(device: Device) -> None:
     assert device.state() is S.SUCCEEDED
 
 
+def test_a_desired_state_that_has_ended_is_said_and_starts_nothing(device: Device) -> None:
+    device.trust.expired = True
+    device.push("2.0.0", "a-2", 2)
+    (event,) = [event for event in device.events if event.name.startswith("desired.")]
+    assert event.name == "desired.expired", "it ends no assignment: the clock may be wrong"
+    assert event.failure is not None
+    assert event.failure.code == "trust.desired.expired"
+    assert device.jobs.fetched == ["1.0.0"]
+    assert device.state() is S.SUCCEEDED
+
+
 def test_a_superseded_download_ends_before_the_next_one_begins(device: Device) -> None:
     device.downloads.clear()
     device.push("2.0.0", "a-2", 2)

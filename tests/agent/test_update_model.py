@@ -217,11 +217,10 @@ class Life(RuleBasedStateMachine):
         for _ in range(60):
             self._live(3)
             record = self.device.agent.updates.record
-            if record is not None and record.accepted >= self.desired[-1].order and record.is_settled:
-                self._live(65)  # whatever is tried again once a minute
+            settled = record is not None and record.accepted >= self.desired[-1].order and record.is_settled
+            if settled or (self._ended() and (record is None or record.state.is_final)):
                 break
-            if self._ended() and (record is None or record.state.is_final):
-                break
+        self._live(65)  # whatever is tried again within a minute: a worker that died often, above all
         self._look_at_rest()
 
     # -- what must hold

@@ -17,11 +17,13 @@ ASK_EVERY_S = 0.05
 
 @dataclass
 class Asking:
-    """``answers``: how often each version answered; ``failures``: what was not answered."""
+    """``answers``: how often each version answered; ``failures``: what was not answered; ``said``: each
+    version with what it answered, which is always the same of a model that is what it was."""
 
     port: int
     answers: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+    said: set[tuple[str, str]] = field(default_factory=set)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -32,6 +34,7 @@ class Asking:
                 self.failures.append(f"{type(exc).__name__}: {exc}")
             else:
                 self.answers[answer["model_version"]] += 1
+                self.said.add((answer["model_version"], str(answer["outputs"][0]["data"])))
 
     def end(self) -> None:
         self._stop.set()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 Handler = http.server.BaseHTTPRequestHandler
 Fault = Callable[["FaultyProxy", Handler], None]
@@ -77,6 +78,9 @@ class FaultyProxy:
         return handler.rfile.read(int(length)) if length else None
 
 
+P = TypeVar("P", bound=FaultyProxy)
+
+
 def status(code: int, **headers: str) -> Fault:
     def answer(_proxy: FaultyProxy, handler: Handler) -> None:
         handler.send_response(code)
@@ -134,7 +138,13 @@ def damaged(proxy: FaultyProxy, handler: Handler) -> None:
 
 @contextmanager
 def faulty_proxy(target_port: int) -> Iterator[FaultyProxy]:
-    state = FaultyProxy(target_port)
+    with serving(FaultyProxy(target_port)) as state:
+        yield state
+
+
+@contextmanager
+def serving(state: P) -> Iterator[P]:
+    """Let a proxy listen; its port is chosen by the kernel."""
 
     class Scripted(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -161,6 +161,28 @@ def test_a_new_certificate_is_used_and_no_connection_ends(served: World, tmp_pat
         assert ask(before)
 
 
+def test_a_given_certificate_is_known_on_this_machine_and_by_its_issuer(
+    served: World, home: Home, tmp_path: Path
+) -> None:
+    given = tmp_path / "given"
+    here = {"FLEET_DATA": str(data(served)), "FLEET_API_TOKEN": ""}
+    assert "as admin:local (admin)" in home.expect("context", "show", **here), "whoever issued it"
+    secret = home.expect("token", "create", "ann", **here).strip()
+    server = f"https://127.0.0.1:{served.controller.port}"
+    for words in ([], ["--ca-sha256", fingerprint(served)]):
+        unknown = home.refused("login", server, *words, FLEET_TOKEN=secret)
+        assert "error[login.ca]" in unknown
+        assert "--ca-file" in unknown
+    assert not home.config.exists()
+    home.expect("--ca-file", str(given / "ca.pem"), "login", server, FLEET_TOKEN=secret)
+    assert "as ann (viewer)" in home.expect("context", "show")
+    home.expect("context", "delete", "127.0.0.1")
+    wrong = write_certificates(tmp_path / "wrong", [])
+    local = data(served) / "local.json"
+    local.write_text(local.read_text().replace(str(given / "server.pem"), str(wrong / "server.pem")))
+    assert "error[controller.untrusted]" in home.refused("context", "show", **here), "this certificate alone"
+
+
 def test_only_a_trusted_proxy_says_where_a_request_comes_from(first: World, served: World) -> None:
     token = (data(first) / "admin-token").read_text().strip()
     plain = origin_of(first, data(first) / "tls" / "authorities.pem", token)
@@ -196,6 +218,7 @@ def test_one_changed_byte_of_the_audit_log_is_found(tmp_path: Path, home: Home) 
         change(file, "DELETE FROM audit WHERE seq = 3")
         for words in ([], ["--forget", *remembered]):
             cut = admin.fleet("audit", "verify", *words)
+            assert "--forget" in cut.stderr, "what to do where the database was restored"
             assert cut.returncode == 1
             assert "the log ends at entry 2" in cut.stderr
         admin.expect("audit", "verify", "--forget")  # nothing but a memory knows of its end

@@ -8,12 +8,16 @@ attempt that was dropped says nothing any more.
 
 With TLS, the terms (`tls`) are made anew for each attempt, and an attempt whose server is not who it should
 be ends before a word of MQTT is said: a broker that cannot prove itself learns neither name nor password.
+
+A device that was enrolled when its broker had no TLS yet tries that too, when the broker does not answer: its
+controller may be a newer one by now. Once it came through, there is no way back.
 """
 
 import logging
 import ssl
 import threading
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -37,11 +41,15 @@ ANSWER_TIMEOUT_S = 5.0
 REACH_ROUNDS = 6
 CONNECT_TIMEOUT_S = 10.0
 QUEUED_MESSAGES_MAX = 64
+REFUSALS = range(133, 139)
+"""Reason codes of MQTT (5.0, 3.2.2.2) that mean this device, from its client id to its rights, or all devices
+at the moment: another version of the protocol would hear the same."""
 
 
 class Connection:
     """``notify`` is called from paho's thread and must only put the event on a queue. ``tls`` makes the terms
-    of an attempt (it may raise `OSError`), where the broker asks for TLS."""
+    of an attempt (it may raise `OSError`), where the broker asks for TLS. ``secured`` is called when a broker
+    that had no TLS has it now."""
 
     def __init__(
         self,
@@ -51,16 +59,20 @@ class Connection:
         notify: Callable[[LinkEvent], None],
         new_session: Callable[[], str],
         tls: Callable[[], ssl.SSLContext] | None = None,
+        secured: Callable[[], None] = lambda: None,
     ) -> None:
         if broker.host is None:
             raise ValueError("the broker's host must be resolved before connecting")
         if broker.tls and tls is None:
             raise ValueError("a broker with TLS needs its terms")
-        self._tls = tls if broker.tls else None
+        self._tls, self._secured = tls, secured
         self._device, self._topics, self._broker = device, topics, broker
         self._host = broker.host
         self._notify, self._new_session = notify, new_session
-        self._protocol = MQTTProtocolVersion.MQTTv5 if broker.mqtt5 else MQTTProtocolVersion.MQTTv311
+        self._ways = cycle(_ways(broker, may_secure=tls is not None))
+        self._must_tls = broker.tls
+        self._protocol, self._secure = next(self._ways)
+        self._plain_reason = self._refusal = ""
         self._session = ""
         self._answered = False
         self._hears = False
@@ -79,10 +91,10 @@ class Connection:
         broker that is away."""
         self._drop()
         if self._reached and not self._answered:
-            self._try_other_protocol()
+            self._protocol, self._secure = next(self._ways)
         self._session = self._new_session()
         self._answered = self._hears = self._reached = self._waited = False
-        self._rounds = 0
+        self._rounds, self._refusal = 0, ""
         client = self._client = self._build_client()
         try:
             threading.Thread(target=self._run, args=[client], name="mqtt", daemon=True).start()
@@ -129,12 +141,12 @@ class Connection:
 
     def _run(self, client: mqtt.Client) -> None:
         try:
-            if self._tls is not None:
+            if self._secure and self._tls is not None:
                 client.tls_set_context(self._tls())
             client.connect(self._host, self._broker.port, keepalive=KEEPALIVE_S)
         except (OSError, ValueError) as exc:
             if client is self._client:
-                self._notify(_explain(f"{self._host}:{self._broker.port}", exc))
+                self._notify(self._explain(exc))
             return
         if client is not self._client:
             client.disconnect()
@@ -144,9 +156,12 @@ class Connection:
             if client is self._client:
                 self._notify(Disconnected(f"no thread can be started: {exc}"))
 
-    def _try_other_protocol(self) -> None:
-        older, newer = MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
-        self._protocol = older if self._protocol is newer else newer
+    def _explain(self, exc: OSError | ValueError) -> Disconnected:
+        """A broker that has no TLS is away for the reason that it gave without."""
+        found = _explain(f"{self._host}:{self._broker.port}", exc)
+        if self._secure and not self._must_tls and not found.untrusted and self._plain_reason:
+            return Disconnected(self._plain_reason)
+        return found
 
     def _drop(self) -> None:
         client, self._client = self._client, None
@@ -188,8 +203,12 @@ class Connection:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        if reason.is_failure or client is not self._client:
-            return  # the disconnect that follows tells
+        if client is not self._client:
+            return
+        if reason.is_failure:
+            self._refusal = str(reason)  # the disconnect that follows knows no better
+            self._answered = reason.value in REFUSALS
+            return
         self._answered = True
         self._asked = client.subscribe(
             [(self._topics.device(self._device, channel), 1) for channel in TO_DEVICE]
@@ -220,6 +239,11 @@ class Connection:
         self._hears = True
         presence = self._topics.device(self._device, Channel.PRESENCE)
         client.publish(presence, self._presence(online=True), qos=1, retain=True)
+        if self._secure and not self._must_tls:
+            self._must_tls = True
+            self._ways = cycle([(self._protocol, True), (_other(self._protocol), True)])
+            next(self._ways)  # this one
+            self._secured()
         self._notify(Connected(self._session))
 
     def _on_disconnect(
@@ -232,7 +256,10 @@ class Connection:
     ) -> None:
         if client is not self._client:
             return
-        self._notify(Disconnected(str(reason)))
+        said = self._refusal or str(reason)
+        if not self._secure:
+            self._plain_reason = said
+        self._notify(Disconnected(said))
 
     def _on_message(self, client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         if client is not self._client:
@@ -247,6 +274,20 @@ class Connection:
             return
         if topic.device == self._device and topic.channel in TO_DEVICE:
             self._notify(MessageReceived(topic.channel, bytes(message.payload)))
+
+
+def _ways(broker: BrokerAddress, *, may_secure: bool) -> list[tuple[MQTTProtocolVersion, bool]]:
+    """Return what is tried, one after the other, while a broker that is reached does not answer: the version
+    of MQTT, and whether with TLS."""
+    first = MQTTProtocolVersion.MQTTv5 if broker.mqtt5 else MQTTProtocolVersion.MQTTv311
+    versions = (first, _other(first))
+    secure = (True,) if broker.tls else (False, True) if may_secure else (False,)
+    return [(version, tls) for tls in secure for version in versions]
+
+
+def _other(version: MQTTProtocolVersion) -> MQTTProtocolVersion:
+    older, newer = MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
+    return older if version is newer else newer
 
 
 def _explain(where: str, exc: OSError | ValueError) -> Disconnected:

@@ -23,6 +23,7 @@ from fleet_shared.wire import decode
 
 DAY_MS: Final = 24 * 3600 * 1000
 AHEAD_MAX_MS: Final = DAY_MS
+ENTRIES_MAX: Final = 1
 
 
 def open_envelope(raw: bytes, key: AssignmentKey) -> bytes:
@@ -80,6 +81,12 @@ def check_desired(payload: bytes, device: DeviceId, key: AssignmentKey) -> Desir
             hint="update the agent",
             code="trust.desired.critical",
         )
+    if len(desired.run) > ENTRIES_MAX:
+        raise TrustError(
+            f"the desired state names {len(desired.run)} models, and a device runs {ENTRIES_MAX}",
+            hint="update the agent, if the controller is newer",
+            code="trust.desired.entries",
+        )
     return desired
 
 
@@ -90,6 +97,12 @@ def is_ahead(issued_ms: int, time: DeviceTime, fresh_until_ms: int) -> bool:
     if time.wall_ms is not None and issued_ms > time.wall_ms + AHEAD_MAX_MS:
         return True
     return issued_ms > fresh_until_ms
+
+
+def past(issued_ms: int, time: DeviceTime) -> int:
+    """Return what of an issue time is known to be past: a floor above a believed wall clock would take the
+    belief from it, and with a day at a time a thief's documents would take this device into the future."""
+    return issued_ms if time.wall_ms is None else min(issued_ms, time.wall_ms)
 
 
 def check_issued(desired: Desired, time: DeviceTime, fresh_until_ms: int) -> None:

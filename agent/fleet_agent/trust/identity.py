@@ -33,7 +33,7 @@ from fleet_agent.trust.protocol import (
     StoreCertificate,
 )
 from fleet_agent.trust.report import note_identity
-from fleet_shared.durable import write_durably
+from fleet_shared.durable import remove, write_durably
 from fleet_shared.names import DeviceId, digest_of
 
 
@@ -69,11 +69,20 @@ def accept_enrolment(request: AcceptEnrolment) -> EnrolmentAccepted:
         raise _not_issued(str(exc)) from exc
     _check_certificate(certificate, authorities, identity, request.device)
     trust.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _forget_other_orders(trust, request.root_json.encode())
     write_durably(trust / "root.json", request.root_json.encode())
     write_durably(identity / CA_FILE, request.ca_pem.encode())
     write_durably(identity / CERTIFICATE_FILE, request.certificate_pem.encode())
     note_identity(identity, trust / "report.json")
     return EnrolmentAccepted(certificate_expires_ms=expires_ms(certificate))
+
+
+def _forget_other_orders(trust: Path, root: bytes) -> None:
+    """The orders of another controller say nothing about those of this one, whose key epochs begin anew: they
+    would all be replays."""
+    pinned = trust / "root.json"
+    if pinned.exists() and pinned.read_bytes() != root:
+        remove(trust / "order.json")
 
 
 def read_certificate(request: ReadCertificate) -> CertificateRead:
@@ -85,7 +94,11 @@ def read_certificate(request: ReadCertificate) -> CertificateRead:
         raise EnrolmentError(
             f"{identity / CERTIFICATE_FILE} is not for this device's key", code="enrol.certificate"
         )
-    return _describe(certificate, _load_known(identity))
+    return CertificateRead(
+        device=", ".join(names_of(certificate)),
+        not_before_ms=begins_ms(certificate),
+        not_after_ms=expires_ms(certificate),
+    )
 
 
 def store_certificate(request: StoreCertificate) -> CertificateStored:
@@ -98,18 +111,7 @@ def store_certificate(request: StoreCertificate) -> CertificateStored:
     if expires_ms(certificate) <= judge_now_ms(trust / "floor.json", request.wall_ms):
         raise EnrolmentError("the renewed certificate ended already", code="enrol.certificate.older")
     write_durably(identity / CERTIFICATE_FILE, request.certificate_pem.encode())
-    return CertificateStored(
-        certificate=_describe(certificate, authorities), trust=note_identity(identity, trust / "report.json")
-    )
-
-
-def _describe(certificate: x509.Certificate, authorities: list[x509.Certificate]) -> CertificateRead:
-    return CertificateRead(
-        device=", ".join(names_of(certificate)),
-        not_before_ms=begins_ms(certificate),
-        not_after_ms=expires_ms(certificate),
-        is_newest=not authorities or find_issuer(certificate, authorities[:1]) is not None,
-    )
+    return CertificateStored(trust=note_identity(identity, trust / "report.json"))
 
 
 def _load_known(identity: Path) -> list[x509.Certificate]:

@@ -13,13 +13,14 @@ from tuf.api.exceptions import (
     ExpiredMetadataError,
     RepositoryError,
 )
-from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
 from fleet_agent.errors import TrustError
 from fleet_agent.trust.trouble import (
     ExpiredError,
+    ManifestError,
     MetadataError,
     OlderError,
     TooLongError,
@@ -93,20 +94,17 @@ class Releases:
 
     @property
     def ends_ms(self) -> int:
-        """When the first of the metadata ends."""
+        """When the first of the metadata ends. Whoever has the keys that the controller signs with by itself
+        dates those documents as they like, but neither the root nor the targets."""
         believed = self._updater._trusted_set  # noqa: SLF001
         ends = [believed[role].expires for role in (Root.type, Timestamp.type, Snapshot.type, Targets.type)]
         return _milliseconds(min(ends))
 
     @property
-    def timestamp_ends_ms(self) -> int:
-        return _milliseconds(self._updater._trusted_set.timestamp.expires)  # noqa: SLF001
-
-    @property
     def issued_ms(self) -> int:
         """When the newest timestamp was signed; 0 where it does not say so, or says what cannot be."""
         issued = self._updater._trusted_set.timestamp.unrecognized_fields.get(TIMESTAMP_ISSUED_MS)  # noqa: SLF001
-        return issued if isinstance(issued, int) and 0 <= issued <= self.timestamp_ends_ms else 0
+        return issued if isinstance(issued, int) and 0 <= issued <= self.ends_ms else 0
 
     def fetch_target(self, path: str, length_max: int) -> bytes:
         """Return the verified bytes of a released target; raise `TrustError`."""
@@ -117,23 +115,29 @@ class Releases:
 
     def find_target(self, path: str, length_max: int) -> bytes | None:
         """As `fetch_target`; none for what is not released."""
+        info = self._find_info(path)
+        if info is None:
+            return None
+        if info.length > length_max:
+            raise TrustError(f"{path} is too long", code="trust.manifest.length")
         try:
-            info = self._updater.get_targetinfo(path)
-            if info is None:
-                return None
-            if info.length > length_max:
-                raise TrustError(f"{path} is too long", code="trust.manifest.length")
             file = self._targets / _file_name(path)
             found = self._updater.find_cached_target(info, str(file))
             content = Path(found or self._updater.download_target(info, str(file))).read_bytes()
             info.verify_length_and_hashes(content)
         except (RepositoryError, DownloadLengthMismatchError) as exc:
-            raise TrustError(f"{path} is not what was released: {exc}", code="trust.manifest.digest") from exc
+            raise ManifestError(f"{path} is not what was released: {exc}") from exc
         except DownloadError as exc:
             raise UnreachableError(f"{path} cannot be fetched: {exc}") from exc
         except OSError as exc:
             raise map_os_error(exc) from exc
         return content
+
+    def _find_info(self, path: str) -> TargetFile | None:
+        """Return what the lists say of a target; they are fetched and judged as they are come upon."""
+        with _judged():
+            info: TargetFile | None = self._updater.get_targetinfo(path)
+        return info
 
     def forget_others(self, paths: Iterable[str]) -> None:
         """Remove every target but these, and what a kill left half written in the metadata."""
@@ -173,29 +177,36 @@ class Releases:
             return False
 
     def _carry_out(self, updater: Updater) -> None:
-        try:
+        with _judged():
             updater.refresh()
-        except DownloadLengthMismatchError as exc:
-            raise TooLongError(f"release metadata is too long: {exc}") from exc
-        except DownloadError as exc:
-            raise UnreachableError(f"release metadata cannot be fetched: {_reason(exc)}") from exc
-        except OSError as exc:
-            raise map_os_error(exc) from exc
-        except ExpiredMetadataError as exc:
-            raise ExpiredError(
-                f"release metadata is out of date: {exc}",
-                hint="is this device's clock right, and does the controller renew its metadata?",
-            ) from exc
-        except BadVersionNumberError as exc:
-            raise OlderError(
-                f"release metadata is older than what this device has seen: {exc}",
-                hint="a mirror that lags behind, or somebody who withholds what is new; it is tried again",
-            ) from exc
-        except RepositoryError as exc:
-            raise MetadataError(
-                f"release metadata is not valid: {exc}",
-                hint="somebody may be tampering with the controller or the way to it",
-            ) from exc
+
+
+@contextmanager
+def _judged() -> Iterator[None]:
+    """Map what python-tuf says of metadata."""
+    try:
+        yield
+    except DownloadLengthMismatchError as exc:
+        raise TooLongError(f"release metadata is too long: {exc}") from exc
+    except DownloadError as exc:
+        raise UnreachableError(f"release metadata cannot be fetched: {_reason(exc)}") from exc
+    except OSError as exc:
+        raise map_os_error(exc) from exc
+    except ExpiredMetadataError as exc:
+        raise ExpiredError(
+            f"release metadata is out of date: {exc}",
+            hint="is this device's clock right, and does the controller renew its metadata?",
+        ) from exc
+    except BadVersionNumberError as exc:
+        raise OlderError(
+            f"release metadata is older than what this device has seen: {exc}",
+            hint="a mirror that lags behind, or somebody who withholds what is new; it is tried again",
+        ) from exc
+    except RepositoryError as exc:
+        raise MetadataError(
+            f"release metadata is not valid: {exc}",
+            hint="somebody may be tampering with the controller or the way to it",
+        ) from exc
 
 
 def _milliseconds(when: datetime) -> int:

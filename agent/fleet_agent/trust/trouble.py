@@ -38,6 +38,12 @@ class TooLongError(MetadataError):
     code = "trust.metadata.length"
 
 
+class ManifestError(PassingError):
+    """Not the bytes that the lists name: a mirror lies, or the way damages them."""
+
+    code = "trust.manifest.digest"
+
+
 class StorageError(PassingError):
     """The disk of the device cannot be read or written."""
 

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from fleet_agent.errors import TrustError
-from fleet_agent.floor import DeviceTime, judge_time, raise_floor
+from fleet_agent.floor import DeviceTime, judge_now_ms, judge_time, raise_floor
 from fleet_agent.orders import load_order, raise_order
 from fleet_agent.trust.authorities import AUTHORITIES_BYTES_MAX, store_authorities
 from fleet_agent.trust.desired import (
@@ -15,6 +15,7 @@ from fleet_agent.trust.desired import (
     check_order,
     is_ahead,
     open_envelope,
+    past,
 )
 from fleet_agent.trust.fetching import Ask, ReleaseFetcher
 from fleet_agent.trust.protocol import DesiredVerified, Refresh, Refreshed, Repository, VerifyDesired
@@ -49,10 +50,10 @@ def verify_desired(request: VerifyDesired, ask: Ask | None = None) -> DesiredVer
     releases, key, time = believed.releases, believed.key, believed.time
     payload = open_envelope(request.envelope, key)
     desired = check_desired(payload, request.device, key)
-    check_issued(desired, time, releases.timestamp_ends_ms)
+    check_issued(desired, time, releases.ends_ms)
     check_order(desired, load_order(trust_dir / "order.json"))
     raise_order(trust_dir / "order.json", desired.order)
-    raise_floor(trust_dir / "floor.json", desired.issued_ms)
+    raise_floor(trust_dir / "floor.json", past(desired.issued_ms, time))
     now_ms = max(time.now_ms, desired.issued_ms)
     expired = now_ms > desired.expires_ms
     manifests = {
@@ -74,8 +75,9 @@ def bring_up_to_date(
     floor = trust_dir / "floor.json"
     releases = open_releases(trust_dir, repository, judge_time(floor, wall_ms).now_ms, ask)
     releases.refresh(repository.news)
-    if not is_ahead(releases.issued_ms, judge_time(floor, wall_ms), releases.timestamp_ends_ms):
-        raise_floor(floor, releases.issued_ms)
+    time = judge_time(floor, wall_ms)
+    if not is_ahead(releases.issued_ms, time, releases.ends_ms):
+        raise_floor(floor, past(releases.issued_ms, time))
     released = releases.find_target(AUTHORITIES_TARGET, AUTHORITIES_BYTES_MAX)
     if released is not None:
         store_authorities(identity, released)
@@ -86,7 +88,8 @@ def bring_up_to_date(
         key_epoch=key.key_epoch,
         ends_ms=releases.ends_ms,
     )
-    return Believed(releases, key, judge_time(floor, wall_ms))
+    # The wall clock of the question is some seconds old by now: what it was believed before, it is.
+    return Believed(releases, key, DeviceTime(judge_now_ms(floor, wall_ms), time.wall_ms))
 
 
 def open_releases(trust_dir: Path, repository: Repository, now_ms: int, ask: Ask | None) -> Releases:

@@ -1,6 +1,8 @@
 """By which certificates a controller is known, when the system does not know them."""
 
+import re
 import ssl
+from pathlib import Path
 from typing import Final
 
 import httpx
@@ -10,6 +12,7 @@ from fleet_cloud.masking import mask_url
 
 TIMEOUT_S: Final = 20.0
 BYTES_MAX: Final = 256 * 1024
+_CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 def open_authorities(ca_file: str) -> ssl.SSLContext:
@@ -22,6 +25,24 @@ def open_authorities(ca_file: str) -> ssl.SSLContext:
             hint="a PEM file; after fleet login URL none has to be named",
             code="controller.ca",
         ) from exc
+
+
+def open_certificate(file: str) -> ssl.SSLContext:
+    """Return what believes the first certificate in ``file`` (PEM) and no other, whatever name the server is
+    called by: on its own machine a controller is reached by an address that its certificate may not have."""
+    try:
+        found = _CERTIFICATE.search(Path(file).read_text())
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False  # this one certificate counts, not who else was given one
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.load_verify_locations(cadata=found[0] if found else "")
+    except (OSError, ValueError, ssl.SSLError) as exc:
+        raise Invalid(
+            f"the certificate in {file} cannot be read: {exc}",
+            hint="it is the controller's tls_certificate; sign in instead: fleet login URL",
+            code="controller.ca",
+        ) from exc
+    return context
 
 
 def fetch_authorities(server: str) -> str:

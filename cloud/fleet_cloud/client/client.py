@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
 
-from fleet_cloud.client.authorities import open_authorities
+from fleet_cloud.addresses import is_loopback
+from fleet_cloud.client.authorities import open_authorities, open_certificate
 from fleet_cloud.client.views import (
     ApiTokenView,
     AuditEntryView,
@@ -74,14 +75,22 @@ _ERRORS: Final[Mapping[int, type[CloudError]]] = {
 class Client:
     """Raises `CloudError` subclasses with the controller's own code and hint."""
 
-    def __init__(self, server: str, token: str | None = None, ca_file: str | None = None) -> None:
-        """``ca_file``: the authorities (PEM) by which to know the server; the system's without."""
+    def __init__(
+        self, server: str, token: str | None = None, ca_file: str | None = None, *, exact: bool = False
+    ) -> None:
+        """``ca_file``: the authorities (PEM) by which to know the server, the system's without; ``exact``:
+        the server's own certificate."""
         self._server = mask_url(server)
         headers = {"Authorization": f"Bearer {_check_token(token)}"} if token else {}
-        verify = True if ca_file is None else open_authorities(ca_file)
+        open_trusted = open_certificate if exact else open_authorities
+        verify = True if ca_file is None else open_trusted(ca_file)
         try:
             self._http = httpx.Client(
-                base_url=f"{server}/api/v1", headers=headers, timeout=TIMEOUT_S, verify=verify
+                base_url=f"{server}/api/v1",
+                headers=headers,
+                timeout=TIMEOUT_S,
+                verify=verify,
+                mounts=_without_proxy(server),
             )
         except (httpx.InvalidURL, ValueError) as exc:
             raise self._no_address() from exc
@@ -326,6 +335,12 @@ def _path(*words: str) -> str:
         if word in ("", ".", "..") or "/" in word:
             raise InvalidName(f"{word!r} is not a name", hint="use letters, digits, '.', '_' and '-'")
     return "".join(f"/{quote(word, safe='')}" for word in words)
+
+
+def _without_proxy(server: str) -> dict[str, None]:
+    """Nobody else hears what is for this machine: a proxy that the environment names would get the token."""
+    local = is_loopback(urlsplit(server).hostname or "")
+    return dict.fromkeys(("http://", "https://", "all://")) if local else {}
 
 
 def _check_token(token: str) -> str:

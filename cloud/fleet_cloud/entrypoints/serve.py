@@ -15,6 +15,7 @@ from fleet_cloud.bootstrap.controller import Controller, build_controller
 from fleet_cloud.entrypoints.api.access import Access, open_access
 from fleet_cloud.entrypoints.api.app import Services, create_app
 from fleet_cloud.entrypoints.api.limiting import Limits
+from fleet_cloud.entrypoints.connections import guarded, open_door
 from fleet_cloud.entrypoints.https import ServedCertificate
 from fleet_cloud.entrypoints.workers.fetches import Fetches, FetchQueue
 from fleet_cloud.entrypoints.workers.ingest import Ingest
@@ -32,6 +33,8 @@ PRESENCE_CHECK_S = 30.0
 FETCH_WORKERS = 2
 """One goes on while another waits for a store."""
 CERTIFICATE_CHECK_S = 1
+BACKLOG = 128
+"""So many connections are taken in one turn of the event loop, before those that are too many are closed."""
 
 LOCAL_ADMIN = "admin:local"
 GIVEN_ADMIN = "admin:settings"
@@ -52,7 +55,7 @@ class Addresses:
     local: str
     """The API's address for commands on this machine."""
     ca_sha256: str | None
-    """By which people know the controller at their first `fleet login`."""
+    """By which people know the controller at their first `fleet login`, where the certificate is its own."""
 
 
 def serve(settings: Settings, ready: Callable[[Addresses], None]) -> None:
@@ -80,6 +83,8 @@ def _configure(settings: Settings, services: Services, served: ServedCertificate
         log_level="warning",
         access_log=False,
         server_header=False,
+        ws="none",
+        backlog=BACKLOG,
         timeout_graceful_shutdown=5,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=split_list(settings.trusted_proxies),
@@ -87,6 +92,7 @@ def _configure(settings: Settings, services: Services, served: ServedCertificate
         timeout_notify=CERTIFICATE_CHECK_S,
     )
     config.load()
+    config.http_protocol_class = guarded(open_door(settings.proxy_networks))
     config.ssl = None if served is None else served.context
     return config
 
@@ -100,11 +106,13 @@ def _open_certificate(settings: Settings, controller: Controller) -> ServedCerti
 
 
 def _tell_this_machine(settings: Settings, controller: Controller, addresses: Addresses) -> None:
-    """Leave in the data folder how commands on this machine reach the controller."""
-    authorities = (
-        controller.https.authorities if settings.tls_mode is TlsMode.OWN and controller.https else None
-    )
-    write_address(settings.data_dir, addresses.local, authorities)
+    """Leave in the data folder how commands on this machine reach the controller. A given certificate is for
+    the names that others use, and its authority may be known to them alone: here it is known as it is."""
+    given = settings.tls_mode is TlsMode.GIVEN
+    proof = None
+    if controller.https is not None:
+        proof = controller.https.certificate if given else controller.https.authorities
+    write_address(settings.data_dir, addresses.local, proof, exact=given)
 
 
 class _Server(uvicorn.Server):
@@ -173,7 +181,18 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
             controller.observe.give_up_silent(gateway.connected_ms)
         return PRESENCE_CHECK_S
 
-    publisher = Loop("publish", Publisher(controller.uow, gateway.publish).turn)
+    releases = ReleaseWorker(
+        controller.trust,
+        controller.registry,
+        controller.registry.clock,
+        controller.topics.releases,
+        gateway.publish,
+        connected_ms=lambda: gateway.connected_ms,
+        seen=lambda: gateway.announced,
+    )
+    publisher = Loop(
+        "publish", Publisher(controller.uow, gateway.publish, first=releases.announce_first).turn
+    )
     questions = FetchQueue()
     send = partial(gateway.send, retain=False)
     fetches = [Fetches(questions, controller.topics, controller.fetching, send) for _ in range(FETCH_WORKERS)]
@@ -184,15 +203,6 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
         ask=questions.put,
         answer=lambda topic, payload: _answer(controller, topic, payload),
         changed=wake,
-    )
-    releases = ReleaseWorker(
-        controller.trust,
-        controller.registry,
-        controller.registry.clock,
-        controller.topics.releases,
-        gateway.publish,
-        connected_ms=lambda: gateway.connected_ms,
-        seen=lambda: gateway.announced,
     )
     loops = [
         ticker,
@@ -252,6 +262,7 @@ def _services(controller: Controller, wake: Callable[[], None]) -> Services:
 def _addresses(settings: Settings, controller: Controller, listener: socket.socket) -> Addresses:
     host, port = listener.getsockname()[:2]
     scheme = "http" if controller.https is None else "https"
+    own = settings.tls_mode is TlsMode.OWN
     near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  to be told from, not bound
     return Addresses(
         api=_write_url(scheme, host, port),
@@ -260,7 +271,7 @@ def _addresses(settings: Settings, controller: Controller, listener: socket.sock
         blobs=mask_url(settings.blobs_place),
         data=str(settings.data_dir),
         local=_write_url(scheme, near, port),
-        ca_sha256=digest_of(controller.identities.enrolling.ca.ca_pem.encode()) if controller.https else None,
+        ca_sha256=digest_of(controller.identities.enrolling.ca.ca_pem.encode()) if own else None,
     )
 
 

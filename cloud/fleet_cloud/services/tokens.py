@@ -1,6 +1,7 @@
 """API tokens: made by an admin, shown once, kept as a hash, ended by time or by hand."""
 
 import hashlib
+import logging
 import re
 import secrets
 from collections.abc import Sequence
@@ -8,10 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from fleet_cloud.domain.people import Actor, ApiToken, Role
-from fleet_cloud.errors import Forbidden, Invalid, NotFound
+from fleet_cloud.errors import Forbidden, Invalid, NotFound, Unavailable
 from fleet_cloud.services.audit import note
 from fleet_cloud.services.ports import Clock, Ids, UnitOfWork
 from fleet_shared.names import Digest
+
+log = logging.getLogger(__name__)
 
 PREFIX: Final = "fleet_"
 """So that a person, or a scanner of secrets, knows what has been found."""
@@ -60,12 +63,12 @@ class Tokens:
     def revoke(self, token: str, by: Actor) -> ApiToken:
         """End a token, by its id or its name; one that was ended stays as it is."""
         with self.uow.begin() as transaction:
-            found = transaction.api_tokens.get(token) or _newest(transaction.api_tokens.all(), token)
+            now_ms = self.clock.now_ms()
+            found = transaction.api_tokens.get(token) or _find(transaction.api_tokens.all(), token, now_ms)
             if found is None:
                 raise NotFound(f"no token {token!r}", hint="fleet token list shows all", code="token.unknown")
             if found.revoked_ms is not None:
                 return found
-            now_ms = self.clock.now_ms()
             ended = replace(found, revoked_ms=now_ms)
             transaction.api_tokens.put(ended)
             note(
@@ -92,10 +95,14 @@ class Tokens:
         return found
 
     def _note_use(self, token: ApiToken, now_ms: int) -> None:
-        with self.uow.begin() as transaction:
-            current = transaction.api_tokens.get(token.id)
-            if current is not None:
-                transaction.api_tokens.put(replace(current, used_ms=now_ms))
+        """A database that takes no change just now (full, busy) is no reason to refuse a good token."""
+        try:
+            with self.uow.begin() as transaction:
+                current = transaction.api_tokens.get(token.id)
+                if current is not None:
+                    transaction.api_tokens.put(replace(current, used_ms=now_ms))
+        except Unavailable as exc:
+            log.warning("the use of the token %r is not noted: %s", token.name, exc.message)
 
 
 def hash_secret(secret: str) -> Digest:
@@ -107,8 +114,11 @@ def _has_ended(token: ApiToken, now_ms: int) -> bool:
     return token.revoked_ms is not None or (token.expires_ms is not None and now_ms >= token.expires_ms)
 
 
-def _newest(tokens: Sequence[ApiToken], name: str) -> ApiToken | None:
-    return next((token for token in reversed(tokens) if token.name == name), None)
+def _find(tokens: Sequence[ApiToken], name: str, now_ms: int) -> ApiToken | None:
+    """Return the one of that name that counts, else its newest: by when they were made alone, a clock that
+    was set back would leave the one that counts alive."""
+    named = [token for token in reversed(tokens) if token.name == name]
+    return next((one for one in named if not _has_ended(one, now_ms)), next(iter(named), None))
 
 
 def _parse_name(name: str) -> str:

@@ -1,13 +1,17 @@
 """The connection over TLS, against a real Mosquitto that takes certificates only."""
 
 import queue
+import socket
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from fleet_agent.floor import judge_time
+from fleet_agent.identity import Identity, load_identity, note_secured, save_identity
 from fleet_agent.link.connection import Connection
 from fleet_agent.link.events import Connected, Disconnected, LinkEvent, MessageReceived, ReleasesNews
 from fleet_agent.tls import broker_context
@@ -75,13 +79,17 @@ def connect(
 ) -> Iterator[Connect]:
     made: list[Connection] = []
 
-    def make(days: float = 0.0, host: str = "127.0.0.1") -> Connection:
+    def make(
+        days: float = 0.0, host: str = "127.0.0.1", *, tls: bool = True, port: int = 0,
+        secured: Callable[[], None] = lambda: None,
+    ) -> Connection:  # fmt: skip
         numbers = count(1)
         floor = tmp_path / "floor.json"
         connection = Connection(
-            DEVICE, Topics(), BrokerAddress(host=host, port=broker.port, tls=True), events.put,
+            DEVICE, Topics(), BrokerAddress(host=host, port=port or broker.port, tls=tls), events.put,
             lambda: f"session-{next(numbers)}",
             tls=lambda: broker_context(identity, lambda: judge_time(floor, time_in(days).wall_ms)),
+            secured=secured,
         )  # fmt: skip
         made.append(connection)
         connection.connect()
@@ -125,6 +133,61 @@ def test_a_broker_that_tells_no_news_is_good_for_the_rest(
     broker.start()
     connect()
     assert events.get(timeout=20) == Connected("session-1")
+
+
+def test_a_device_of_a_time_without_tls_finds_the_broker_that_has_it_now(
+    connect: Connect, identity: Path, events: "queue.Queue[LinkEvent]"
+) -> None:
+    address = BrokerAddress(host="127.0.0.1", port=1)
+    save_identity(identity, Identity(
+        device=DEVICE, controller_url="http://c", metadata_path="/m", targets_path="/t",
+        topic_root="fleet/v1", broker=address,
+    ))  # fmt: skip
+    connection = connect(tls=False, secured=lambda: note_secured(identity))
+    for _attempt in range(3):
+        if isinstance(event := events.get(timeout=20), Connected):
+            break
+        connection.connect()
+    assert isinstance(event, Connected)
+    assert load_identity(identity).broker.tls, "the next start begins with TLS"
+    connection.connect()
+    assert isinstance(events.get(timeout=20), Connected), "so does the next attempt"
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason", "connects"),
+    [(True, "Not authorized", {5}), (False, "Unspecified error", {5, 4, None})],
+)
+def test_a_broker_without_tls_is_away_for_its_own_reason(
+    connect: Connect, events: "queue.Queue[LinkEvent]", answers: bool, reason: str, connects: set[int | None]
+) -> None:
+    """Other versions of MQTT, and TLS, are tried where nothing is answered: what comes of that must not hide
+    why the broker says no."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        versions: set[int | None] = set()
+        threading.Thread(target=refuse, args=(server, answers, versions), daemon=True).start()
+        connection = connect(tls=False, port=server.getsockname()[1])
+        reasons = set()
+        for attempt in range(5):
+            event = events.get(timeout=20)
+            assert isinstance(event, Disconnected)
+            reasons.add(event.reason)
+            if attempt < 4:
+                connection.connect()
+    assert (reasons, versions) == ({reason}, connects)
+
+
+def refuse(server: socket.socket, answers: bool, versions: set[int | None]) -> None:
+    """A broker that takes nobody, and knows no TLS. ``versions``: of MQTT, none for something else."""
+    with suppress(OSError):
+        while True:
+            peer, _address = server.accept()
+            with peer, suppress(OSError):
+                first = peer.recv(4096)
+                versions.add(first[first.index(b"MQTT") + 4] if first[:1] == b"\x10" else None)
+                if answers:
+                    peer.sendall(bytes([0x20, 3, 0, 0x87, 0]))
+                    peer.recv(1)
 
 
 def test_a_broker_of_another_authority_is_told_nothing(

@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fleet_agent.errors import AgentError
+from fleet_agent.floor import load_floor_ms
 from fleet_agent.orders import load_order
 from fleet_agent.trust.identity import accept_enrolment, make_key, read_certificate, store_certificate
 from fleet_agent.trust.protocol import AcceptEnrolment, MakeKey, ReadCertificate, Refused, StoreCertificate
@@ -18,7 +19,7 @@ from fleet_shared.names import DeviceId, digest_of
 from fleet_shared.wire import encode
 from tests.kit.authority import Authority
 from tests.kit.device_edges import make_manifest
-from tests.kit.releases import Releases
+from tests.kit.releases import Releases, far
 from tests.kit.trusting import DAY_MS, PI, TrustingDevice
 
 
@@ -240,6 +241,34 @@ def test_a_thief_does_not_take_a_device_without_a_clock_into_the_future(device: 
     far_ms = device.desired().issued_ms + 20_000 * DAY_MS
     device.refuses("trust.desired.future", issued_ms=far_ms, expires_ms=far_ms + DAY_MS, generation=5)
     device.accepts(generation=1)
+
+
+def test_neither_does_a_thief_of_the_keys_that_the_controller_signs_with_by_itself(
+    device: TrustingDevice, releases: Releases
+) -> None:
+    """They date timestamps, snapshots and orders as they like; the root and the targets are not theirs."""
+    device.clock_days = None
+    now_ms, honest = device.desired().issued_ms, (releases.snapshot.expires, releases.timestamp.expires)
+    releases.snapshot.expires = releases.timestamp.expires = far(20_000)
+    releases.timestamp_fields["issued_ms"] = now_ms + 10_000 * DAY_MS
+    releases.publish()
+    far_ms = now_ms + 10_000 * DAY_MS
+    device.refuses("trust.desired.future", issued_ms=far_ms, expires_ms=far_ms + DAY_MS, generation=5)
+    releases.snapshot.expires, releases.timestamp.expires = honest
+    releases.timestamp_fields["issued_ms"] = now_ms
+    releases.publish()
+    device.accepts(generation=1)
+
+
+def test_a_clock_that_is_believed_is_not_walked_into_the_future_a_day_at_a_time(
+    device: TrustingDevice, releases: Releases
+) -> None:
+    now_ms = device.desired().issued_ms
+    ahead_ms = now_ms + 20 * DAY_MS // 24
+    releases.timestamp_fields["issued_ms"] = ahead_ms
+    releases.publish()
+    device.accepts(issued_ms=ahead_ms)
+    assert load_floor_ms(device.folder / "trust" / "floor.json") < now_ms + DAY_MS // 24
 
 
 def test_damaged_notes_are_as_good_as_none(device: TrustingDevice) -> None:

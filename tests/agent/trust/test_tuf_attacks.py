@@ -45,7 +45,8 @@ def test_arbitrary_software(device: TrustingDevice, releases: Releases) -> None:
         if path.endswith(f"{other}.json"):
             releases.files[path] = make_manifest("3.0.0")
     entry = device.desired().run[0]
-    device.refuses("trust.manifest.digest", run=(_replace(entry, manifest=other, version="2.0.0"),))
+    refused = device.refuses("trust.manifest.digest", run=(_replace(entry, manifest=other, version="2.0.0"),))
+    assert refused.retry, "a mirror lies, which says nothing of the order"
     releases.signers["targets"] = [make_signer(), make_signer()]
     releases.release("anything", b"x")
     assert device.refuses("trust.metadata.invalid").retry
@@ -91,6 +92,8 @@ def test_extraneous_dependencies(device: TrustingDevice, releases: Releases) -> 
     answer = device.accepts(generation=2)
     assert set(answer.manifests) == {device.manifest}
     assert not [path for path in releases.asked[before:] if "extra" in path]
+    entry = device.desired().run[0]
+    assert not device.refuses("trust.desired.entries", run=(entry, entry), generation=3).retry
 
 
 @pytest.mark.parametrize("role", ["timestamp", "snapshot"])

@@ -38,6 +38,15 @@ def test_a_name_is_one_word_of_the_path(client: Client, name: str) -> None:
         assert caught.value.hint
 
 
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_no_proxy_hears_what_is_for_this_machine(
+    api: Api, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, f"http://127.0.0.1:{free_port()}")
+    with Client(api.url, KIT_TOKEN) as client:
+        assert client.whoami().role == "admin"
+
+
 def test_unknown_things_are_not_found(client: Client) -> None:
     for call in (client.rollout, client.history, client.device, client.versions):
         with pytest.raises(NotFound):

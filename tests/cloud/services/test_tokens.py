@@ -1,6 +1,8 @@
 """API tokens in both databases: shown once, kept as a hash, ended by time or by hand."""
 
 import threading
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import pytest
 from sqlalchemy import text
@@ -8,7 +10,8 @@ from sqlalchemy import text
 from fleet_cloud.adapters.db.engine import open_engine
 from fleet_cloud.bootstrap.system import RandomIds
 from fleet_cloud.domain.people import Role
-from fleet_cloud.errors import Forbidden, Invalid, NotFound
+from fleet_cloud.errors import Forbidden, Invalid, NotFound, Unavailable
+from fleet_cloud.services.ports import Transaction, UnitOfWork
 from fleet_cloud.services.tokens import USE_NOTED_MS, Tokens
 from tests.kit.parts import Counting, Parts
 from tests.kit.people import ADMIN
@@ -51,6 +54,38 @@ def test_a_name_is_free_again_once_its_token_has_ended(parts: Parts, tokens: Tok
     again, _ = tokens.create("ann", Role.VIEWER, 60, ADMIN)
     assert tokens.revoke("ann", ADMIN).id == again.id
     tokens.create("ann", Role.VIEWER, None, ADMIN)
+
+
+def test_the_one_that_counts_is_ended_also_after_the_clock_was_set_back(parts: Parts, tokens: Tokens) -> None:
+    parts.clock.at_ms += 10_000
+    tokens.create("ann", Role.ADMIN, None, ADMIN)
+    tokens.revoke("ann", ADMIN)
+    parts.clock.at_ms -= 5_000
+    alive, secret = tokens.create("ann", Role.ADMIN, None, ADMIN)
+    assert tokens.revoke("ann", ADMIN).id == alive.id
+    with pytest.raises(Forbidden, match="revoked"):
+        tokens.find(secret)
+
+
+def test_a_database_that_takes_no_change_refuses_no_token(parts: Parts, tokens: Tokens) -> None:
+    _, secret = tokens.create("ann", Role.VIEWER, None, ADMIN)
+    full = Tokens(ReadOnly(parts.uow), parts.clock, Counting())
+    found = full.find(secret)
+    assert found is not None
+    assert found.used_ms is None
+
+
+@dataclass
+class ReadOnly:
+    """A database on a full disk."""
+
+    uow: UnitOfWork
+
+    def begin(self) -> AbstractContextManager[Transaction]:
+        raise Unavailable("the disk is full", code="database.unreachable")
+
+    def read(self) -> AbstractContextManager[Transaction]:
+        return self.uow.read()
 
 
 def test_of_two_of_the_same_name_at_once_one_is_refused(parts: Parts) -> None:

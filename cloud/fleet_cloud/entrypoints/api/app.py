@@ -17,7 +17,7 @@ from fleet_cloud.client.views import (
 from fleet_cloud.domain.model import ModelVersion
 from fleet_cloud.domain.people import Actor, Role
 from fleet_cloud.entrypoints.api import problems, views
-from fleet_cloud.entrypoints.api.access import Access
+from fleet_cloud.entrypoints.api.access import Access, address_of
 from fleet_cloud.entrypoints.api.blobs import blob_routes
 from fleet_cloud.entrypoints.api.bodies import Body, BodyOf, answer, parse
 from fleet_cloud.entrypoints.api.identity import identity_routes
@@ -111,8 +111,7 @@ def _public_routes(services: Services) -> APIRouter:
 
     @router.post("/api/v1/enrolments", dependencies=[anybody("the enrolment token is in the body")])
     def enrol(request: Request, body: Annotated[bytes, Depends(EnrolmentBody)]) -> Response:
-        origin = request.client.host if request.client else "unknown"
-        return answer(services.identities.enrolling.enrol(decode(EnrolRequest, body), origin))
+        return answer(services.identities.enrolling.enrol(decode(EnrolRequest, body), address_of(request)))
 
     @router.get("/api/v1/authorities", dependencies=[anybody("certificates are no secret")])
     def authorities(sha256: Annotated[str | None, Query(pattern=r"^[0-9a-f]{64}$")] = None) -> Response:

@@ -51,6 +51,7 @@ def verify(
     ] = False,
 ) -> None:
     """Recompute the chain of hashes; exit 1 where it is broken, or not what it was at your last look."""
+    from fleet_cloud.domain.audit import find_break
     from fleet_cloud.entrypoints.cli.audit_heads import AuditHeads, Head
     from fleet_cloud.entrypoints.cli.secret_store import config_folder
 
@@ -62,6 +63,12 @@ def verify(
     broken = _find_break(chain, [one for one in known if one is not None])
     if broken is not None:
         print(f"the audit log is broken at entry {broken.seq}: {broken.why}", file=sys.stderr)
+        if find_break(chain) is None:
+            print(
+                "  hint: whole in itself, but not what was seen before; --forget only where the database was "
+                "restored or made anew",
+                file=sys.stderr,
+            )
         sys.exit(1)
     if not chain:
         print("the audit log is empty")

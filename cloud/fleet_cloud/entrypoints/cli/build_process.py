@@ -71,7 +71,7 @@ def _describe_end(returncode: int) -> str:
 @contextmanager
 def _worker(arguments: Sequence[str], connection: Connection, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "fleet_cloud.entrypoints.workers.build", *arguments]
-    command += ["--server", connection.server]
+    command += ["--server", connection.server, *(["--exact"] if connection.exact else [])]
     given = {"FLEET_TOKEN": connection.token, "FLEET_CA_FILE": connection.ca_file}
     environment = {**os.environ, **{key: value for key, value in given.items() if value is not None}}
     with log.open("ab") as errors:

@@ -34,16 +34,18 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """``ca_file``: certificates of authorities by which to know the server, in place of the system's."""
+    """``ca_file``: certificates of authorities by which to know the server, in place of the system's;
+    ``exact``: it is the server's own."""
 
     server: str
     token: str | None
     ca_file: str | None = None
+    exact: bool = False
 
     def open(self) -> "Client":
         from fleet_cloud.client import Client
 
-        return Client(self.server, self.token, self.ca_file)
+        return Client(self.server, self.token, self.ca_file, exact=self.exact)
 
 
 def get_connection(context: typer.Context) -> Connection:
@@ -62,7 +64,8 @@ def resolve(wanted: Wanted, context: Connection | None, local: Connection | None
         base = same[0] if same else Connection(wanted.server, None)
     else:
         base = known[0] if known else Connection(DEFAULT_SERVER, None)
-    return Connection(base.server, wanted.token or base.token, wanted.ca_file or base.ca_file)
+    exact = base.exact and wanted.ca_file is None
+    return Connection(base.server, wanted.token or base.token, wanted.ca_file or base.ca_file, exact)
 
 
 def find_known(wanted: Wanted) -> Connection | None:
@@ -93,4 +96,4 @@ def find_known(wanted: Wanted) -> Connection | None:
 def _find_local() -> Connection | None:
     data = os.environ.get("FLEET_DATA") or default_data()
     local = load_local(Path(data))
-    return None if local is None else Connection(local.server, local.token, local.ca_file)
+    return None if local is None else Connection(local.server, local.token, local.ca_file, local.exact)

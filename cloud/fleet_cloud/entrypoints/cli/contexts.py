@@ -56,7 +56,10 @@ class Contexts:
         return found
 
     def find_server(self, server: str) -> Context | None:
-        return next((one for one in self.all() if one.server == server), None)
+        """Return the context of that server: the current one, if it is one of several."""
+        saved = self._load()
+        of_server = [one for one in saved.contexts if one.server == server]
+        return next((one for one in of_server if one.name == saved.current), next(iter(of_server), None))
 
     def ca_file(self, context: Context) -> Path | None:
         return self.folder / "ca" / f"{context.name}.pem" if context.pinned else None

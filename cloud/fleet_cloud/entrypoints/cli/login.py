@@ -3,14 +3,19 @@
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
 
 import typer
 
 from fleet_cloud.entrypoints.cli.connection import Wanted
 from fleet_cloud.errors import Forbidden, Invalid, Unavailable
+
+if TYPE_CHECKING:
+    from fleet_cloud.client import Client
 
 _CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 
@@ -24,7 +29,6 @@ def login(
     ] = None,
 ) -> None:
     """Sign in to a controller, and make it the current context."""
-    from fleet_cloud.client import Client
     from fleet_cloud.entrypoints.cli.contexts import Context, check_name, open_contexts
 
     server = parse_server(url)
@@ -34,13 +38,22 @@ def login(
     if server.startswith("http://"):
         print("note: without HTTPS the token can be read on its way", file=sys.stderr)
     token = given.token or _ask_token()
+    with _open(server, token, pem) as client:
+        who = client.whoami()
+    place = open_contexts().put(Context(name=chosen, server=server, pinned=pem is not None), token, pem)
+    print(f"signed in to {server} as {who.name} ({who.role}); context {chosen}, token in {place}")
+
+
+@contextmanager
+def _open(server: str, token: str | None, pem: str | None) -> "Iterator[Client]":
+    """Speak to a server that is known by the authorities ``pem``; none: by those of the system."""
+    from fleet_cloud.client import Client
+
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as pinned:
         pinned.write(pem or "")
         pinned.flush()
         with Client(server, token, pinned.name if pem is not None else None) as client:
-            who = client.whoami()
-    place = open_contexts().put(Context(name=chosen, server=server, pinned=pem is not None), token, pem)
-    print(f"signed in to {server} as {who.name} ({who.role}); context {chosen}, token in {place}")
+            yield client
 
 
 def parse_server(url: str) -> str:
@@ -63,23 +76,35 @@ def parse_server(url: str) -> str:
 
 def _choose_authorities(server: str, ca_file: str | None, ca_sha256: str | None) -> str | None:
     """Return the certificates to know the controller by, none for those of the system."""
-    from fleet_cloud.client import Client
     from fleet_cloud.client.authorities import fetch_authorities
 
     if server.startswith("http://"):
         return None
     if ca_file is not None:
         return _read_file(ca_file)
-    if ca_sha256 is None:
-        try:
-            with Client(server) as client:
-                client.health()
-        except Forbidden as exc:
-            if exc.code != "controller.untrusted":
-                raise
-        else:
-            return None
-    return _choose(server, fetch_authorities(server), ca_sha256)
+    if ca_sha256 is None and _is_proven(server, None):
+        return None
+    found = fetch_authorities(server)
+    if not _is_proven(server, found):
+        raise Forbidden(
+            f"the certificate of {server} is neither of the controller's own authorities nor of one that "
+            "this machine knows, or it is for another name",
+            hint="where the controller was given its certificate: --ca-file FILE, those of who issued it",
+            code="login.ca",
+        )
+    return _choose(server, found, ca_sha256)
+
+
+def _is_proven(server: str, pem: str | None) -> bool:
+    """Tell whether what answers there has a certificate of these authorities. Nothing secret is sent."""
+    try:
+        with _open(server, None, pem) as client:
+            client.health()
+    except Forbidden as exc:
+        if exc.code != "controller.untrusted":
+            raise
+        return False
+    return True
 
 
 def _choose(server: str, pem: str, wanted: str | None) -> str:

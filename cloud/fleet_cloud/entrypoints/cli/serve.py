@@ -72,5 +72,6 @@ def _describe_admin(data: str) -> str:
     """Say how commands on this machine prove themselves, and who on another gets a token."""
     from fleet_cloud.local import TOKEN_FILE, default_data
 
-    near = "commands on this machine" + ("" if data == default_data() else f" with FLEET_DATA={data}")
-    return f"{near} use {Path(data) / TOKEN_FILE}; for others: fleet token create NAME --role ROLE"
+    folder = Path(data).absolute()
+    near = "commands on this machine" + ("" if data == default_data() else f" with FLEET_DATA={folder}")
+    return f"{near} use {folder / TOKEN_FILE}; for others: fleet token create NAME --role ROLE"

@@ -103,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     imported.set_defaults(run=_import_model)
     for command in (recipe, imported):
         command.add_argument("--server", required=True)
+        command.add_argument("--exact", action="store_true")
         command.add_argument("--version")
     return parser
 
@@ -181,7 +182,8 @@ def _check_version(options: argparse.Namespace) -> None:
 
 
 def _connect(options: argparse.Namespace) -> Client:
-    return Client(options.server, os.environ.get("FLEET_TOKEN"), os.environ.get("FLEET_CA_FILE"))
+    token, ca_file = os.environ.get("FLEET_TOKEN"), os.environ.get("FLEET_CA_FILE")
+    return Client(options.server, token, ca_file, exact=options.exact)
 
 
 def _compose(model: str, version: str | None, packages: list["Package"], lineage: dict[str, Any]) -> Release:

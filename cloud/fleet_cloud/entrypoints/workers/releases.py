@@ -1,6 +1,7 @@
 """Releases on their way out: renewed, copied to the mirror, the newest timestamp retained at the broker."""
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -31,6 +32,7 @@ class ReleaseWorker:
     _checked: bytes | None = None
     _copied: bytes | None = None
     _announced: tuple[bytes, int] | None = field(default=None)
+    _announcing: threading.Lock = field(default_factory=threading.Lock)
 
     def turn(self) -> float:
         self._renew()
@@ -39,8 +41,17 @@ class ReleaseWorker:
         if newest != self._copied:
             self.trust.copy_out()
             self._copied = newest
-        self._announce(newest)
+        with self._announcing:
+            self._announce(self.trust.newest_timestamp())
         return LOOK_S
+
+    def announce_first(self) -> None:
+        """Let the broker have what is newest before an order that needs it: behind a mirror that lags,
+        devices that know of nothing newer would find that it was never released. May be called by
+        another thread. What a broker held before is looked at by `turn`, which is the first to speak."""
+        with self._announcing:
+            if self._announced is not None and self._announced[1] == self.connected_ms():
+                self._announce(self.trust.newest_timestamp())
 
     def _renew(self) -> None:
         now_ms = self.clock.now_ms()

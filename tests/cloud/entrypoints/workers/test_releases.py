@@ -73,6 +73,22 @@ def test_the_newest_timestamp_is_copied_before_it_is_announced() -> None:
     assert told.take() == ["refresh"]
 
 
+def test_an_order_waits_until_what_it_needs_is_announced_but_not_before_the_broker_was_looked_at() -> None:
+    told = Told(held=b"newer than the folder")
+    worker = told.worker(Moving())
+    worker.announce_first()
+    assert told.take() == []
+    worker.turn()
+    told.take()
+    told.newest = b"2"
+    worker.announce_first()
+    worker.announce_first()
+    assert told.take() == ["releases 2"]
+    told.newest, told.connected_ms = b"3", 7
+    worker.announce_first()
+    assert told.take() == [], "another broker may hold what is newer"
+
+
 def test_it_is_announced_again_to_a_broker_that_was_away() -> None:
     told = Told(connected_ms=None)
     worker = told.worker(Moving())
