@@ -206,15 +206,3 @@ def parse_hosts(text: str, name: str) -> list[str]:
             )
         found.append(host)
     return found
-
-
-def network_of(address: str) -> str:
-    """Return whom an address stands for: a whole /64 of IPv6 is one customer's."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    mapped = parsed.ipv4_mapped
-    return str(ipaddress.ip_network((parsed, 64), strict=False) if mapped is None else mapped)
