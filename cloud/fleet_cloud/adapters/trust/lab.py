@@ -79,6 +79,9 @@ class LabTrust:
             self.repository.release({AUTHORITIES_TARGET: encode(Authorities(pem=tuple(pems)))})
             self._published()
 
+    def released_authorities(self) -> Sequence[str]:
+        return self._authorities
+
     def sign_desired(self, desired: Desired) -> bytes:
         return self._assigner.sign(desired)
 
@@ -200,6 +203,8 @@ class LabTrust:
         """Take up what is published: others read it from memory, without waiting."""
         released = self.repository.load_target(ASSIGNMENT_KEY_TARGET)
         self._assigner = open_assigner(released or b"", self._signers)
+        authorities = self.repository.load_target(AUTHORITIES_TARGET)
+        self._authorities = () if authorities is None else decode(Authorities, authorities).pem
         self._timestamp = self.repository.timestamp_json
 
     def _forget_old_keys(self) -> None:
