@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 HEAD_S: Final = 20.0
 """At least that long, and at most twice as long, the head of a request may take."""
+CLOSING_LOOKS: Final = 15
+"""So many times that long whoever reads slowly has for the end of an answer."""
 FILES_MAX: Final = 65_536
 
 Networks = Collection[IPv4Network | IPv6Network]
@@ -90,6 +92,7 @@ def guarded(door: Door, head_s: float = HEAD_S) -> type[H11Protocol]:
         _sender: str | None = None
         _seen: Any = None
         _timer: asyncio.TimerHandle | None = None
+        _looks_left = CLOSING_LOOKS
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             peer = transport.get_extra_info("peername")
@@ -111,12 +114,17 @@ def guarded(door: Door, head_s: float = HEAD_S) -> type[H11Protocol]:
             super().connection_lost(exc)
 
         def _check(self) -> None:
-            """Let go of who has neither a request under way nor begun one since the last look."""
-            cycle = self.cycle
-            if (cycle is None or cycle.response_complete) and cycle is self._seen:
+            """Let go of who has neither a request under way nor begun one since the last look. A connection
+            that is being closed waits for its answer to be read."""
+            idle = self.cycle is None or self.cycle.response_complete
+            if self.transport.is_closing():
+                self._looks_left -= 1
+            elif idle and self.cycle is self._seen:
+                self._looks_left = 0
+            if not self._looks_left:
                 self.transport.abort()
                 return
-            self._seen = cycle
+            self._seen = self.cycle
             self._timer = self.loop.call_later(head_s, self._check)
 
     return Guarded

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from ipaddress import ip_network
@@ -14,6 +15,8 @@ import uvicorn
 from fleet_cloud.entrypoints.connections import Door, guarded
 from tests.kit.waiting import wait_for
 
+LONG = 32 * 1024 * 1024
+"""More than the system keeps for whoever does not read."""
 REQUEST = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 
 
@@ -21,13 +24,15 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     """Takes a second for what is slow, and answers."""
     if scope["path"] == "/slow":
         await asyncio.sleep(1)
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-    await send({"type": "http.response.body", "body": b"ok"})
+    body = b"x" * LONG if scope["path"] == "/long" else b"ok"
+    length = str(len(body)).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+    await send({"type": "http.response.body", "body": body})
 
 
 @contextmanager
-def serving(door: Door, head_s: float) -> Iterator[int]:
-    config = uvicorn.Config(application, lifespan="off", log_level="error", timeout_keep_alive=30)
+def serving(door: Door, head_s: float, keep_alive_s: int = 30) -> Iterator[int]:
+    config = uvicorn.Config(application, lifespan="off", log_level="error", timeout_keep_alive=keep_alive_s)
     config.load()
     config.http_protocol_class = guarded(door, head_s)
     server = uvicorn.Server(config)
@@ -70,6 +75,22 @@ def test_a_request_that_takes_its_time_is_answered() -> None:
     with serving(Door(10, 10), 0.2) as port, closing(connect(port)) as patient:
         patient.sendall(b"GET /slow HTTP/1.1\r\nHost: here\r\n\r\n")
         assert b"200 OK" in patient.recv(4096)
+
+
+def test_who_reads_slowly_gets_the_whole_answer_and_who_reads_nothing_is_let_go() -> None:
+    door = Door(10, 10)
+    with serving(door, 0.2, keep_alive_s=0) as port:
+        with closing(connect(port)) as slow:
+            slow.sendall(REQUEST.replace(b"/", b"/long", 1))
+            time.sleep(1.0)  # five looks
+            size = 0
+            while part := slow.recv(1024 * 1024):
+                size += len(part)
+            assert size > LONG
+        with closing(connect(port)) as deaf:
+            deaf.sendall(REQUEST.replace(b"/", b"/long", 1))
+            wait_for("it to be served", lambda: door.open == 1)
+            wait_for("it to be let go", lambda: door.open == 0)
 
 
 def test_one_sender_does_not_take_all_and_gets_back_what_it_leaves() -> None:
