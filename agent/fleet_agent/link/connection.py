@@ -171,12 +171,13 @@ class Connection:
             client.disconnect()
 
     def _build_client(self) -> mqtt.Client:
+        mqtt5 = self._ways.now.mqtt5
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._device,
-            protocol=self._ways.now.protocol,
+            protocol=MQTTProtocolVersion.MQTTv5 if mqtt5 else MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
-            clean_session=None if self._ways.now.protocol is MQTTProtocolVersion.MQTTv5 else True,
+            clean_session=None if mqtt5 else True,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_queued_messages_set(QUEUED_MESSAGES_MAX)

@@ -7,8 +7,6 @@ a device that was enrolled with a broker without TLS, that with TLS, also at the
 from itertools import cycle
 from typing import Final, NamedTuple
 
-from paho.mqtt.enums import MQTTProtocolVersion
-
 from fleet_shared.messages.enrolment import BrokerAddress
 
 PLAIN_PORT: Final = 1883
@@ -17,7 +15,7 @@ TLS_PORT: Final = 8883
 
 
 class Way(NamedTuple):
-    protocol: MQTTProtocolVersion
+    mqtt5: bool
     tls: bool
     port: int
 
@@ -26,8 +24,7 @@ class Ways:
     """``now``: the way of this attempt. ``may_secure``: whether there are terms for TLS."""
 
     def __init__(self, broker: BrokerAddress, *, may_secure: bool) -> None:
-        first = MQTTProtocolVersion.MQTTv5 if broker.mqtt5 else MQTTProtocolVersion.MQTTv311
-        versions = (first, _other(first))
+        versions = (broker.mqtt5, not broker.mqtt5)
         guesses = may_secure and not broker.tls
         secure = [True] if broker.tls else [False, True] if guesses else [False]
         moved = TLS_PORT if guesses and broker.port == PLAIN_PORT else None
@@ -53,12 +50,7 @@ class Ways:
 
     def keep(self) -> None:
         """This way is the right one; another version of MQTT is all that is tried from now on."""
-        versions = (self.now.protocol, _other(self.now.protocol))
+        versions = (self.now.mqtt5, not self.now.mqtt5)
         self._said, self._moved = True, None
-        self._usual = cycle([self.now._replace(protocol=version) for version in versions])
+        self._usual = cycle([self.now._replace(mqtt5=version) for version in versions])
         self.now = self._before = next(self._usual)
-
-
-def _other(version: MQTTProtocolVersion) -> MQTTProtocolVersion:
-    older, newer = MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
-    return older if version is newer else newer

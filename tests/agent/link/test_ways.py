@@ -1,11 +1,9 @@
 """Which way to the broker is tried when."""
 
-from paho.mqtt.enums import MQTTProtocolVersion
-
 from fleet_agent.link.ways import Way, Ways
 from fleet_shared.messages.enrolment import BrokerAddress
 
-V5, V4 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
+V5, V4 = True, False
 
 
 def walk(ways: Ways, *reached: bool) -> list[Way]:
