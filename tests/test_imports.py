@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "fleet_cloud.settings": set(),
     "fleet_cloud.entrypoints.api": {"anyio", "fastapi", "msgspec", "starlette"},
     "fleet_cloud.entrypoints.cli": {"keyring", "msgspec", "rich", "typer"},
+    "fleet_cloud.entrypoints.connections": {"uvicorn"},
     "fleet_cloud.entrypoints.demo": {"msgspec", "paho", "typer"},
     "fleet_cloud.entrypoints.mosquitto": set(),
     "fleet_cloud.entrypoints.registration": {"msgspec"},

@@ -311,7 +311,7 @@ def _connection(
         notify=inbox.put,
         new_session=lambda: uuid4().hex,
         tls=lambda: broker_context(paths.identity, partial(_time, paths, clock)),
-        secured=lambda: note_secured(paths.identity),
+        secured=partial(note_secured, paths.identity),
     )
 
 

@@ -1,6 +1,7 @@
 """``fleet-agent``: enrol this device, run the agent, look at its state."""
 
 import socket
+import sys
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -42,7 +43,7 @@ def enrol(
 ) -> None:
     """Give this device an identity at a controller."""
     from fleet_agent.enrol import enrol as enrol_device
-    from fleet_agent.enrol import suggest_device_id
+    from fleet_agent.enrol import suggest_device_id, warn_of
     from fleet_agent.lock import state_mapped
     from fleet_agent.ownership import left_to_owner
     from fleet_agent.paths import StatePaths
@@ -59,6 +60,8 @@ def enrol(
                 hint="to enrol it anew, remove that folder first",
                 code="agent.enrolled",
             )
+        if warning := warn_of(url):
+            print(f"warning: {warning}", file=sys.stderr)
         identity = enrol_device(url, EnrolmentToken.parse(token), name, paths, wait)
     where = "" if state == default_state() else f" --state {state}"
     print(f"enrolled as {identity.device} at {identity.controller_url}; now: fleet-agent run{where}")

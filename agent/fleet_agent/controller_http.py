@@ -5,6 +5,7 @@ secret is sent over a connection that is proven by them, and to nobody else.
 """
 
 import re
+import ssl
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -90,6 +91,8 @@ def _explain(url: str, exc: urllib3.exceptions.SSLError) -> EnrolmentError:
     cause = exc.args[0] if exc.args else exc
     if isinstance(cause, DatesError):
         hint = "is this device's clock right? Then the controller's certificate must be renewed"
+    elif not isinstance(cause, ssl.SSLCertVerificationError):
+        hint = "what answers there speaks no HTTPS: are address and port right?"
     else:
         hint = "is the address right? Its name must stand in the controller's certificate"
     return EnrolmentError(f"the controller at {url} is not trusted: {cause}", hint=hint, code="enrol.tls")

@@ -26,7 +26,7 @@ from fleet_shared.token import EnrolmentToken
 from fleet_shared.wire import decode, encode
 
 RETRY_EVERY_S: Final = 2.0
-
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 PASSING: Final = frozenset({429, 502, 503, 504})
 """Answers of a controller, or of what stands before it, that says: later."""
@@ -70,6 +70,14 @@ def enrol(url: str, token: EnrolmentToken, device: DeviceId, paths: StatePaths, 
     if not isinstance(accepted, EnrolmentAccepted):
         raise _refusal(accepted)
     return _store(paths.identity, url, device, reply)
+
+
+def warn_of(url: str) -> str:
+    """Return what is wrong with an address that works; empty if nothing is. Raises `EnrolmentError`."""
+    parts = urlsplit(_check_url(url))
+    if parts.scheme != "http" or parts.hostname in LOOPBACK:
+        return ""
+    return "http is not encrypted, and whoever listens on the way can use the token: is there https?"
 
 
 def suggest_device_id(hostname: str) -> DeviceId:

@@ -45,6 +45,8 @@ def choose_state(given: str | float | None, environment: Mapping[str, str]) -> P
 
 def main() -> NoReturn:
     """Exit codes: 0 done, 1 it did not work, 2 wrong usage, 130 interrupted."""
+    # Children are started as modules: none may be one that lies in the folder where root happens to be.
+    os.environ["PYTHONSAFEPATH"] = "1"  # Python 3.11; systemd starts the agent in /
     flags = parse_run(sys.argv[1:])
     if flags is None:
         from fleet_agent import cli

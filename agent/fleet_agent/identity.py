@@ -33,12 +33,12 @@ def save_identity(folder: Path, identity: Identity) -> None:
     write_durably(folder / "device.json", msgspec.json.encode(identity), mode=0o600)
 
 
-def note_secured(folder: Path) -> None:
-    """From now on the broker has TLS: nothing without is tried any more. What the disk refuses is found out
-    anew at the next start."""
+def note_secured(folder: Path, port: int) -> None:
+    """From now on the broker has TLS, at this port: nothing without is tried any more. What the disk refuses
+    is found out anew at the next start."""
     with suppress(OSError, SettingsError):
         identity = load_identity(folder)
-        broker = msgspec.structs.replace(identity.broker, tls=True)
+        broker = msgspec.structs.replace(identity.broker, tls=True, port=port)
         save_identity(folder, msgspec.structs.replace(identity, broker=broker))
 
 

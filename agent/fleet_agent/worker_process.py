@@ -123,7 +123,7 @@ class WorkerProcess:
             try:
                 for line in reader:
                     self._notify(WorkerSaid(self, msgspec.json.decode(line, type=FromWorker)))
-            except (OSError, msgspec.MsgspecError) as exc:
+            except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
                 log.warning("worker %s does not speak the protocol: %s", self.pid, exc)
                 self.kill(Verdict(code="worker.protocol", why="it does not speak the protocol"))
         code = self._process.wait()

@@ -171,6 +171,19 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def network_of(address: str) -> str:
+    """Return whom an address stands for where senders are counted: a whole /64 of IPv6 is one customer's.
+    What is no address stands for itself."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    mapped = parsed.ipv4_mapped
+    return str(ipaddress.ip_network((parsed, 64), strict=False) if mapped is None else mapped)
+
+
 def clean_host(text: str) -> str | None:
     """Return a host as certificates write it, none for what is no host that can be reached."""
     try:

@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import tomllib
 
@@ -147,6 +148,10 @@ class Settings:
         return dict(_split_role(pair) for pair in split_list(self.oidc_roles))
 
     @property
+    def proxy_networks(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+        return [ipaddress.ip_network(proxy, strict=False) for proxy in split_list(self.trusted_proxies)]
+
+    @property
     def blobs_place(self) -> str:
         """S3 address, or folder (below ``data`` unless absolute)."""
         return self.blobs if is_s3(self.blobs) else str(self.data_dir / (self.blobs or "blobs"))
@@ -223,6 +228,12 @@ def _check_tls(settings: Settings) -> None:
 def _check_people(settings: Settings) -> None:
     if settings.oidc_issuer:
         check_http(settings.oidc_issuer, "oidc_issuer")
+        issuer = urlsplit(settings.oidc_issuer)
+        if issuer.scheme != "https" and not is_loopback(issuer.hostname or ""):
+            raise SettingsError(
+                f"oidc_issuer = {settings.oidc_issuer!r}: whoever is in between could name other keys",
+                hint="an issuer beyond this machine must be https://",
+            )
         if not settings.oidc_audience or not settings.oidc_roles:
             raise SettingsError(
                 "an OpenID issuer without an audience and roles would let nobody in, or everybody",
@@ -230,13 +241,12 @@ def _check_people(settings: Settings) -> None:
             )
     if any(role not in ROLES for role in settings.roles_by_group.values()):
         raise _bad_roles(settings.oidc_roles)
-    for proxy in split_list(settings.trusted_proxies):
-        try:
-            ipaddress.ip_network(proxy, strict=False)
-        except ValueError as exc:
-            raise SettingsError(
-                f"trusted_proxies: {proxy!r} is neither an address nor a network", hint="10.0.0.1,10.1.0.0/16"
-            ) from exc
+    try:
+        settings.proxy_networks  # noqa: B018  looked at for what it raises
+    except ValueError as exc:
+        raise SettingsError(
+            f"trusted_proxies: {exc}: neither an address nor a network", hint="10.0.0.1,10.1.0.0/16"
+        ) from exc
 
 
 def _split_role(pair: str) -> tuple[str, str]:

@@ -147,6 +147,17 @@ def test_a_worker_tells_why_it_cannot_run_and_its_end_follows(tmp_path: Path) ->
     assert worker.wait(0)
 
 
+def test_a_worker_that_babbles_is_ended_and_its_end_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fleet_agent.worker_process.WORKER_MODULE", "tests.kit.babbling_worker")
+    said: queue.SimpleQueue[Said] = queue.SimpleQueue()
+    WorkerProcess(spec(tmp_path / "no-slot"), said.put)
+    exited = said.get(timeout=30)
+    assert isinstance(exited, WorkerExited)
+    assert exited.end.failure.code == "worker.protocol"
+
+
 def test_the_end_of_a_process_says_what_it_was_doing_at_that_instant(tmp_path: Path) -> None:
     said: queue.SimpleQueue[Said] = queue.SimpleQueue()
     worker = WorkerProcess(spec(write_slot(tmp_path)), said.put)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fleet_agent.controller_http import pick_authorities
-from fleet_agent.enrol import enrol
+from fleet_agent.enrol import enrol, warn_of
 from fleet_agent.errors import EnrolmentError
 from fleet_agent.floor import raise_floor
 from fleet_agent.identity import load_identity
@@ -151,6 +151,24 @@ def test_a_controller_whose_certificate_ended_gets_no_secret(
     assert caught.value.code == "enrol.tls"
     assert "clock" in caught.value.hint
     assert controller.secrets == []
+
+
+def test_what_speaks_no_https_is_said_to_be_none(controller: SecureController, tmp_path: Path) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    url = f"https://127.0.0.1:{server.server_port}"
+    try:
+        with pytest.raises(EnrolmentError) as caught:
+            enrol(url, token_of(controller.authority), PI, StatePaths(tmp_path / "state"), wait_s=0)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (caught.value.code, "no HTTPS" in caught.value.hint) == ("enrol.tls", True)
+
+
+def test_a_token_that_everybody_on_the_way_can_read_is_warned_of() -> None:
+    assert "token" in warn_of("http://controller.local:8470")
+    assert not any(map(warn_of, ("https://controller.local", "http://127.0.0.1:8470", "http://localhost")))
 
 
 def test_the_digest_is_of_the_text_as_it_was_given() -> None:

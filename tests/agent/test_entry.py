@@ -1,5 +1,6 @@
 """``fleet-agent run`` is started without the command line's libraries; all else goes to them."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -53,3 +54,25 @@ def test_a_run_loads_no_command_line(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "error[agent.not_enrolled]" in done.stderr
     assert not {"typer", "rich", "pydantic"} & set(done.stdout.split())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no safe path")
+def test_a_module_in_the_folder_where_a_command_is_given_is_not_run(tmp_path: Path) -> None:
+    """``sudo fleet-agent ...`` in a folder where others may write."""
+    (tmp_path / "msgspec.py").write_text("open('ran', 'w').close()")
+    code = (
+        "import sys, fleet_agent.trust_process as process, fleet_agent.trust.protocol as protocol\n"
+        "import fleet_agent.entry as entry\n"
+        "entry.guarded = lambda _command: print(process.TrustProcess().ask(\n"
+        "    protocol.MakeKey(identity_dir='identity', device='pi-1')))\n"
+        "sys.argv = ['fleet-agent', 'run']\n"
+        "entry.main()\n"
+    )
+    roots = [str(Path(one).absolute()) for one in sys.path if one]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert "KeyMade" in done.stdout, done
+    assert not (tmp_path / "ran").exists()

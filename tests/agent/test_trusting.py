@@ -11,7 +11,7 @@ from fleet_agent.link.events import Connected, Disconnected, ReleasesNews
 from fleet_agent.orders import raise_order
 from fleet_agent.renewal import is_due
 from fleet_agent.renewer import Renewed
-from fleet_agent.trust.protocol import CertificateRead, CertificateStored, Refreshed, Refused
+from fleet_agent.trust.protocol import CertificateStored, Refreshed, Refused
 from fleet_agent.trust_report import TrustNote
 from fleet_shared.limits import CERTIFICATE_LIFE_S, OFFLINE_GRACE_S
 from fleet_shared.messages.reported import Order, TrustReport
@@ -128,8 +128,7 @@ def believe(device: Device, believed: TrustNote) -> None:
 
 
 def stored(believed: TrustNote) -> CertificateStored:
-    read = CertificateRead(device="pi-1", not_before_ms=0, not_after_ms=1)
-    return CertificateStored(certificate=read, trust=believed)
+    return CertificateStored(trust=believed)
 
 
 def test_a_new_certificate_is_used_at_once_and_without_a_break(device: Device) -> None:

@@ -3,14 +3,18 @@
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
+from fleet_cloud.adapters.db.engine import migrate, open_engine
+from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.mqtt.gateway import BrokerEndpoint
 from fleet_cloud.addresses import parse_broker
 from fleet_cloud.bootstrap.brokers import advertise_broker
 from fleet_cloud.entrypoints.mosquitto import configure
 from fleet_cloud.errors import SettingsError
-from fleet_cloud.services.ports import TlsFiles
+from fleet_cloud.services.ports import IssuedCertificate, TlsFiles
 from fleet_cloud.settings import Settings, load_settings
+from fleet_shared.names import DeviceId, Digest
 
 NOWHERE = Path("/nowhere")
 TLS = TlsFiles(NOWHERE, NOWHERE, NOWHERE)
@@ -83,3 +87,19 @@ def test_a_second_run_leaves_the_rules_alone_that_the_broker_keeps(tmp_path: Pat
     state.write_text("kept by the broker")
     configure(settings, tmp_path / "out", state, "", ["broker.example"])
     assert state.read_text() == "kept by the broker"
+
+
+def test_a_broker_is_set_up_with_whoever_was_revoked(tmp_path: Path) -> None:
+    """The folder of certificates may be gone: it is made anew, and so is the list."""
+    settings, serial = Settings(data=str(tmp_path / "data")), 0xABC
+    settings.data_dir.mkdir()
+    engine = open_engine(settings.database_url)
+    migrate(engine)
+    with DatabaseUnitOfWork(engine).begin() as transaction:
+        device = DeviceId("pi-1")
+        transaction.certificates.add(IssuedCertificate(f"{serial:x}", device, Digest("0" * 64), 1, 2**45))
+        transaction.certificates.revoke(device, 2)
+    engine.dispose()
+    configure(settings, tmp_path / "out", None, "", ["broker.example"])
+    listed = x509.load_pem_x509_crl((tmp_path / "out" / "crl.pem").read_bytes())
+    assert [entry.serial_number for entry in listed] == [serial]

@@ -47,6 +47,7 @@ def test_secrets_are_masked(url: str, shown: str) -> None:
         ("tls_names", "fleet.example, https://fleet.example"),
         ("tls_names", "*.example"),
         ("broker_port", 70000),
+        ("oidc_issuer", "http://login.example"),
         ("broker", "mqtt://u:hush@h:99999"),
         ("broker", "mqtt://u:hush@h:0"),
         ("broker", "mqtt://u:hush@h:x"),

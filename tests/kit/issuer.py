@@ -21,16 +21,23 @@ def make_rsa() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
+def _set_event() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
 @dataclass
 class Provider:
     """``keys``: what it publishes, by id. ``named``: what it calls itself, if another than its address.
-    ``asked``: how often its keys were asked for."""
+    ``asked``: how often its keys were asked for. ``answers``: while it is cleared the provider hangs."""
 
     url: str
     keys: dict[str, Key] = field(default_factory=dict)
     extra: list[dict[str, Any]] = field(default_factory=list)
     named: str | None = None
     away: bool = False
+    answers: threading.Event = field(default_factory=_set_event)
     asked: int = 0
 
     def sign(self, kid: str = "one", *, key: Key | None = None, alg: str | None = None, **claims: Any) -> str:
@@ -50,6 +57,7 @@ class Provider:
             return {"issuer": self.named or self.url, "jwks_uri": f"{self.url}/keys"}
         if path == "/keys":
             self.asked += 1
+            self.answers.wait(20)
             return {"keys": [*self.extra, *(_publish(kid, key) for kid, key in self.keys.items())]}
         return None
 

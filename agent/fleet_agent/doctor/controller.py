@@ -26,6 +26,9 @@ Now = Callable[[], DeviceTime]
 
 CONNECT_TIMEOUT_S: Final = 5.0
 SOON_MS: Final = 30 * 86_400_000
+NOT_AUTHORIZED: Final = "Not authorized"
+"""As brokers refuse a device that is revoked, or unknown."""
+REFUSED_HINT: Final = "is it revoked? on the controller: fleet device readmit; or enrol it anew"
 
 
 def check_certificate(paths: StatePaths, now_ms: int | None) -> Found:
@@ -82,9 +85,14 @@ def check_broker(identity: Identity, paths: StatePaths, now: Now, *, running: bo
         return failed(
             f"{broker.host}:{broker.port} answers, but the agent is not connected: "
             f"{describe_link(note, running=running)}",
-            "see the agent's log",
+            hint_for("" if note is None else note.reason),
         )
     return ok(f"{broker.host}:{broker.port} answers; the agent {last}")
+
+
+def hint_for(reason: str) -> str:
+    """Return what to do about a broker that is there and away."""
+    return REFUSED_HINT if NOT_AUTHORIZED in reason else "see the agent's log"
 
 
 def try_broker(broker: BrokerAddress, identity: Path, now: Now) -> str:

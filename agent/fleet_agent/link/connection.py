@@ -10,14 +10,13 @@ With TLS, the terms (`tls`) are made anew for each attempt, and an attempt whose
 be ends before a word of MQTT is said: a broker that cannot prove itself learns neither name nor password.
 
 A device that was enrolled when its broker had no TLS yet tries that too, when the broker does not answer: its
-controller may be a newer one by now. Once it came through, there is no way back.
+controller may be a newer one by now (`ways`). Once it came through, there is no way back.
 """
 
 import logging
 import ssl
 import threading
 from collections.abc import Callable
-from itertools import cycle
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -26,6 +25,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from fleet_agent.link.events import Connected, Disconnected, LinkEvent, MessageReceived, ReleasesNews
+from fleet_agent.link.ways import Way, Ways
 from fleet_shared.errors import InvalidTopic
 from fleet_shared.limits import RELEASES_BYTES
 from fleet_shared.messages.enrolment import BrokerAddress
@@ -41,12 +41,15 @@ ANSWER_TIMEOUT_S = 5.0
 REACH_ROUNDS = 6
 CONNECT_TIMEOUT_S = 10.0
 QUEUED_MESSAGES_MAX = 64
+REFUSALS = range(133, 139)
+"""Reason codes of MQTT (5.0, 3.2.2.2) that mean this device, from its client id to its rights, or all devices
+at the moment: another version of the protocol would hear the same."""
 
 
 class Connection:
     """``notify`` is called from paho's thread and must only put the event on a queue. ``tls`` makes the terms
-    of an attempt (it may raise `OSError`), where the broker asks for TLS. ``secured`` is called when a broker
-    that had no TLS has it now."""
+    of an attempt (it may raise `OSError`), where the broker asks for TLS. ``secured`` is called with the port
+    when a broker that had no TLS has it now."""
 
     def __init__(
         self,
@@ -56,7 +59,7 @@ class Connection:
         notify: Callable[[LinkEvent], None],
         new_session: Callable[[], str],
         tls: Callable[[], ssl.SSLContext] | None = None,
-        secured: Callable[[], None] = lambda: None,
+        secured: Callable[[int], None] = lambda _port: None,
     ) -> None:
         if broker.host is None:
             raise ValueError("the broker's host must be resolved before connecting")
@@ -66,9 +69,7 @@ class Connection:
         self._device, self._topics, self._broker = device, topics, broker
         self._host = broker.host
         self._notify, self._new_session = notify, new_session
-        self._ways = cycle(_ways(broker, may_secure=tls is not None))
-        self._must_tls = broker.tls
-        self._protocol, self._secure = next(self._ways)
+        self._ways = Ways(broker, may_secure=tls is not None)
         self._plain_reason = self._refusal = ""
         self._session = ""
         self._answered = False
@@ -87,14 +88,16 @@ class Connection:
         """Start one attempt; its end comes as `Connected` or `Disconnected`. Never raises for a
         broker that is away."""
         self._drop()
-        if self._reached and not self._answered:
-            self._protocol, self._secure = next(self._ways)
+        if self._session and not self._answered:
+            self._ways.choose_next(reached=self._reached)
         self._session = self._new_session()
         self._answered = self._hears = self._reached = self._waited = False
         self._rounds, self._refusal = 0, ""
         client = self._client = self._build_client()
         try:
-            threading.Thread(target=self._run, args=[client], name="mqtt", daemon=True).start()
+            threading.Thread(
+                target=self._run, args=[client, self._ways.now], name="mqtt", daemon=True
+            ).start()
         except RuntimeError as exc:
             self._notify(Disconnected(f"no thread can be started: {exc}"))
 
@@ -136,11 +139,11 @@ class Connection:
         self._notify(Disconnected("the broker does not answer"))
         return True
 
-    def _run(self, client: mqtt.Client) -> None:
+    def _run(self, client: mqtt.Client, way: Way) -> None:
         try:
-            if self._secure and self._tls is not None:
+            if way.tls and self._tls is not None:
                 client.tls_set_context(self._tls())
-            client.connect(self._host, self._broker.port, keepalive=KEEPALIVE_S)
+            client.connect(self._host, way.port, keepalive=KEEPALIVE_S)
         except (OSError, ValueError) as exc:
             if client is self._client:
                 self._notify(self._explain(exc))
@@ -155,9 +158,11 @@ class Connection:
 
     def _explain(self, exc: OSError | ValueError) -> Disconnected:
         """A broker that has no TLS is away for the reason that it gave without."""
-        found = _explain(f"{self._host}:{self._broker.port}", exc)
-        if self._secure and not self._must_tls and not found.untrusted and self._plain_reason:
+        found = _explain(f"{self._host}:{self._ways.now.port}", exc)
+        if self._ways.is_guess and not found.untrusted and self._plain_reason:
             return Disconnected(self._plain_reason)
+        if not self._ways.now.tls:
+            self._plain_reason = found.reason
         return found
 
     def _drop(self) -> None:
@@ -166,12 +171,13 @@ class Connection:
             client.disconnect()
 
     def _build_client(self) -> mqtt.Client:
+        mqtt5 = self._ways.now.mqtt5
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._device,
-            protocol=self._protocol,
+            protocol=MQTTProtocolVersion.MQTTv5 if mqtt5 else MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
-            clean_session=None if self._protocol is MQTTProtocolVersion.MQTTv5 else True,
+            clean_session=None if mqtt5 else True,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_queued_messages_set(QUEUED_MESSAGES_MAX)
@@ -204,6 +210,7 @@ class Connection:
             return
         if reason.is_failure:
             self._refusal = str(reason)  # the disconnect that follows knows no better
+            self._answered = reason.value in REFUSALS
             return
         self._answered = True
         self._asked = client.subscribe(
@@ -235,11 +242,9 @@ class Connection:
         self._hears = True
         presence = self._topics.device(self._device, Channel.PRESENCE)
         client.publish(presence, self._presence(online=True), qos=1, retain=True)
-        if self._secure and not self._must_tls:
-            self._must_tls = True
-            self._ways = cycle([(self._protocol, True), (_other(self._protocol), True)])
-            next(self._ways)  # this one
-            self._secured()
+        if self._ways.is_guess:
+            self._ways.keep()
+            self._secured(self._ways.now.port)
         self._notify(Connected(self._session))
 
     def _on_disconnect(
@@ -253,7 +258,7 @@ class Connection:
         if client is not self._client:
             return
         said = self._refusal or str(reason)
-        if not self._secure and not self._answered:
+        if not self._ways.now.tls:
             self._plain_reason = said
         self._notify(Disconnected(said))
 
@@ -270,20 +275,6 @@ class Connection:
             return
         if topic.device == self._device and topic.channel in TO_DEVICE:
             self._notify(MessageReceived(topic.channel, bytes(message.payload)))
-
-
-def _ways(broker: BrokerAddress, *, may_secure: bool) -> list[tuple[MQTTProtocolVersion, bool]]:
-    """Return what is tried, one after the other, while a broker that is reached does not answer: the version
-    of MQTT, and whether with TLS."""
-    first = MQTTProtocolVersion.MQTTv5 if broker.mqtt5 else MQTTProtocolVersion.MQTTv311
-    versions = (first, _other(first))
-    secure = (True,) if broker.tls else (False, True) if may_secure else (False,)
-    return [(version, tls) for tls in secure for version in versions]
-
-
-def _other(version: MQTTProtocolVersion) -> MQTTProtocolVersion:
-    older, newer = MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
-    return older if version is newer else newer
 
 
 def _explain(where: str, exc: OSError | ValueError) -> Disconnected:

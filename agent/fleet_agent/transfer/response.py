@@ -1,6 +1,6 @@
 """What a download reads from, whichever way the bytes come: asked once, then a head, then its parts.
 
-Two ways answer to this form: HTTP(S) (`answer`) and the broker (`parts`).
+Two ways answer to this form: HTTP(S) (`answer`) and the broker (`broker`).
 """
 
 from collections.abc import Callable, Iterator, Mapping

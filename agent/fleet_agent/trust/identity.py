@@ -94,7 +94,11 @@ def read_certificate(request: ReadCertificate) -> CertificateRead:
         raise EnrolmentError(
             f"{identity / CERTIFICATE_FILE} is not for this device's key", code="enrol.certificate"
         )
-    return _describe(certificate, _load_known(identity))
+    return CertificateRead(
+        device=", ".join(names_of(certificate)),
+        not_before_ms=begins_ms(certificate),
+        not_after_ms=expires_ms(certificate),
+    )
 
 
 def store_certificate(request: StoreCertificate) -> CertificateStored:
@@ -107,18 +111,7 @@ def store_certificate(request: StoreCertificate) -> CertificateStored:
     if expires_ms(certificate) <= judge_now_ms(trust / "floor.json", request.wall_ms):
         raise EnrolmentError("the renewed certificate ended already", code="enrol.certificate.older")
     write_durably(identity / CERTIFICATE_FILE, request.certificate_pem.encode())
-    return CertificateStored(
-        certificate=_describe(certificate, authorities), trust=note_identity(identity, trust / "report.json")
-    )
-
-
-def _describe(certificate: x509.Certificate, authorities: list[x509.Certificate]) -> CertificateRead:
-    return CertificateRead(
-        device=", ".join(names_of(certificate)),
-        not_before_ms=begins_ms(certificate),
-        not_after_ms=expires_ms(certificate),
-        is_newest=not authorities or find_issuer(certificate, authorities[:1]) is not None,
-    )
+    return CertificateStored(trust=note_identity(identity, trust / "report.json"))
 
 
 def _load_known(identity: Path) -> list[x509.Certificate]:

@@ -51,12 +51,9 @@ class ReadCertificate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class CertificateRead(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """``is_newest``: it is of the newest authority; others are on their way out."""
-
     device: str
     not_before_ms: int
     not_after_ms: int
-    is_newest: bool = True
 
 
 class StoreCertificate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -71,7 +68,6 @@ class StoreCertificate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class CertificateStored(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    certificate: CertificateRead
     trust: TrustNote
 
 

@@ -27,11 +27,11 @@ def configure_mosquitto(settings: Settings, folder: Path, state: Path, port: int
     try:
         migrate(engine)
         tls = open_certificates(settings, LabTrust(trust_folder(settings)))
-        if not tls.revocations.exists():
-            tls.write_revocations([], SystemClock().now_ms())
-        topics = Topics(settings.topic_root)
+        topics, now_ms = Topics(settings.topic_root), SystemClock().now_ms()
         with DatabaseUnitOfWork(engine).read() as transaction:
             known = [device for device in all_devices(transaction) if device.revoked_ms is None]
+            revoked = transaction.certificates.revoked(now_ms)
+        tls.write_revocations(revoked, now_ms)
         entries = [entry_of(topics, device.id, device.public_key_sha256) for device in known]
         return write_configuration(place, topics, tls.controller_id, entries, _broker_files(tls))
     finally:

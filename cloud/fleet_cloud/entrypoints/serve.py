@@ -15,6 +15,7 @@ from fleet_cloud.bootstrap.controller import Controller, build_controller
 from fleet_cloud.entrypoints.api.access import Access, open_access
 from fleet_cloud.entrypoints.api.app import Services, create_app
 from fleet_cloud.entrypoints.api.limiting import Limits
+from fleet_cloud.entrypoints.connections import guarded, open_door
 from fleet_cloud.entrypoints.https import ServedCertificate
 from fleet_cloud.entrypoints.workers.fetches import Fetches, FetchQueue
 from fleet_cloud.entrypoints.workers.ingest import Ingest
@@ -32,6 +33,8 @@ PRESENCE_CHECK_S = 30.0
 FETCH_WORKERS = 2
 """One goes on while another waits for a store."""
 CERTIFICATE_CHECK_S = 1
+BACKLOG = 128
+"""So many connections are taken in one turn of the event loop, before those that are too many are closed."""
 
 LOCAL_ADMIN = "admin:local"
 GIVEN_ADMIN = "admin:settings"
@@ -80,6 +83,8 @@ def _configure(settings: Settings, services: Services, served: ServedCertificate
         log_level="warning",
         access_log=False,
         server_header=False,
+        ws="none",
+        backlog=BACKLOG,
         timeout_graceful_shutdown=5,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=split_list(settings.trusted_proxies),
@@ -87,6 +92,7 @@ def _configure(settings: Settings, services: Services, served: ServedCertificate
         timeout_notify=CERTIFICATE_CHECK_S,
     )
     config.load()
+    config.http_protocol_class = guarded(open_door(settings.proxy_networks))
     config.ssl = None if served is None else served.context
     return config
 

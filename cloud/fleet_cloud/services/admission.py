@@ -31,6 +31,7 @@ class Admission:
         """Since the last sync began."""
         self._untold: set[DeviceId] = set()
         self._stale = True
+        self._complaint = ""
 
     @property
     def enforced(self) -> bool:
@@ -84,9 +85,16 @@ class Admission:
             act(self._access)
         except Unavailable as exc:
             self._stale = True
-            log.warning("the broker cannot be told %s: %s (%s)", what, exc.message, exc.code)
+            self._complain(f"{what}: {exc.message} ({exc.code})")
             return False
         except BaseException:
             self._stale = True
             raise
+        self._complaint = ""
         return True
+
+    def _complain(self, why: str) -> None:
+        """Once, however often it is tried."""
+        if why != self._complaint:
+            log.warning("the broker cannot be told %s", why)
+        self._complaint = why

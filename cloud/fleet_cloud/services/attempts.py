@@ -3,19 +3,17 @@
 Only wrong ones count, and only against their own origin, so that nobody can shut the door for others.
 """
 
-import ipaddress
 import threading
 from collections import OrderedDict
 from typing import Final
 
+from fleet_cloud.addresses import network_of
 from fleet_cloud.errors import Forbidden
 
 WRONG_MAX: Final = 20
 WINDOW_MS: Final = 60_000
 ORIGINS_MAX: Final = 10_000
 """Beyond that the origin that was heard from longest ago is forgotten."""
-IPV6_NETWORK_BITS: Final = 64
-"""Whoever has one address of IPv6 has as many as this leaves."""
 
 
 class Attempts:
@@ -28,7 +26,7 @@ class Attempts:
     def check(self, origin: str, now_ms: int) -> None:
         """Raise `Forbidden` (``enrol.attempts``) for an origin with too many wrong secrets."""
         with self._lock:
-            began_ms, count = self._wrong.get(_network(origin), (now_ms, 0))
+            began_ms, count = self._wrong.get(network_of(origin), (now_ms, 0))
         if count >= WRONG_MAX and now_ms < began_ms + WINDOW_MS:
             raise Forbidden(
                 f"{WRONG_MAX} wrong tokens came from {origin}",
@@ -37,20 +35,10 @@ class Attempts:
             )
 
     def wrong(self, origin: str, now_ms: int) -> None:
-        network = _network(origin)
+        network = network_of(origin)
         with self._lock:
             began_ms, count = self._wrong.pop(network, (now_ms, 0))
             fresh = now_ms >= began_ms + WINDOW_MS
             self._wrong[network] = (now_ms, 1) if fresh else (began_ms, count + 1)
             if len(self._wrong) > ORIGINS_MAX:
                 self._wrong.popitem(last=False)
-
-
-def _network(origin: str) -> str:
-    try:
-        address = ipaddress.ip_address(origin)
-    except ValueError:
-        return origin
-    if address.version == 4:
-        return origin
-    return str(ipaddress.ip_network((address, IPV6_NETWORK_BITS), strict=False))

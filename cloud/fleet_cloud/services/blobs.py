@@ -7,9 +7,10 @@ from fleet_cloud.domain.people import Actor
 from fleet_cloud.domain.rollout import Assignment, AssignmentState
 from fleet_cloud.errors import Forbidden, Invalid
 from fleet_cloud.services.audit import note
+from fleet_cloud.services.devices import check_not_revoked
 from fleet_cloud.services.parts import unknown_blob
 from fleet_cloud.services.ports import BlobInfo, BlobStore, Transaction, UnitOfWork
-from fleet_cloud.services.signing import UrlSigner, revoked
+from fleet_cloud.services.signing import UrlSigner
 from fleet_shared.limits import BLOB_URL_LIFE_S
 from fleet_shared.names import AssignmentId, DeviceId, Digest
 
@@ -55,9 +56,7 @@ class Blobs:
         """Raise `Forbidden` unless the blob belongs to an assignment of this device that is open or has
         succeeded: what was damaged on its disk is fetched again. A revoked device has no right."""
         with self.uow.read() as transaction:
-            known = transaction.devices.get(device)
-            if known is not None and known.revoked_ms is not None:
-                raise revoked(device)
+            check_not_revoked(transaction.devices.get(device))
             found = transaction.assignments.get(assignment)
             if found is None or found.device != device or not _may_run(found.state):
                 raise Forbidden(

@@ -8,7 +8,7 @@ from fleet_cloud.domain.device import Device
 from fleet_cloud.domain.measurements import Measurement, describe_hardware
 from fleet_cloud.domain.people import Actor
 from fleet_cloud.domain.selector import parse_selector
-from fleet_cloud.errors import NotFound
+from fleet_cloud.errors import Forbidden, NotFound
 from fleet_cloud.services.audit import note
 from fleet_cloud.services.grants import parse_labels
 from fleet_cloud.services.ports import Clock, Transaction, UnitOfWork
@@ -91,6 +91,20 @@ def _known(transaction: Transaction, device: DeviceId, found: Device | None) -> 
         hint = f"did you mean {', '.join(close)}?" if close else "fleet device list shows all"
         raise NotFound(f"no device {device!r}", hint=hint, code="device.unknown")
     return found
+
+
+def check_not_revoked(known: Device | None) -> None:
+    """Raise `Forbidden` (``device.revoked``). Whoever is not known is refused by what he asks for."""
+    if known is not None and known.revoked_ms is not None:
+        raise revoked(known.id)
+
+
+def revoked(device: DeviceId) -> Forbidden:
+    return Forbidden(
+        f"{device} is revoked",
+        hint="an operator may let it in again: fleet device readmit, or fleet device token --for",
+        code="device.revoked",
+    )
 
 
 def select_devices(transaction: Transaction, selector: str) -> list[Device]:

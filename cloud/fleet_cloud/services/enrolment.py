@@ -1,6 +1,6 @@
 """Devices that get an identity: at first with a token, later by the key that they have."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -10,6 +10,7 @@ from fleet_cloud.errors import Conflict, Forbidden
 from fleet_cloud.services.admission import Admission
 from fleet_cloud.services.attempts import Attempts
 from fleet_cloud.services.audit import note
+from fleet_cloud.services.devices import check_not_revoked, revoked
 from fleet_cloud.services.grants import check_grant, hash_secret, make_grant, unknown_token
 from fleet_cloud.services.ports import (
     CertificateAuthority,
@@ -44,7 +45,8 @@ class Site:
 @dataclass(frozen=True, slots=True)
 class Enrolling:
     """``register`` and ``admission`` are none where there is nothing to tell them. ``write_revocations``
-    writes the list anew when a device has another key: some brokers know the old one by that alone."""
+    writes the list anew when a device has another key: some brokers know the old one by that alone.
+    ``announced``: the authorities that devices can know of, newest first."""
 
     uow: UnitOfWork
     ca: CertificateAuthority
@@ -53,6 +55,7 @@ class Enrolling:
     register: IdentityRegister | None = None
     admission: Admission | None = None
     write_revocations: Callable[[], None] = lambda: None
+    announced: Callable[[], Sequence[str]] = lambda: ()
     attempts: Attempts = field(default_factory=Attempts)
 
     def create_token(
@@ -126,7 +129,7 @@ class Enrolling:
                 )
             check_not_revoked(known)
             self._check_often(transaction, device)
-            certificate = self._issue(transaction, csr_pem, device, None)
+            certificate = self._issue(transaction, csr_pem, device, self._find_announced())
             ends = {"expires_ms": self.ca.describe(certificate).expires_ms}
             note(transaction, device_actor(device, "broker"), now_ms, "device.renew", device, after=ends)
         return certificate
@@ -169,7 +172,7 @@ class Enrolling:
         if entry.public_key_sha256 != key:
             raise _device_exists(device)
         if entry.revoked_ms is not None:
-            raise _revoked(device)
+            raise revoked(device)
 
     def _check_often(self, transaction: Transaction, device: DeviceId) -> None:
         since_ms = self.clock.now_ms() - DAY_MS
@@ -179,6 +182,11 @@ class Enrolling:
                 hint="can it store them? fleet-agent doctor",
                 code="renew.often",
             )
+
+    def _find_announced(self) -> str | None:
+        """Return the newest authority that devices know: they refuse certificates of another. Its news may
+        wait for a broker that reads its files, or for people who sign."""
+        return next((pem for pem in self.announced() if self.ca.find_bundle(digest_of(pem.encode()))), None)
 
     def _find_bundle(self, grant: EnrolmentGrant) -> str:
         """Return the authorities that the token names: its device refuses any other."""
@@ -225,12 +233,6 @@ def device_actor(device: DeviceId, origin: str) -> Actor:
     return Actor(device, Role.VIEWER, origin)
 
 
-def check_not_revoked(device: Device) -> None:
-    """Raise `Forbidden` (``device.revoked``)."""
-    if device.revoked_ms is not None:
-        raise _revoked(device.id)
-
-
 def _check_same(known: Device | None, device: DeviceId, key: Digest) -> None:
     """Raise unless the device is enrolled with this key, and not revoked."""
     if known is None or known.public_key_sha256 != key:
@@ -241,15 +243,7 @@ def _check_same(known: Device | None, device: DeviceId, key: Digest) -> None:
 def _check_newer(grant: EnrolmentGrant, device: DeviceId, revoked_ms: int | None) -> None:
     """Raise for a token that was made before its device was revoked: whoever revoked it meant that too."""
     if revoked_ms is not None and grant.created_ms < revoked_ms:
-        raise _revoked(device)
-
-
-def _revoked(device: DeviceId) -> Forbidden:
-    return Forbidden(
-        f"{device} is revoked",
-        hint="an operator may let it in again: fleet device readmit, or fleet device token --for",
-        code="device.revoked",
-    )
+        raise revoked(device)
 
 
 def _device_exists(device: DeviceId) -> Conflict:

@@ -10,9 +10,9 @@ from typing import Final
 
 from fleet_cloud.errors import NotFound, Unavailable
 from fleet_cloud.services.blobs import Blobs
+from fleet_cloud.services.devices import check_not_revoked
 from fleet_cloud.services.parts import BlobParts
 from fleet_cloud.services.ports import ReleaseFiles, UnitOfWork
-from fleet_cloud.services.signing import revoked
 from fleet_shared.errors import FleetError
 from fleet_shared.limits import BLOB_URL_LIFE_S, PART_BYTES
 from fleet_shared.messages.fetch import Chunk, Fetch, Part
@@ -77,9 +77,7 @@ class Fetching:
 
     def _check_device(self, device: DeviceId) -> None:
         with self.uow.read() as transaction:
-            found = transaction.devices.get(device)
-        if found is not None and found.revoked_ms is not None:
-            raise revoked(device)
+            check_not_revoked(transaction.devices.get(device))
 
 
 def _reply_part(fetch: Fetch, part: Part, content: bytes, total: int) -> Reply:

@@ -73,7 +73,14 @@ def open_identities(
     )
     return Identities(
         enrolling=Enrolling(
-            uow, parts.authority, clock, site, parts.register, admission, revocation.write_list
+            uow,
+            parts.authority,
+            clock,
+            site,
+            parts.register,
+            admission,
+            revocation.write_list,
+            parts.releases.released_authorities,
         ),
         tokens=EnrolmentTokens(uow, clock),
         admission=admission,

@@ -67,7 +67,7 @@ class Observe:
                 return False
             seen_ms = device.last_seen_ms if retained else self.clock.now_ms()
             transaction.devices.put(replace(device, reported=reported, last_seen_ms=seen_ms))
-            behind = call_behind(transaction, name, reported.accepted)
+            behind = call_behind(transaction, name, reported)
             news = behind or device.reported is None or device.reported.facts != reported.facts
             progress = reported.update
             state = None if progress is None else AssignmentState.of_update(progress.state)

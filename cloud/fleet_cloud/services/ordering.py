@@ -5,8 +5,8 @@ from typing import Final
 
 from fleet_cloud.errors import Conflict
 from fleet_cloud.services.ports import Transaction
-from fleet_shared.messages.reported import Order
-from fleet_shared.names import DeviceId
+from fleet_shared.messages.reported import Order, Reported
+from fleet_shared.names import AssignmentId, DeviceId
 
 GENERATION_MAX: Final = 2**63 - 1
 """No message and no database carries more."""
@@ -33,14 +33,22 @@ def reported_order(transaction: Transaction, device: DeviceId) -> Order:
     return Order() if known is None or known.reported is None else known.reported.accepted
 
 
-def call_behind(transaction: Transaction, device: DeviceId, accepted: Order) -> bool:
-    """Let what waits for a device be signed again, above what it says that it has ``accepted``: a database
+def call_behind(transaction: Transaction, device: DeviceId, reported: Reported) -> bool:
+    """Let what waits for a device be signed again, above what it says that it has accepted: a database
     restored from an older copy does not remember what it said since. Tell whether it must be."""
-    stored = transaction.desired.get(device)
-    if stored is None or stored.order >= accepted or accepted.key_epoch != stored.order.key_epoch:
+    stored, accepted = transaction.desired.get(device), reported.accepted
+    if stored is None or stored.order > accepted or accepted.key_epoch != stored.order.key_epoch:
         return False
-    if not any(one.order == stored.order for one in transaction.assignments.lock_open_of_device(device)):
+    waiting = [a for a in transaction.assignments.lock_open_of_device(device) if a.order == stored.order]
+    if not waiting or (stored.order == accepted and not _is_at_rest_with_another(reported, waiting[0].id)):
         return False
     if accepted.generation < GENERATION_MAX:
         transaction.desired.put(replace(stored, expires_ms=0))
     return accepted.generation < GENERATION_MAX
+
+
+def _is_at_rest_with_another(reported: Reported, assignment: AssignmentId) -> bool:
+    """Tell whether the order that the device has accepted was given to something else: it is busy with
+    nothing, and what it did last is not what it was told under this number."""
+    progress = reported.update
+    return progress is not None and progress.state.is_final and progress.assignment != assignment

@@ -196,6 +196,9 @@ class AuthorityReleases(Protocol):
     def release_authorities(self, pems: Sequence[str]) -> None:
         """Release these certificates, newest first; releasing the same again changes nothing."""
 
+    def released_authorities(self) -> Sequence[str]:
+        """Return those that devices can know of, newest first; not what waits for signatures."""
+
 
 class TlsFolder(Protocol):
     """The files by which brokers, API and controller prove who they are."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from fleet_cloud.errors import Forbidden
+from fleet_cloud.services.devices import check_not_revoked
 from fleet_cloud.services.ports import Clock, UnitOfWork
 from fleet_shared.names import DeviceId, Digest
 
@@ -43,15 +44,8 @@ class UrlSigner:
             )
         with self.uow.read() as transaction:
             known = transaction.devices.get(DeviceId(device))
-        if known is not None and known.revoked_ms is not None:
-            raise revoked(known.id)
+        check_not_revoked(known)
 
     def _digest(self, sha256: str, device: str, expires_s: int) -> str:
         message = f"{sha256}\n{device}\n{expires_s}".encode()
         return hmac.new(self.secret, message, hashlib.sha256).hexdigest()
-
-
-def revoked(device: DeviceId) -> Forbidden:
-    return Forbidden(
-        f"device {device!r} is revoked", hint="an operator has to enrol it again", code="device.revoked"
-    )

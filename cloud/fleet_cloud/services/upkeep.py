@@ -41,6 +41,7 @@ class Upkeep:
     _released: Sequence[str] = ()
     _synced_ms: int | None = None
     _due_s: float = 0.0
+    _complaint: str = ""
 
     def start(self) -> None:
         """What is done once, before anybody is let in."""
@@ -82,8 +83,11 @@ class Upkeep:
         try:
             self.update_broker_files()
         except Unavailable as exc:
-            log.warning("the broker does not use the newest files: %s (%s)", exc.message, exc.code)
+            if exc.code != self._complaint:
+                log.warning("the broker does not use the newest files: %s (%s)", exc.message, exc.code)
+            self._complaint = exc.code
             return False
+        self._complaint = ""
         return True
 
     def _release(self) -> None:

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from fleet_agent.doctor import describe_findings, examine, has_failed
-from fleet_agent.doctor.controller import judge_certificate
+from fleet_agent.doctor.controller import hint_for, judge_certificate
 from fleet_agent.doctor.finding import Finding, Found, Verdict
 from fleet_agent.doctor.machine import (
     judge_clock_stamp,
@@ -257,3 +257,8 @@ def test_a_worker_whose_model_nobody_knows_is_not_judged(tmp_path: Path) -> None
     paths = StatePaths(tmp_path)
     paths.pointers.write_text("{")
     check(check_worker(paths, running=True), SKIPPED, "see the check of the model")
+
+
+def test_a_broker_that_refuses_this_device_is_a_matter_for_its_operator() -> None:
+    assert "readmit" in hint_for("Not authorized")
+    assert hint_for("Unspecified error") == hint_for("") == "see the agent's log"

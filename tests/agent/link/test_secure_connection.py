@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def connect(
 
     def make(
         days: float = 0.0, host: str = "127.0.0.1", *, tls: bool = True, port: int = 0,
-        secured: Callable[[], None] = lambda: None,
+        secured: Callable[[int], None] = lambda _port: None,
     ) -> Connection:  # fmt: skip
         numbers = count(1)
         floor = tmp_path / "floor.json"
@@ -136,30 +137,37 @@ def test_a_broker_that_tells_no_news_is_good_for_the_rest(
 
 
 def test_a_device_of_a_time_without_tls_finds_the_broker_that_has_it_now(
-    connect: Connect, identity: Path, events: "queue.Queue[LinkEvent]"
+    broker: LocalBroker, connect: Connect, identity: Path, events: "queue.Queue[LinkEvent]"
 ) -> None:
-    address = BrokerAddress(host="127.0.0.1", port=1)
+    address = BrokerAddress(host="127.0.0.1", port=1883)
     save_identity(identity, Identity(
         device=DEVICE, controller_url="http://c", metadata_path="/m", targets_path="/t",
         topic_root="fleet/v1", broker=address,
     ))  # fmt: skip
-    connection = connect(tls=False, secured=lambda: note_secured(identity))
+    connection = connect(tls=False, secured=partial(note_secured, identity))
     for _attempt in range(3):
         if isinstance(event := events.get(timeout=20), Connected):
             break
         connection.connect()
     assert isinstance(event, Connected)
-    assert load_identity(identity).broker.tls, "the next start begins with TLS"
+    kept = load_identity(identity).broker
+    assert (kept.tls, kept.port) == (True, broker.port), "the next start begins with TLS"
     connection.connect()
     assert isinstance(events.get(timeout=20), Connected), "so does the next attempt"
 
 
+@pytest.mark.parametrize(
+    ("answers", "reason", "connects"),
+    [(True, "Not authorized", {5}), (False, "Unspecified error", {5, 4, None})],
+)
 def test_a_broker_without_tls_is_away_for_its_own_reason(
-    connect: Connect, events: "queue.Queue[LinkEvent]"
+    connect: Connect, events: "queue.Queue[LinkEvent]", answers: bool, reason: str, connects: set[int | None]
 ) -> None:
-    """TLS is tried as well, and what comes of that must not hide why the broker says no."""
+    """Other versions of MQTT, and TLS, are tried where nothing is answered: what comes of that must not hide
+    why the broker says no."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=refuse, args=(server,), daemon=True).start()
+        versions: set[int | None] = set()
+        threading.Thread(target=refuse, args=(server, answers, versions), daemon=True).start()
         connection = connect(tls=False, port=server.getsockname()[1])
         reasons = set()
         for attempt in range(5):
@@ -168,19 +176,19 @@ def test_a_broker_without_tls_is_away_for_its_own_reason(
             reasons.add(event.reason)
             if attempt < 4:
                 connection.connect()
-    assert reasons == {"Not authorized"}
+    assert (reasons, versions) == ({reason}, connects)
 
 
-def refuse(server: socket.socket) -> None:
-    """A broker that takes nobody, in either version, and knows no TLS."""
+def refuse(server: socket.socket, answers: bool, versions: set[int | None]) -> None:
+    """A broker that takes nobody, and knows no TLS. ``versions``: of MQTT, none for something else."""
     with suppress(OSError):
         while True:
             peer, _address = server.accept()
             with peer, suppress(OSError):
                 first = peer.recv(4096)
-                if first[:1] == b"\x10":
-                    version_5 = first[first.index(b"MQTT") + 4] == 5
-                    peer.sendall(bytes([0x20, 3, 0, 0x87, 0]) if version_5 else bytes([0x20, 2, 0, 5]))
+                versions.add(first[first.index(b"MQTT") + 4] if first[:1] == b"\x10" else None)
+                if answers:
+                    peer.sendall(bytes([0x20, 3, 0, 0x87, 0]))
                     peer.recv(1)
 
 

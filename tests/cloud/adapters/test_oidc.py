@@ -1,5 +1,6 @@
 """Bearer tokens of an OpenID provider: what counts, and everything that must not."""
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from fleet_cloud.services.ports import Identity
 from tests.cloud.entrypoints.api.test_routes import V1, expect
 from tests.kit.api import running_api
 from tests.kit.issuer import AUDIENCE, Provider, make_rsa, running_provider
+from tests.kit.waiting import wait_for
 
 KEY = make_rsa()
 
@@ -184,3 +186,23 @@ def test_a_key_of_another_kind_does_not_verify(provider: Provider, issuer: OpenI
     assert isinstance(KEY, rsa.RSAPrivateKey)
     with pytest.raises(Forbidden):
         issuer.verify(provider.sign(key=ec.generate_private_key(ec.SECP256R1())))
+
+
+def test_a_provider_that_hangs_holds_up_nobody_whose_key_is_known(
+    provider: Provider, issuer: OpenIdIssuer, clock: Moving
+) -> None:
+    issuer.verify(provider.sign())
+    clock.at_s += KEYS_FRESH_S + 1
+    provider.answers.clear()
+    asking = threading.Thread(target=issuer.verify, args=[provider.sign()], daemon=True)
+    asking.start()
+    wait_for("the provider to be asked again", lambda: provider.asked == 2)
+    others = [threading.Thread(target=issuer.verify, args=[provider.sign()], daemon=True) for _ in range(3)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join(10)
+        assert not other.is_alive(), "it waits for the provider"
+    assert asking.is_alive()
+    provider.answers.set()
+    asking.join(20)

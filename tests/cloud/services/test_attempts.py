@@ -36,6 +36,15 @@ def test_a_network_of_one_owner_counts_as_one(other: str, same: bool) -> None:
     assert is_open(attempts, other) is not same
 
 
+def test_whoever_guesses_over_ipv4_shuts_no_door_for_the_rest_of_it() -> None:
+    """A socket or a proxy of IPv6 writes such addresses in that of IPv6."""
+    attempts = Attempts()
+    for _ in range(WRONG_MAX):
+        attempts.wrong("::ffff:10.0.0.1", 0)
+    assert not is_open(attempts, "10.0.0.1")
+    assert is_open(attempts, "::ffff:10.0.0.2")
+
+
 def test_who_comes_from_everywhere_fills_no_memory() -> None:
     attempts = Attempts()
     for number in range(ORIGINS_MAX + 100):

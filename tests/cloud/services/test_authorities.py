@@ -131,6 +131,30 @@ def test_a_device_that_shows_the_newer_certificate_renews_at_the_newer_authority
     x509.load_pem_x509_certificate(pem.encode()).verify_directly_issued_by(newest)
 
 
+def test_whoever_renews_gets_a_certificate_of_an_authority_that_devices_know(
+    local_identities: IdentityWorld,
+) -> None:
+    """The news waits: for a broker here, for signatures elsewhere. A device refuses what it does not know."""
+    authority = local_identities.trust.authority
+    local_identities.enrol()
+    local_identities.identities.upkeep.turn()
+
+    def unread() -> None:
+        raise Unavailable("nobody reads the files", code="broker.reload")
+
+    local_identities.update_broker_files = unread
+    services = local_identities.restart()
+    services.rotation.begin(ADMIN)
+    newer, older = (x509.load_pem_x509_certificate(pem.encode()) for pem in authority.pems)
+    renewed = services.enrolling.renew(DeviceId("pi-1"), local_identities.csr("pi-1"))
+    x509.load_pem_x509_certificate(renewed.encode()).verify_directly_issued_by(older)
+    local_identities.update_broker_files = lambda: None
+    services = local_identities.restart()
+    services.upkeep.turn()
+    renewed = services.enrolling.renew(DeviceId("pi-1"), local_identities.csr("pi-1"))
+    x509.load_pem_x509_certificate(renewed.encode()).verify_directly_issued_by(newer)
+
+
 def test_devices_hear_of_an_authority_only_when_the_broker_believes_it(
     local_identities: IdentityWorld,
 ) -> None:

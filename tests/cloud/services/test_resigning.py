@@ -15,8 +15,9 @@ from fleet_cloud.services.resigning import BEFORE_MS, Resigning, read_desired
 from fleet_cloud.services.rollouts import Rollouts
 from fleet_shared.limits import DESIRED_LIFE_S
 from fleet_shared.messages.desired import Desired, Policy
-from fleet_shared.messages.reported import Failure, Order
+from fleet_shared.messages.reported import Failure, Order, Progress
 from fleet_shared.messages.telemetry import Event
+from fleet_shared.messages.update import UpdateState
 from fleet_shared.names import AssignmentId, digest_of
 from fleet_shared.topics import Topics
 from fleet_shared.version import ModelRef
@@ -123,10 +124,10 @@ def test_a_refusal_on_the_way_to_a_new_epoch_fails_nothing(
     assert known.state is AssignmentState.FAILED, "the newest document was refused"
 
 
-def accept(fleet: Parts, order: Order) -> None:
+def accept(fleet: Parts, order: Order, update: Progress | None = None) -> None:
     reported = fleet.device().reported
     assert reported is not None
-    fleet.observe.reported(PI, msgspec.structs.replace(reported, accepted=order))
+    fleet.observe.reported(PI, msgspec.structs.replace(reported, accepted=order, update=update))
 
 
 def test_a_generation_that_a_stolen_key_used_up_says_what_to_do_and_is_recovered_from(
@@ -176,6 +177,26 @@ def test_what_waits_goes_above_what_a_device_accepted_before_the_database_was_re
     fleet.observe.telemetry(PI, outcome_batch(assignment.id, "update.succeeded", 1))
     accept(fleet, Order(key_epoch=1, generation=90))
     assert resigning.run() == 0, "a device that runs what is newer than the database is not turned back"
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "signed_again"),
+    [
+        ("of-yesterday", UpdateState.SUCCEEDED, True),
+        ("of-yesterday", UpdateState.SOAKING, False),
+        ("", UpdateState.DOWNLOADING, False),
+    ],
+    ids=["at rest with another", "busy with another", "at it"],
+)
+def test_an_order_that_was_given_to_something_else_is_told_from_one_that_was_taken(
+    fleet: Parts, resigning: Resigning, name: str, state: UpdateState, signed_again: bool
+) -> None:
+    """The restored database counts from where it was, and comes to a number that was given before."""
+    assignment = fleet.push()
+    assert assignment.order is not None
+    accept(fleet, assignment.order, Progress(assignment=AssignmentId(name or assignment.id), state=state))
+    assert resigning.run() == int(signed_again)
+    assert newest(fleet).order == msgspec.structs.replace(assignment.order, serial=int(signed_again))
 
 
 def test_batches_are_bounded_and_all_get_their_turn(

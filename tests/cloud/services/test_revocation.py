@@ -100,6 +100,22 @@ def _is_revoked(world: IdentityWorld) -> bool:
     return device is not None and device.revoked_ms is not None
 
 
+def test_a_broker_that_is_away_is_complained_of_once(
+    local_identities: IdentityWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    upkeep = local_identities.identities.upkeep
+    for _ in range(2):
+        local_identities.door.away = True
+        for _ in range(3):
+            upkeep.turn()
+            upkeep.admission.sync()
+        local_identities.door.away = False
+        local_identities.connected_ms = 2
+        upkeep.look()
+    complaints = [line for line in caplog.messages if "cannot be told" in line]
+    assert len(complaints) == 2, complaints
+
+
 def test_a_broker_that_comes_back_is_told_at_the_next_look(local_identities: IdentityWorld) -> None:
     """Not a minute later: whoever was revoked meanwhile would be in for so long."""
     local_identities.enrol()

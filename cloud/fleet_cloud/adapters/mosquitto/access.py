@@ -20,7 +20,7 @@ from fleet_cloud.adapters.mosquitto.commands import (
     expulsion,
 )
 from fleet_cloud.adapters.mosquitto.control import Control
-from fleet_cloud.adapters.mosquitto.plan import Found, is_admitted, plan_sync, read_client
+from fleet_cloud.adapters.mosquitto.plan import Changes, Found, is_admitted, plan_sync, read_client
 from fleet_cloud.domain.topic_rules import device_rules
 from fleet_cloud.errors import Unavailable
 from fleet_shared.names import DeviceId, Digest
@@ -58,11 +58,15 @@ class DynamicSecurity:
         """What was said of a device since the start, which is newer than any list given to `sync`."""
 
     def sync(self, devices: Iterable[tuple[DeviceId, Digest]]) -> None:
-        """Let these devices in, and no others; clients that an operator made by hand stay."""
-        self._reload()
+        """Let these devices in, and no others; clients that an operator made by hand stay. Where Mosquitto
+        cannot be made to read its files, whoever is not among them is cut off all the same, and the error is
+        raised then."""
+        unread = self._try_reload()
         with self._turn:
             said = dict(self._last_word)
         changes = plan_sync(self._wanted(devices, said), self._load_clients())
+        if unread is not None:
+            changes = Changes(remove=changes.foreign, admit=())
         if len(changes.admit) > MANY:
             log.warning(
                 "%d devices are let in one after the other, which takes long; faster is to stop the broker, "
@@ -73,6 +77,8 @@ class DynamicSecurity:
             self._cut_at[device] = self._clock()
             self._change([device], said, lambda some: expulsion(some[0]))
         self._admit_all({entry.device: entry for entry in changes.admit}, said)
+        if unread is not None:
+            raise unread
 
     def refresh(self) -> None:
         """Bring the broker's files up to date, and cut once more those who may have slipped in with an older
@@ -112,6 +118,13 @@ class DynamicSecurity:
                 self._control.run(expulsion(device))
                 raise
             self._control.run(expulsion(device))
+
+    def _try_reload(self) -> Unavailable | None:
+        try:
+            self._reload()
+        except Unavailable as exc:
+            return exc
+        return None
 
     def _wanted(
         self, devices: Iterable[tuple[DeviceId, Digest]], said: Mapping[DeviceId, Digest | None]

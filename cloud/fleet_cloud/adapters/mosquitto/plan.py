@@ -29,6 +29,12 @@ class Changes:
     remove: tuple[DeviceId, ...]
     admit: tuple[Entry, ...]
 
+    @property
+    def foreign(self) -> tuple[DeviceId, ...]:
+        """Those who are to go and not to come back."""
+        back = {entry.device for entry in self.admit}
+        return tuple(device for device in self.remove if device not in back)
+
 
 def read_client(client: Mapping[str, Any]) -> Found:
     """Return what ``listClients`` and ``getClient`` say of one client."""

@@ -27,6 +27,8 @@ KEYS_LIFE_S: Final = 3600.0
 """And for so long while it does not."""
 
 FETCH_AGAIN_S: Final = 10.0
+OTHERS_WAIT_S: Final = 1.0
+"""For keys that somebody else is fetching already."""
 
 Keys = Mapping[str | None, jwt.PyJWK]
 
@@ -44,6 +46,7 @@ class OpenIdIssuer:
     _fetched_s: float | None = None
     _tried_s: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _idle: threading.Event = field(default_factory=threading.Event)
 
     def verify(self, token: str) -> Identity:
         try:
@@ -71,12 +74,9 @@ class OpenIdIssuer:
         return Identity(name, frozenset(group for group in listed if isinstance(group, str)))
 
     def _key(self, kid: object) -> jwt.PyJWK:
+        self._refresh(kid)
         with self._lock:
-            now_s = self.monotonic_s()
-            known = isinstance(kid, str | None) and kid in self._keys
-            if (not known or self._is_older(KEYS_FRESH_S, now_s)) and self._may_try(now_s):
-                self._fetch(now_s)
-            if self._is_older(KEYS_LIFE_S, now_s):
+            if self._is_older(KEYS_LIFE_S, self.monotonic_s()):
                 raise Unavailable(
                     f"the keys of the issuer {self.issuer} cannot be had",
                     hint="the controller's log says why; tokens of the controller itself work",
@@ -87,11 +87,31 @@ class OpenIdIssuer:
             raise _refused("the issuer has no key of that id")
         return found
 
+    def _refresh(self, kid: object) -> None:
+        """Ask the provider where that may help. One asks; who has a key goes on with it, and others wait a
+        moment: a provider that hangs must not hold up every thread of the API."""
+        with self._lock:
+            now_s = self.monotonic_s()
+            known = isinstance(kid, str | None) and kid in self._keys
+            if known and not self._is_older(KEYS_FRESH_S, now_s):
+                return
+            asks = self._may_try(now_s)
+            if asks:
+                self._tried_s = now_s
+                self._idle.clear()
+        if asks:
+            self._fetch(now_s)
+        elif not known:
+            self._idle.wait(OTHERS_WAIT_S)
+
     def _fetch(self, now_s: float) -> None:
-        self._tried_s = now_s
-        keys = fetch_keys(self.issuer)
-        if keys is not None:
-            self._keys, self._fetched_s = keys, now_s
+        try:
+            keys = fetch_keys(self.issuer)
+            if keys is not None:
+                with self._lock:
+                    self._keys, self._fetched_s = keys, now_s
+        finally:
+            self._idle.set()
 
     def _may_try(self, now_s: float) -> bool:
         return self._tried_s is None or now_s - self._tried_s >= FETCH_AGAIN_S

@@ -80,7 +80,8 @@ def begin_repository(trust_dir: Path, root: Holders, targets: Holders, secret: S
     held = {Root.type: _Held.of(root, secret), Targets.type: _Held.of(targets, secret)}
     for role, holders in ((Root.type, root), (Targets.type, targets)):
         _check_enough(role, holders, held[role])
-    make_folder(trust_dir, parents=True)
+    trust_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # the controller's data
+    make_folder(trust_dir)
     signers, lab = Signers(trust_dir), LabKeys(trust_dir / "keys")
     repository = ReleaseRepository(trust_dir, signers)
     if repository.begun:

@@ -17,7 +17,7 @@ from fleet_cloud.adapters.trust.assignment import describe_key, open_assigner
 from fleet_cloud.adapters.trust.bundle import Bundle, compose_bundle, take_signatures
 from fleet_cloud.adapters.trust.ca import Authority
 from fleet_cloud.adapters.trust.keys import LabKeys
-from fleet_cloud.adapters.trust.mirror import copy_to, restore_from
+from fleet_cloud.adapters.trust.mirror import copy_to, restore_from, take_picture
 from fleet_cloud.adapters.trust.replacing import replace_role, revoke_key
 from fleet_cloud.adapters.trust.repository import ReleaseRepository
 from fleet_cloud.adapters.trust.signers import FILE_SCHEME, KeyReference, Signers, parse_public, sign_with
@@ -79,6 +79,9 @@ class LabTrust:
             self.repository.release({AUTHORITIES_TARGET: encode(Authorities(pem=tuple(pems)))})
             self._published()
 
+    def released_authorities(self) -> Sequence[str]:
+        return self._authorities
+
     def sign_desired(self, desired: Desired) -> bytes:
         return self._assigner.sign(desired)
 
@@ -93,7 +96,8 @@ class LabTrust:
     def copy_out(self) -> None:
         if self._mirror is not None:
             with self.keys.locked():
-                copy_to(self.repository.files, self._mirror)
+                picture = take_picture(self.repository.files)
+            copy_to(picture, self._mirror)
 
     def catch_up(self, seen: bytes) -> bool:
         with self.keys.locked():
@@ -199,6 +203,8 @@ class LabTrust:
         """Take up what is published: others read it from memory, without waiting."""
         released = self.repository.load_target(ASSIGNMENT_KEY_TARGET)
         self._assigner = open_assigner(released or b"", self._signers)
+        authorities = self.repository.load_target(AUTHORITIES_TARGET)
+        self._authorities = () if authorities is None else decode(Authorities, authorities).pem
         self._timestamp = self.repository.timestamp_json
 
     def _forget_old_keys(self) -> None:

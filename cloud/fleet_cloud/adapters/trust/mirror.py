@@ -5,6 +5,9 @@ What is read back is believed as a device would: from the root that is here, by 
 """
 
 import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +27,32 @@ FIRST_ROOT = "metadata/1.root.json"
 NEWEST = "metadata/timestamp.json"
 
 
-def copy_to(files: ReleaseFolder, mirror: ReleaseMirror) -> int:
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The repository at one instant: its files, none of which changes, and the timestamp that speaks for
+    them."""
+
+    files: Mapping[str, Path]
+    newest: bytes
+
+
+def take_picture(files: ReleaseFolder) -> Picture:
+    """To be called while nobody publishes."""
+    found = _paths(files)
+    return Picture(found, found[NEWEST].read_bytes())
+
+
+def copy_to(here: Picture, mirror: ReleaseMirror) -> int:
     """Put what is missing: targets, metadata, the timestamp last; then remove metadata that is gone here.
-    Returns how many files it put."""
-    here, there = _paths(files), mirror.paths()
-    missing = sorted(here.keys() - there - {NEWEST}, key=_order)
+    Returns how many files it put. May take as long as the mirror does: others may publish meanwhile."""
+    there = mirror.paths()
+    missing = sorted(here.files.keys() - there - {NEWEST}, key=_order)
     for path in missing:
-        mirror.put(path, here[path].read_bytes())
-    newest = here[NEWEST].read_bytes()
-    if mirror.get(NEWEST) != newest:
-        mirror.put(NEWEST, newest)
-    for path in there - here.keys():
+        with suppress(FileNotFoundError):  # superseded long ago, and removed meanwhile
+            mirror.put(path, here.files[path].read_bytes())
+    if mirror.get(NEWEST) != here.newest:
+        mirror.put(NEWEST, here.newest)
+    for path in there - here.files.keys():
         if path.startswith("metadata/"):
             mirror.remove(path)
     return len(missing)

@@ -38,7 +38,6 @@ from fleet_cloud.services.releases import Releases
 from fleet_cloud.services.rollouts import Rollouts, RolloutStatus
 from fleet_cloud.services.telemetry import Readings
 from fleet_cloud.services.tokens import Tokens
-from fleet_shared.limits import ENROLMENT_BYTES
 from fleet_shared.messages.enrolment import EnrolRequest
 from fleet_shared.names import AssignmentId, DeviceId, parse_model_name
 from fleet_shared.version import ModelRef, Version
@@ -52,7 +51,9 @@ Word = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 Operator = Annotated[Actor, needs(Role.OPERATOR)]
 """Who asks, and may change what runs."""
 
-EnrolmentBody: Final = BodyOf(ENROLMENT_BYTES)
+ENROLMENT_REQUEST_BYTES: Final = 16 * 1024
+"""Enough for a key of any kind. Anybody may send one: thousands at once must not fill the memory."""
+EnrolmentBody: Final = BodyOf(ENROLMENT_REQUEST_BYTES)
 ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 ROLLOUTS_LISTED: Final = 10_000
 

@@ -4,7 +4,6 @@ The decision is pure (`take`); `Limits` holds the buckets that there are. Whoeve
 many came after, starts with a full bucket: that costs memory nothing and an attacker many addresses.
 """
 
-import ipaddress
 import threading
 import time
 from collections import OrderedDict
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from fleet_cloud.addresses import network_of
 from fleet_cloud.errors import TooMany
 
 KEPT_MAX: Final = 10_000
@@ -77,15 +77,3 @@ class Limits:
             )
             error.wait_s = wait_s
             raise error
-
-
-def network_of(address: str) -> str:
-    """Return whom an address stands for: a whole /64 of IPv6 is one customer's."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    mapped = parsed.ipv4_mapped
-    return str(ipaddress.ip_network((parsed, 64), strict=False) if mapped is None else mapped)

@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problem documents. The one table of error class and HTTP status."""
 
+import errno
 import logging
 import math
 from collections.abc import Mapping
@@ -56,6 +57,7 @@ HEADERS: Final[dict[int, dict[str, str]]] = {
     429: {"Retry-After": "60"},
     503: {"Retry-After": "5"},
 }
+DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 HINTS: Final = {
     404: "check the name; /api/docs shows all routes",
     405: "the Allow header names the methods of this route",
@@ -72,6 +74,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(OSError, _on_disk)
     app.add_exception_handler(Exception, _on_defect)
 
 
@@ -129,6 +132,19 @@ async def _on_disconnect(request: Request, _exc: Exception) -> Response:
     """Nobody reads the answer; a sender that goes away is no defect."""
     log.info("%s %s was cut off by the client", request.method, request.url.path)
     return _answer(400, "request.cut", "Request cut off", "the body ended early", "send it again")
+
+
+async def _on_disk(request: Request, exc: Exception) -> Response:
+    """A full disk is no defect, wherever it is met: keys, register and releases are files."""
+    if not isinstance(exc, OSError) or exc.errno not in DISK_ERRORS:
+        return await _on_defect(request, exc)
+    log.error("%s %s failed: %s", request.method, request.url.path, exc)
+    full = Unavailable(
+        f"the controller's data folder cannot be written: {exc.strerror}",
+        hint="free space there, and repeat it",
+        code="disk.full",
+    )
+    return await _on_fleet_error(request, full)
 
 
 async def _on_defect(request: Request, exc: Exception) -> Response:

@@ -89,6 +89,7 @@ def revoke(
     """Let a device in no more: its session is cut, its certificate refused, its assignments end."""
     with get_connection(context).open() as client:
         view = client.revoke_device(device)
+        left = [one for one in client.enrolment_tokens() if one.state == "open" and device in one.used_by]
     if not view.enforced:
         said = "; this broker lets anybody in, so nothing of what the device says is taken up any more"
     elif view.cut:
@@ -96,6 +97,9 @@ def revoke(
     else:
         said = "; the broker is away, and hears of it when it is back"
     print(f"{view.device.id} is revoked{said}")
+    for one in left:
+        more = f"lets {one.uses_max - len(one.used_by)} more devices in, of any name"
+        print(f"the token {one.id} that it enrolled with {more}: fleet device revoke-token {one.id}")
 
 
 def readmit(

@@ -131,6 +131,24 @@ def test_a_revoked_device_may_do_nothing_while_the_revocation_list_is_not_read(t
         assert not [topic for topic, _ in line.heard if topic.startswith("fleet/v1/devices/pi-1")]
 
 
+def test_whoever_was_revoked_while_the_broker_was_away_is_cut_also_where_no_list_is_read(
+    tmp_path: Path,
+) -> None:
+    """A command that may not run is a mistake of every first day."""
+    with secure_mosquitto(tmp_path) as broker:
+        party, other = broker.issue(PI), broker.issue("pi-2")
+        wanted = [(DeviceId("pi-2"), other.key_sha256)]
+        with administered(broker) as (access, _):
+            access.sync([(PI, party.key_sha256), *wanted])
+        with administered(broker, command="false") as (access, _), enter(broker, party) as device:
+            changed = broker.authority.issue("pi-2", folder=broker.folder / "changed").key_sha256
+            with pytest.raises(Unavailable) as caught:
+                access.sync([(DeviceId("pi-2"), changed)])
+            assert caught.value.code == "broker.reload"
+            device.wait_until_gone()
+        assert client_names(broker) == ["ctl-fleet", "pi-2"], "who is to come back stays until it can"
+
+
 def test_another_key_cuts_off_what_the_device_had_before(site: Administered) -> None:
     broker, access, _ = site
     old = broker.issue(PI)

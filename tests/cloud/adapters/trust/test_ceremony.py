@@ -477,6 +477,10 @@ def open_with(file: Path, passphrase: str) -> None:
     refer_to(resolve_uri(str(file)), Path(), lambda _name: passphrase)
 
 
+def test_the_data_of_a_controller_are_its_own(offline: Offline) -> None:
+    assert stat.S_IMODE(offline.trust_dir.parent.stat().st_mode) == 0o700
+
+
 def test_a_repository_is_begun_once_and_by_enough_keys(tmp_path: Path) -> None:
     offline = Offline(tmp_path)
     uris = Holders([resolve_uri(str(offline.root[0]))])

@@ -1,6 +1,7 @@
 """The release repository in a bucket: a real S3 server."""
 
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,37 @@ def test_the_timestamp_comes_last(bucket: S3Releases, tmp_path: Path) -> None:
     order = [kind for kind in kinds if kind in ("targets", Snapshot.type, "root")]
     assert order.index(Snapshot.type) > max(i for i, kind in enumerate(order) if kind == "targets")
     assert order[-1] == "root"
+
+
+def test_a_bucket_that_takes_long_keeps_no_release_waiting(bucket: S3Releases, tmp_path: Path) -> None:
+    trust = LabTrust(tmp_path / "trust", bucket)
+    trust.copy_out()
+    asked, go = threading.Event(), threading.Event()
+
+    class Slow(S3Releases):
+        def put(self, path: str, content: bytes) -> None:
+            asked.set()
+            assert go.wait(20)
+            super().put(path, content)
+
+    trust.release({digest_of(b"one"): b"one"})
+    trust._mirror = Slow(bucket._blobs)
+    copying = threading.Thread(target=trust.copy_out)
+    copying.start()
+    assert asked.wait(20)
+    releasing = threading.Thread(target=trust.release, args=({digest_of(b"two"): b"two"},))
+    releasing.start()
+    releasing.join(10)
+    waits = releasing.is_alive()
+    go.set()
+    copying.join()
+    releasing.join()
+    assert not waits
+    timestamp = bucket.get("metadata/timestamp.json")
+    assert timestamp is not None
+    assert timestamp != trust.newest_timestamp(), "it speaks for what was copied"
+    trust.copy_out()
+    assert bucket.get("metadata/timestamp.json") == trust.newest_timestamp()
 
 
 def test_superseded_metadata_goes_from_the_bucket_too(bucket: S3Releases, tmp_path: Path) -> None:

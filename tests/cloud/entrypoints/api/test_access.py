@@ -8,8 +8,8 @@ import pytest
 from httpx import Client, Headers
 
 from fleet_cloud.domain.people import Role
+from fleet_cloud.entrypoints.api.app import ENROLMENT_REQUEST_BYTES
 from fleet_cloud.entrypoints.api.limiting import Limits
-from fleet_shared.limits import ENROLMENT_BYTES
 from tests.cloud.entrypoints.api.test_routes import V1, expect
 from tests.kit.api import Api, running_api
 from tests.kit.people import ADMIN, BEARER, KIT_TOKEN
@@ -94,7 +94,7 @@ def test_a_body_that_says_that_it_is_too_large_is_not_read(api: Api) -> None:
 
 
 def test_an_enrolment_is_small(http: Client) -> None:
-    too_large = b" " * (ENROLMENT_BYTES + 1)
+    too_large = b" " * (ENROLMENT_REQUEST_BYTES + 1)
     kind = {"Content-Type": "application/json"}
     for content in (too_large, iter([too_large])):
         expect(http.post(f"{V1}/enrolments", content=content, headers=kind), 413, "request.too_large")

@@ -1,5 +1,7 @@
 """The routes of identities, over HTTP: tokens, revocation, readmission, the authority."""
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +51,21 @@ def make_token(http: Client, **request: object) -> str:
 def enrol(http: Client, secret: str, device: str = "pi-1") -> Response:
     body = {"schema": 1, "secret": secret, "device": device, "csr_pem": make_csr(device)}
     return http.post(f"{V1}/enrolments", json=body)
+
+
+def test_a_full_disk_is_said_and_no_defect(http: Client, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The register is a file, and is written first."""
+    enrol(http, make_token(http))
+
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        expect(http.post(f"{V1}/devices/pi-1/revocation"), 503, "disk.full")
+    assert door.inside
+    assert http.post(f"{V1}/devices/pi-1/revocation").json()["cut"]
+    assert not door.inside
 
 
 def test_a_token_is_shown_once_listed_without_its_secret_and_taken_back(http: Client) -> None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet_cloud.entrypoints.api.limiting import KEPT_MAX, Bucket, Limits, network_of, take
+from fleet_cloud.addresses import network_of
+from fleet_cloud.entrypoints.api.limiting import KEPT_MAX, Bucket, Limits, take
 from fleet_cloud.errors import TooMany
 
 

@@ -86,6 +86,14 @@ def test_a_device_is_revoked_and_readmitted_in_one_command_each(api: Api, door: 
     assert "the broker is away" in fleet(api, "revoke", "pi-1")
 
 
+def test_whoever_revokes_hears_of_the_token_that_lets_the_same_machine_in_by_another_name(api: Api) -> None:
+    enrol(api, fleet(api, "token", "--uses", "3"))
+    name = fleet(api, "tokens").splitlines()[1].split()[0]
+    said = fleet(api, "revoke", "pi-1")
+    assert "2 more devices" in said
+    assert f"fleet device revoke-token {name}" in said
+
+
 def test_devices_that_the_database_forgot_are_listed_and_readmitted(api: Api) -> None:
     enrol(api, fleet(api, "token"))
     assert "knows every device" in fleet(api, "readmit")
