@@ -95,7 +95,7 @@ def revoke(
     elif view.cut:
         said = ", and its session is cut"
     else:
-        said = "; the broker is away, and hears of it when it is back"
+        said = "; the broker is away, or did not read its files (the controller's log says): it is told again"
     print(f"{view.device.id} is revoked{said}")
     for one in left:
         more = f"lets {one.uses_max - len(one.used_by)} more devices in, of any name"
