@@ -57,8 +57,15 @@ def _load_versions() -> dict[Digest, str]:
     return {digest_of(make_manifest(f"{major}.0.0")): f"{major}.0.0" for major in range(1, 10)}
 
 
+SLOW = frozenset({"update", "inspection"})
+"""The names of the threads that an agent in this process starts."""
+WITHIN_S = 60.0
+"""The slowest machine ends what a thread of the agent does, a small download at most."""
+
+
 class Device:
-    """One state folder. `boot` starts its agent, `crash` ends it without a word."""
+    """One state folder. `boot` starts its agent, `crash` ends it without a word. ``in_order``: after each
+    step the other threads come as far as they can, so that the same happens each time, on any machine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -73,7 +80,9 @@ class Device:
         self.starts = 0
         self.renewals: list[Callable[[Renewed], None]] = []
         self.url_of: Callable[[Digest], str] | None = None
+        self.in_order = False
         self._open: list[Supervisor] = []
+        self._others = frozenset(threading.enumerate())
 
     def boot(self, *, connect: bool = True) -> None:
         self.starts += 1
@@ -108,6 +117,7 @@ class Device:
         self.agent.updates.saved.file = record_file
         self._open.append(self.agent)
         self.agent.start()
+        self._await_threads()
         if connect:
             self.agent.inbox.put(Connected("session-1"))
         self.run()
@@ -115,6 +125,7 @@ class Device:
     def crash(self) -> None:
         self.jobs.dead.set()
         self.agent.updates.close()
+        self._await_threads()
         self.outbox.close()
         self._open.remove(self.agent)
         self.workers.clear()
@@ -129,8 +140,29 @@ class Device:
     def run(self, seconds: float = 0.0) -> None:
         """Handle all that waits, while ``seconds`` of the device's time pass."""
         end_s = self.clock.seconds + seconds
-        while self.agent.step(0) or self.clock.seconds < end_s:
+        self._await_threads()
+        while self._step() or self.clock.seconds < end_s:
             self.clock.seconds = min(end_s, self.clock.seconds + 0.5)
+
+    def _step(self) -> bool:
+        took = self.agent.step(0)
+        self._await_threads()
+        return took or (self.in_order and not self.agent.inbox.empty())
+
+    def _await_threads(self) -> None:
+        """Wait for the threads of this agent, but for a download that stands still: what they found is in
+        the inbox then, before anything else that happens."""
+        if not self.in_order:
+            return
+        ours = [one for one in threading.enumerate() if one.name in SLOW and one not in self._others]
+        deadline_s = time.monotonic() + WITHIN_S
+        for thread in ours:
+            while thread.is_alive() and not self._stands_still(thread):
+                assert time.monotonic() < deadline_s, f"the thread of the {thread.name} does not end"
+                thread.join(0.002)
+
+    def _stands_still(self, thread: threading.Thread) -> bool:
+        return thread.name == "update" and self.jobs.stands_still and not self.jobs.dead.is_set()
 
     def live(self, seconds: float) -> None:
         """Let time pass with a serving worker that reports as it should."""

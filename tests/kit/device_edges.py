@@ -249,7 +249,8 @@ class FakeWorker:
 class FakeJobs:
     """Downloads come from nowhere, once ``go`` is set, and do not hear that they are given up, as one that
     waits for the network; with ``url_of`` they are real ones. Verification is the real one, with ``measured``
-    as what a benchmark found. ``dead``: the process was killed."""
+    as what a benchmark found. ``dead``: the process was killed. ``waits``: a download is at
+    ``go``."""
 
     installer: Installer
     go: threading.Event
@@ -258,6 +259,7 @@ class FakeJobs:
     fetched: list[str] = field(default_factory=list)
     running: int = 0
     most: int = 0
+    waits: bool = False
     measured: Evidence = field(default_factory=dict)
     refuse_download: list[Exception] = field(default_factory=list)
     refuse_verify: list[Exception] = field(default_factory=list)
@@ -266,9 +268,7 @@ class FakeJobs:
         self.running += 1
         self.most = max(self.most, self.running)
         try:
-            while not self.go.wait(0.01):
-                if self.dead.is_set():
-                    raise TransferError("the process was killed")
+            self._await_go()
             if self.url_of is not None:
                 return self._fetch(record, self.url_of, aborted)
             if self.refuse_download:
@@ -281,6 +281,19 @@ class FakeJobs:
             return {"bytes_fetched": 1}
         finally:
             self.running -= 1
+
+    @property
+    def stands_still(self) -> bool:
+        return self.waits and not self.go.is_set()
+
+    def _await_go(self) -> None:
+        self.waits = True
+        try:
+            while not self.go.wait(0.01):
+                if self.dead.is_set():
+                    raise TransferError("the process was killed")
+        finally:
+            self.waits = False
 
     def _fetch(
         self, record: UpdateRecord, url_of: Callable[[Digest], str], aborted: threading.Event
