@@ -90,7 +90,10 @@ class Connection:
         """Start one attempt; its end comes as `Connected` or `Disconnected`. Never raises for a
         broker that is away."""
         self._drop()
-        if self._reached and not self._answered:
+        # TLS on trial with a broker that has none fails before it counts as reached: without a step back here
+        # such a device would try nothing else for ever.
+        on_trial = self._secure and not self._must_tls
+        if (self._reached or on_trial) and not self._answered:
             self._protocol, self._secure = next(self._ways)
         self._session = self._new_session()
         self._answered = self._hears = self._reached = self._waited = False
