@@ -23,6 +23,7 @@ from fleet_shared.topics import Channel, Topics
 from tests.agent.test_tls import time_in
 from tests.kit.authority import Authority, key_pem, make_key
 from tests.kit.local_broker import Application, LocalBroker, local_broker
+from tests.kit.mosquitto import Mosquitto
 
 DEVICE = DeviceId("pi-1")
 RIGHTS = {
@@ -273,3 +274,26 @@ def test_a_damaged_file_ends_an_attempt_and_not_the_agent(
         (identity / name).write_bytes(good)
     connect()
     assert isinstance(events.get(timeout=20), Connected)
+
+
+def test_a_broker_without_tls_that_was_mute_for_a_while_is_found_again(
+    mosquitto: Mosquitto, identity: Path, events: "queue.Queue[LinkEvent]"
+) -> None:
+    """While it is mute every way is tried, TLS too; none must be the last."""
+    connection = Connection(
+        DEVICE, Topics(), BrokerAddress(host="127.0.0.1", port=mosquitto.port), events.put, lambda: "session",
+        tls=lambda: broker_context(identity, lambda: time_in(0)),
+    )  # fmt: skip
+    try:
+        for _ in range(2):
+            connection.connect()
+            assert isinstance(events.get(timeout=20), Connected)
+            connection._answered, connection._reached = False, True  # as if it had said nothing
+        for _ in range(5):
+            connection.connect()
+            if isinstance(events.get(timeout=20), Connected):
+                break
+        else:
+            raise AssertionError("it never speaks without TLS again")
+    finally:
+        connection.close()

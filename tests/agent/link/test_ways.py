@@ -27,6 +27,12 @@ def test_a_broker_that_answers_nothing_is_asked_in_the_other_version_and_then_wi
     assert walk(ways, False, False) == [plain[0]] * 3, "at another port than the usual one there is no other"
 
 
+def test_a_guess_that_comes_to_nothing_is_left() -> None:
+    """The handshake fails before the broker counts as reached."""
+    ways = Ways(BrokerAddress(host="b", port=7, tls=False, mqtt5=False), may_secure=True)
+    assert [way.tls for way in walk(ways, True, True, False, False)] == [False, False, True, True, False]
+
+
 def test_a_broker_that_is_not_there_may_have_moved_to_the_port_of_tls() -> None:
     ways = Ways(BrokerAddress(host="b", port=1883, tls=False, mqtt5=False), may_secure=True)
     plain = Way(V4, False, 1883)
