@@ -196,6 +196,15 @@ class Life(RuleBasedStateMachine):
         self.device.run()
 
     @rule()
+    def inspections_stand_still(self) -> None:
+        self.device.inspections.clear()
+
+    @rule()
+    def inspections_go_on(self) -> None:
+        self.device.inspections.set()
+        self.device.run()
+
+    @rule()
     def the_disk_is_full(self) -> None:
         self._disturb()
         self.full = self.device.faults.outcomes = True
@@ -224,6 +233,7 @@ class Life(RuleBasedStateMachine):
         self.full = self.device.faults.outcomes = False
         self.store.trouble = Trouble.NONE
         self.device.downloads.set()
+        self.device.inspections.set()
         self._link()
         for _ in range(60):
             self._live(3)
@@ -285,6 +295,7 @@ class Life(RuleBasedStateMachine):
         finally:
             self.full = False
             self.device.downloads.set()
+            self.device.inspections.set()
             self.device.close()
             self.stack.close()
             shutil.rmtree(self.folder)
@@ -450,6 +461,16 @@ def test_the_same_happens_each_time(store: BlobStore) -> None:
     for number, (one, other) in enumerate(zip(first, second, strict=True)):
         differ = [pair for pair in zip(one, other, strict=True) if pair[0] != pair[1]]
         assert not differ, f"after step {number} of {len(first)}"
+
+
+def test_out_of_time_is_not_called_flaky(store: BlobStore) -> None:
+    class Endless(Life):
+        @invariant()
+        def last(self) -> None:
+            pytest.fail("what a time-out raises")
+
+    with pytest.raises(OutOfTime):
+        run(store, examples=2, steps=2, life=Endless, database=None)
 
 
 @pytest.mark.long

@@ -45,6 +45,7 @@ from tests.kit.device_edges import (
     FakeTrust,
     FakeWorker,
     Faults,
+    Gate,
     make_desired,
     make_manifest,
     make_stats,
@@ -75,6 +76,8 @@ class Device:
         self.faults = Faults()
         self.downloads = threading.Event()
         self.downloads.set()
+        self.inspections = threading.Event()
+        self.inspections.set()
         self.facts = FACTS
         self.tight = False
         self.starts = 0
@@ -95,6 +98,7 @@ class Device:
         self.outbox.faults = self.slots.faults = record_file.faults = self.faults
         installer = Installer(self.slots, self.folder / "downloads", lambda: 10**9, 1000)
         self.jobs = FakeJobs(installer, self.downloads, self.url_of)
+        self.slots.gate = Gate(self.inspections, self.jobs.dead)
         self.agent = wire(
             Settings(state=self.folder, sample_interval_s=1e9),
             Identity(
@@ -150,8 +154,8 @@ class Device:
         return took or (self.in_order and not self.agent.inbox.empty())
 
     def _await_threads(self) -> None:
-        """Wait for the threads of this agent, but for a download that stands still: what they found is in
-        the inbox then, before anything else that happens."""
+        """Wait for the threads of this agent, but for those that stand still: what they found is in the
+        inbox then, before anything else that happens."""
         if not self.in_order:
             return
         ours = [one for one in threading.enumerate() if one.name in SLOW and one not in self._others]
@@ -162,7 +166,8 @@ class Device:
                 thread.join(0.002)
 
     def _stands_still(self, thread: threading.Thread) -> bool:
-        return thread.name == "update" and self.jobs.stands_still and not self.jobs.dead.is_set()
+        gate = self.jobs.gate if thread.name == "update" else self.slots.gate
+        return gate is not None and gate.stands_still
 
     def live(self, seconds: float) -> None:
         """Let time pass with a serving worker that reports as it should."""

@@ -246,11 +246,32 @@ class FakeWorker:
 
 
 @dataclass
+class Gate:
+    """Where a thread of the agent stands still until ``go`` is set or, ``dead``, its process was killed."""
+
+    go: threading.Event
+    dead: threading.Event
+    waits: bool = False
+
+    @property
+    def stands_still(self) -> bool:
+        return self.waits and not self.go.is_set() and not self.dead.is_set()
+
+    def enter(self) -> None:
+        self.waits = True
+        try:
+            while not self.go.wait(0.01):
+                if self.dead.is_set():
+                    raise TransferError("the process was killed")
+        finally:
+            self.waits = False
+
+
+@dataclass
 class FakeJobs:
     """Downloads come from nowhere, once ``go`` is set, and do not hear that they are given up, as one that
     waits for the network; with ``url_of`` they are real ones. Verification is the real one, with ``measured``
-    as what a benchmark found. ``dead``: the process was killed. ``waits``: a download is at
-    ``go``."""
+    as what a benchmark found. ``dead``: the process was killed."""
 
     installer: Installer
     go: threading.Event
@@ -259,16 +280,19 @@ class FakeJobs:
     fetched: list[str] = field(default_factory=list)
     running: int = 0
     most: int = 0
-    waits: bool = False
     measured: Evidence = field(default_factory=dict)
     refuse_download: list[Exception] = field(default_factory=list)
     refuse_verify: list[Exception] = field(default_factory=list)
+    gate: Gate = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gate = Gate(self.go, self.dead)
 
     def download(self, record: UpdateRecord, aborted: threading.Event) -> Evidence:
         self.running += 1
         self.most = max(self.most, self.running)
         try:
-            self._await_go()
+            self.gate.enter()
             if self.url_of is not None:
                 return self._fetch(record, self.url_of, aborted)
             if self.refuse_download:
@@ -281,19 +305,6 @@ class FakeJobs:
             return {"bytes_fetched": 1}
         finally:
             self.running -= 1
-
-    @property
-    def stands_still(self) -> bool:
-        return self.waits and not self.go.is_set()
-
-    def _await_go(self) -> None:
-        self.waits = True
-        try:
-            while not self.go.wait(0.01):
-                if self.dead.is_set():
-                    raise TransferError("the process was killed")
-        finally:
-            self.waits = False
 
     def _fetch(
         self, record: UpdateRecord, url_of: Callable[[Digest], str], aborted: threading.Event
@@ -370,7 +381,15 @@ class FailingRecordFile(RecordFile):
 
 
 class FailingSlots(Slots):
+    """``gate``: whoever reads a model through stands still there."""
+
     faults = Faults()
+    gate: Gate | None = None
+
+    def is_intact(self, manifest: Digest) -> bool:
+        if self.gate is not None:
+            self.gate.enter()
+        return super().is_intact(manifest)
 
     def save_pointers(self, pointers: Pointers) -> None:
         with self.faults.writing(refused=self.faults.pointers):
