@@ -43,9 +43,7 @@ class Ways:
         broker that is away for a while is not found later for it by more than one."""
         if self.now is not self._before:
             self.now = self._before
-        elif (
-            reached or self.is_guess
-        ):  # without TLS there, its handshake fails before anything is reached
+        elif reached or self.is_guess:  # without TLS there, its handshake fails before anything is reached
             self.now = self._before = next(self._usual)
         elif self._moved is not None:
             self.now = next(self._moved)
