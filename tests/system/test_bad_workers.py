@@ -204,7 +204,9 @@ def test_a_worker_that_leaks(site: Site, asker: Asker) -> None:
     policy = {"soak_inferences": 10_000, "memory_bytes_max": MEMORY, "worker_restarts_max": 3}
     trial = take_back(site, site.make("leak", REQUEST), asker, **policy)
     assert trial.failure.code == "worker.memory"
-    assert trial.evidence["worker_rss_bytes"] > MEMORY > trial.evidence["worker_rss_start_bytes"]
+    # It may have leaked before it was looked at for the first time.
+    assert trial.evidence["worker_rss_bytes"] > MEMORY
+    assert trial.evidence["worker_rss_bytes"] >= trial.evidence["worker_rss_start_bytes"]
     assert trial.evidence["worker_bound_bytes"] == MEMORY
     assert trial.evidence["worker_inferences"] > 0
 
