@@ -15,7 +15,8 @@ from fleet_agent.transfer.answer import HttpSource
 from fleet_agent.transfer.download import Downloader
 from fleet_agent.transfer.policy import RETRIES_MAX, Step, decide_step, parse_retry_after_s
 from fleet_agent.transfer.questions import NotYetError
-from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
+from fleet_cloud.adapters.storage.bucket import S3Address
+from fleet_cloud.adapters.storage.s3 import S3Blobs
 from fleet_shared.names import Digest
 from tests.kit.blob_server import BlobServer, Handler, blob_server, content, status
 from tests.kit.object_store import ACCESS_KEY, SECRET_KEY, ObjectStore

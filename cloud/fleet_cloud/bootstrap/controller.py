@@ -94,7 +94,7 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
         stack.callback(engine.dispose)
         migrate(engine)
         store = open_blobs(settings)
-        mirror = S3Releases(store) if isinstance(store, S3Blobs) else None
+        mirror = S3Releases(store.bucket) if isinstance(store, S3Blobs) else None
         trust = LabTrust(trust_folder(settings), mirror)
         tls = open_certificates(settings, trust)
         door = open_door(settings, Topics(settings.topic_root), tls, stack)

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import assert_never
 
 from fleet_cloud.adapters.oidc.issuer import OpenIdIssuer
+from fleet_cloud.adapters.storage.bucket import S3Address
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
-from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
+from fleet_cloud.adapters.storage.s3 import S3Blobs
 from fleet_cloud.adapters.trust.hosts import find_hosts
 from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder

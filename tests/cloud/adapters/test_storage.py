@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from fleet_cloud.adapters.storage.bucket import S3Address
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
-from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
+from fleet_cloud.adapters.storage.s3 import S3Blobs
 from fleet_cloud.errors import Invalid, NotFound, SettingsError, Unavailable
 from fleet_cloud.services.ports import BlobStore
 from fleet_shared.errors import InvalidName

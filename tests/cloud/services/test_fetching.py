@@ -10,9 +10,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from fleet_cloud.adapters.storage.bucket import S3Address
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.storage.releases import ReleaseFolder
-from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs
+from fleet_cloud.adapters.storage.s3 import S3Blobs
 from fleet_cloud.bootstrap.system import SystemClock
 from fleet_cloud.domain.rollout import Assignment, AssignmentState
 from fleet_cloud.errors import CloudError, Conflict, Forbidden, NotFound, Unavailable

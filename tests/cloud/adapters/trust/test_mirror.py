@@ -8,7 +8,8 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import MetaFile, Snapshot
 
-from fleet_cloud.adapters.storage.s3 import S3Address, S3Blobs, S3Releases
+from fleet_cloud.adapters.storage.bucket import Bucket, S3Address
+from fleet_cloud.adapters.storage.s3 import S3Releases
 from fleet_cloud.adapters.trust import roles
 from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.errors import SettingsError
@@ -21,7 +22,7 @@ from tests.kit.release_client import ReleaseClient
 @pytest.fixture
 def bucket(s3: ObjectStore, tmp_path: Path) -> S3Releases:
     prefix = f"{tmp_path.name}/"
-    return S3Releases(S3Blobs(S3Address(s3.bucket, prefix, s3.endpoint, "us-east-1", ACCESS_KEY, SECRET_KEY)))
+    return S3Releases(Bucket(S3Address(s3.bucket, prefix, s3.endpoint, "us-east-1", ACCESS_KEY, SECRET_KEY)))
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_the_timestamp_comes_last(bucket: S3Releases, tmp_path: Path) -> None:
             put.append(path)
             super().put(path, content)
 
-    trust._mirror = Watched(bucket._blobs)
+    trust._mirror = Watched(bucket._bucket)
     release(trust, "one")
     assert put[-1] == "metadata/timestamp.json"
     kinds = [path.split("/")[0] if path.startswith("targets") else path.split(".")[1] for path in put[:-1]]
@@ -79,7 +80,7 @@ def test_a_bucket_that_takes_long_keeps_no_release_waiting(bucket: S3Releases, t
             super().put(path, content)
 
     trust.release({digest_of(b"one"): b"one"})
-    trust._mirror = Slow(bucket._blobs)
+    trust._mirror = Slow(bucket._bucket)
     copying = threading.Thread(target=trust.copy_out)
     copying.start()
     assert asked.wait(20)
