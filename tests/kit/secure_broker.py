@@ -22,6 +22,9 @@ from tests.kit.certificates import LOOPBACK, Party, TestAuthority
 
 TIMEOUT_S = 20.0
 
+PI_1, PI_2 = "fleet/v1/devices/pi-1", "fleet/v1/devices/pi-2"
+CONNACK_OK = bytes([0x20, 2, 0, 0])
+
 
 @dataclass
 class Site:

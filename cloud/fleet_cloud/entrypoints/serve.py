@@ -193,22 +193,10 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
     publisher = Loop(
         "publish", Publisher(controller.uow, gateway.publish, first=releases.announce_first).turn
     )
-    questions = FetchQueue()
-    send = partial(gateway.send, retain=False)
-    fetches = [Fetches(questions, controller.topics, controller.fetching, send) for _ in range(FETCH_WORKERS)]
-    ingest = Ingest(
-        gateway.incoming,
-        controller.topics,
-        controller.observe,
-        ask=questions.put,
-        answer=lambda topic, payload: _answer(controller, topic, payload),
-        changed=wake,
-    )
     loops = [
         ticker,
         publisher,
-        Loop("ingest", ingest.turn),
-        *(Loop(f"fetches-{number}", one.turn) for number, one in enumerate(fetches)),
+        *_hearing_loops(controller, wake),
         Loop("releases", releases.turn),
         Loop("presence", give_up_silent),
         Loop("identities", controller.identities.upkeep.look),
@@ -224,9 +212,23 @@ def _running_loops(controller: Controller) -> Iterator[Callable[[], None]]:
             loop.stop()
 
 
-def _answer(controller: Controller, topic: str, payload: bytes) -> None:
-    """Answers are not retained and not kept: the device asks or sends again."""
-    controller.gateway.send(topic, payload, retain=False)
+def _hearing_loops(controller: Controller, wake: Callable[[], None]) -> list[Loop]:
+    """What hears devices and answers them. Answers are not retained and not kept: the device asks or sends
+    again."""
+    questions, send = FetchQueue(), partial(controller.gateway.send, retain=False)
+    ingest = Ingest(
+        controller.gateway.incoming,
+        controller.topics,
+        controller.observe,
+        ask=questions.put,
+        answer=send,
+        changed=wake,
+    )
+    fetches = [Fetches(questions, controller.topics, controller.fetching, send) for _ in range(FETCH_WORKERS)]
+    return [
+        Loop("ingest", ingest.turn),
+        *(Loop(f"fetches-{number}", one.turn) for number, one in enumerate(fetches)),
+    ]
 
 
 def _access(controller: Controller) -> Access:

@@ -19,6 +19,7 @@ _STATE = os.environ.get("FLEET_CRASH_STATE", "")
 _IS_TRUST = "fleet_agent.trust" in sys.orig_argv
 _RECORDED = re.compile(rb'"state":"([a-z-]+)"')
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_BIN = re.compile(r"manifests-[0-9a-f]{2}")
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp$")
 _counts: dict[str, int] = {}
 _token: list[str] = [""]
@@ -40,7 +41,7 @@ def _append(name: str, line: str) -> None:
 
 def _name_of(path: str) -> str:
     relative = os.path.relpath(path, _STATE)
-    return _TEMPORARY.sub(".tmp", _DIGEST.sub("DIGEST", relative))
+    return _TEMPORARY.sub(".tmp", _BIN.sub("manifests-BIN", _DIGEST.sub("DIGEST", relative)))
 
 
 def _load_state() -> str:
@@ -76,7 +77,7 @@ def _hook(event: str, args: tuple[object, ...]) -> None:
         if moment == "after":
             _reach(operation, target or path)
     elif event == "os.rename" and _IS_TRUST and "/trust/metadata/" in str(args[1]):
-        _reach("before-rename", str(args[1]))  # python-tuf's own writes
+        _reach("before-rename", str(args[1]))  # also what python-tuf writes by itself
 
 
 if _FOLDER:

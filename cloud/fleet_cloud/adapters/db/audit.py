@@ -1,8 +1,9 @@
 """The audit log: written at its end only; the database refuses anything else."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, Row, func, insert, select, text
 
 from fleet_cloud.adapters.db import tables
 from fleet_cloud.domain.audit import GENESIS, AuditEntry, Chained, hash_entry
@@ -42,6 +43,6 @@ class AuditTable:
             self._connection.execute(text("LOCK TABLE audit IN EXCLUSIVE MODE"))
 
 
-def _chained(row: object) -> Chained:
+def _chained(row: Row[Any]) -> Chained:
     values = {name: getattr(row, name) for name in AuditEntry.__dataclass_fields__}
-    return Chained(AuditEntry(**values), Digest(row.hash))  # type: ignore[attr-defined]
+    return Chained(AuditEntry(**values), Digest(row.hash))

@@ -47,7 +47,7 @@ class Ingest:
     topics: Topics
     observe: Observe
     ask: Callable[[DeviceId, Fetch], None]
-    answer: Callable[[str, bytes], None]
+    answer: Callable[[str, bytes], object]
     changed: Callable[[], None]
     _held: Message | None = None
 

@@ -20,6 +20,9 @@ from fleet_shared.names import DeviceId, digest_of
 from fleet_shared.topics import Topics
 from tests.kit.certificates import LOOPBACK, Party, TestAuthority
 from tests.kit.secure_broker import (
+    CONNACK_OK,
+    PI_1,
+    PI_2,
     Client,
     RawClient,
     Site,
@@ -30,9 +33,6 @@ from tests.kit.secure_broker import (
     subscribe_packet,
     text,
 )
-
-PI_1, PI_2 = "fleet/v1/devices/pi-1", "fleet/v1/devices/pi-2"
-CONNACK_OK = bytes([0x20, 2, 0, 0])
 
 
 def connack(code: int) -> bytes:

@@ -17,6 +17,9 @@ from fleet_cloud.adapters.broker.wire import CONNECT_BYTES, PACKET_BYTES
 from fleet_shared.limits import PART_BYTES
 from tests.kit.certificates import LOOPBACK
 from tests.kit.secure_broker import (
+    CONNACK_OK,
+    PI_1,
+    PI_2,
     RawClient,
     Site,
     connect_packet,
@@ -27,8 +30,6 @@ from tests.kit.secure_broker import (
 )
 from tests.kit.waiting import wait_for
 
-PI_1, PI_2 = "fleet/v1/devices/pi-1", "fleet/v1/devices/pi-2"
-CONNACK_OK = bytes([0x20, 2, 0, 0])
 FUZZ_CONNECTIONS = 100
 
 

@@ -13,11 +13,10 @@ from fleet_cloud.services.ports import OutgoingMessage, TlsFiles
 from fleet_shared.names import DeviceId
 from fleet_shared.topics import Topics
 from tests.kit.certificates import LOOPBACK, TestAuthority
-from tests.kit.secure_broker import Client, RawClient, Site, connect_packet
+from tests.kit.secure_broker import CONNACK_OK, Client, RawClient, Site, connect_packet
 from tests.kit.waiting import wait_for
 
 PI_1 = "fleet/v1/devices/pi-1"
-CONNACK_OK = bytes([0x20, 2, 0, 0])
 
 
 def open_gateway(port: int, tls: TlsFiles, host: str = LOOPBACK, name: str = "ctl-1") -> Gateway:

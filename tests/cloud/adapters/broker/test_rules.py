@@ -5,6 +5,8 @@ import pytest
 
 from fleet_shared.topics import TO_CLOUD, Channel
 from tests.kit.secure_broker import (
+    PI_1,
+    PI_2,
     Site,
     connect_packet,
     packet,
@@ -13,7 +15,6 @@ from tests.kit.secure_broker import (
     text,
 )
 
-PI_1, PI_2 = "fleet/v1/devices/pi-1", "fleet/v1/devices/pi-2"
 FOREIGN = [f"{PI_2}/{channel.value}" for channel in Channel] + [
     f"{PI_2}/command/1", f"{PI_2}/response/1", f"{PI_1}/desired", f"{PI_1}/ack", f"{PI_1}/chunk",
     "fleet/v1/releases", "fleet/v1/devices/ctl-1/presence", "elsewhere", "$SYS/broker", "$share/g/x",

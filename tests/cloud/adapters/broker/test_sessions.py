@@ -14,6 +14,9 @@ from fleet_cloud.adapters.broker.admission import Code
 from fleet_cloud.adapters.broker.identity import Identity, parse_identity, read_identity
 from fleet_shared.names import DeviceId
 from tests.kit.secure_broker import (
+    CONNACK_OK,
+    PI_1,
+    PI_2,
     RawClient,
     Site,
     connect_packet,
@@ -24,8 +27,6 @@ from tests.kit.secure_broker import (
 )
 from tests.kit.waiting import wait_for
 
-PI_1, PI_2 = "fleet/v1/devices/pi-1", "fleet/v1/devices/pi-2"
-CONNACK_OK = bytes([0x20, 2, 0, 0])
 REVOKED = bytes([0x20, 2, 0, Code.NOT_AUTHORIZED])
 WILL = (f"{PI_1}/presence", b"offline")
 EVERYTHING = [("fleet/v1/#", 1)]
