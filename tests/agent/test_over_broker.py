@@ -6,6 +6,7 @@ import itertools
 import random
 import threading
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ import pytest
 
 from fleet_agent.errors import SettingsError, TransferError
 from fleet_agent.link.backoff import Backoff
+from fleet_agent.transfer import stream
 from fleet_agent.transfer.allowance import Allowance
 from fleet_agent.transfer.answer import HttpSource
 from fleet_agent.transfer.broker import BrokerFiles, BrokerSource
@@ -153,7 +155,20 @@ def test_whatever_becomes_of_messages_the_blob_arrives(tmp_path: Path, way: Way,
     assert [file.name for file in tmp_path.iterdir()] == [SHA]
 
 
-def test_few_are_asked_for_at_once_and_ever_more_while_answers_are_quick(tmp_path: Path) -> None:
+class Steady:
+    """Every answer takes as long as the others, whatever else the machine does."""
+
+    def __init__(self) -> None:
+        self._ticks = count()
+
+    def monotonic(self) -> float:
+        return next(self._ticks) * 1e-6
+
+
+def test_few_are_asked_for_at_once_and_ever_more_while_answers_are_quick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "time", Steady())
     outstanding: list[int] = []
     held: list[Reply] = []
 

@@ -96,8 +96,7 @@ class Lane:
         """Return the points of one update, in the order in which they are reached."""
         (self.folder / "points").unlink(missing_ok=True)
         self.run(scenario, "")
-        found = (self.folder / "points").read_text().splitlines()
-        return [point for point in dict.fromkeys(found) if is_certain(point)]
+        return list_certain(list(dict.fromkeys((self.folder / "points").read_text().splitlines())))
 
     def run(self, scenario: Scenario, point: str) -> Row:
         """Push, die at ``point`` (empty: not at all), start again, come to rest, and look."""
@@ -194,13 +193,29 @@ class Lane:
         return bool(answer["model_version"] == self.good)
 
 
-def is_certain(point: str) -> bool:
-    """Whether every run comes by: commits of telemetry come when they come, but for the outcome's, which
-    is the first one after the end was saved."""
-    state, operation, _, number = point.split("|")
+def list_certain(points: list[str]) -> list[str]:
+    """Return those by which every run comes. The floor of time is raised by the timestamp, and again by the
+    order only if that was issued later than time has come since; each time its folder is brought to the disk,
+    so that the last ones of these are uncertain too."""
+    raised_again = [point for point in points if "|rename|trust/floor.json|" in point and _number(point) > 1]
+    folders = [point for point in points if "|fsync-folder|trust|" in point]
+    uncertain = set(folders[len(folders) - len(raised_again) :])
+    return [point for point in points if _is_certain(point) and point not in uncertain]
+
+
+def _is_certain(point: str) -> bool:
+    """Commits of telemetry come when they come, but for the outcome's, which is the first one after the end
+    was saved."""
+    state, operation, path, number = point.split("|")
+    if "floor.json" in path:
+        return number == "1"
     if operation != DiskOperation.COMMIT.value:
         return True
     return number == "1" and state in {final.value for final in FINAL_STATES}
+
+
+def _number(point: str) -> int:
+    return int(point.rpartition("|")[2])
 
 
 def kill_workers(agent: Agent) -> None:
