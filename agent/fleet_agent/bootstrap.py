@@ -240,7 +240,41 @@ def wire(
     paths = StatePaths(settings.state)
     journal = Journal(outbox, clock)
     sender = Sender(outbox, jitter=lambda: 0.8 + 0.4 * random.random())
-    updates = UpdateRunner(
+    updates = _wire_updates(settings, clock, inbox, slots, jobs, workers, journal, is_tight)
+    trusting = _wire_trusting(settings, identity, clock, inbox, trust, renew)
+    return Supervisor(
+        settings=settings,
+        paths=paths,
+        facts=facts,
+        clock=clock,
+        inbox=inbox,
+        uplink=Uplink(link, sender, Backoff(1.0, settings.retry_ceiling_s, random.random)),
+        reporter=Reporter(link),
+        journal=journal,
+        intake=Intake(
+            ask=trusting.verify,
+            backoff=Backoff(2.0, 300.0, random.random),
+            journal=journal,
+        ),
+        workers=workers,
+        updates=updates,
+        questions=questions,
+        trusting=trusting,
+    )
+
+
+def _wire_updates(
+    settings: Settings,
+    clock: Clock,
+    inbox: "queue.SimpleQueue[Message]",
+    slots: Slots,
+    jobs: Jobs,
+    workers: Workers,
+    journal: Journal,
+    is_tight: Callable[[UpdateRecord], bool],
+) -> UpdateRunner:
+    paths = StatePaths(settings.state)
+    return UpdateRunner(
         saved=Saved(
             RecordFile(paths.record), slots, clock, Backoff(1.0, settings.retry_ceiling_s, random.random)
         ),
@@ -255,6 +289,17 @@ def wire(
         inspection=Inspection(slots, inbox.put),
         spare_bytes=settings.spare_slots_bytes,
     )
+
+
+def _wire_trusting(
+    settings: Settings,
+    identity: Identity,
+    clock: Clock,
+    inbox: "queue.SimpleQueue[Message]",
+    trust: Trust,
+    renew: Callable[[Callable[[Renewed], None]], None],
+) -> Trusting:
+    paths = StatePaths(settings.state)
     trusting = Trusting(
         identity=identity,
         paths=paths,
@@ -275,25 +320,7 @@ def wire(
         believed=load_note(paths.trust_report),
         http=parse_transfers(settings.transfers) is not Transfers.MQTT,
     )
-    return Supervisor(
-        settings=settings,
-        paths=paths,
-        facts=facts,
-        clock=clock,
-        inbox=inbox,
-        uplink=Uplink(link, sender, Backoff(1.0, settings.retry_ceiling_s, random.random)),
-        reporter=Reporter(link),
-        journal=journal,
-        intake=Intake(
-            ask=trusting.verify,
-            backoff=Backoff(2.0, 300.0, random.random),
-            journal=journal,
-        ),
-        workers=workers,
-        updates=updates,
-        questions=questions,
-        trusting=trusting,
-    )
+    return trusting
 
 
 def find_device_runtimes(settings: Settings) -> Found:
