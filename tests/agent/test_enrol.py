@@ -20,7 +20,7 @@ from fleet_agent.identity import load_identity
 from fleet_agent.orders import load_order, raise_order
 from fleet_agent.paths import StatePaths
 from fleet_agent.update.record import RecordFile
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_shared.messages.enrolment import BrokerAddress, EnrolReply, EnrolRequest
 from fleet_shared.messages.reported import Order
 from fleet_shared.names import DeviceId, digest_of
@@ -51,7 +51,9 @@ def expect(done: subprocess.CompletedProcess[str], code: str) -> None:
 
 
 @contextmanager
-def controller(*answers: tuple[int, bytes], trust: LabTrust | None = None) -> Iterator[tuple[str, list[int]]]:
+def controller(
+    *answers: tuple[int, bytes], trust: ControllerTrust | None = None
+) -> Iterator[tuple[str, list[int]]]:
     """A controller that gives these answers, then enrols with the authority of ``trust``."""
     waiting, given = list(answers), []
 
@@ -79,7 +81,7 @@ def controller(*answers: tuple[int, bytes], trust: LabTrust | None = None) -> It
         server.server_close()
 
 
-def accept(trust: LabTrust | None, body: bytes) -> bytes:
+def accept(trust: ControllerTrust | None, body: bytes) -> bytes:
     assert trust is not None, "nobody may ask again"
     request = decode(EnrolRequest, body)
     reply = EnrolReply(
@@ -90,7 +92,7 @@ def accept(trust: LabTrust | None, body: bytes) -> bytes:
     return encode(reply)
 
 
-def token_of(trust: LabTrust) -> EnrolmentToken:
+def token_of(trust: ControllerTrust) -> EnrolmentToken:
     return EnrolmentToken(
         secret="s",
         ca_sha256=digest_of(trust.authority.ca_pem.encode()),
@@ -103,7 +105,7 @@ def problem(status: int, code: str) -> tuple[int, bytes]:
 
 
 def test_a_controller_that_starts_is_waited_for(tmp_path: Path) -> None:
-    trust = LabTrust(tmp_path / "controller")
+    trust = ControllerTrust(tmp_path / "controller")
     busy = problem(503, "controller.starting")
     with controller(busy, (502, b"<html>a proxy</html>"), trust=trust) as (url, given):
         enrol(url, token_of(trust), PI, StatePaths(tmp_path / "state"), wait_s=60)
@@ -116,7 +118,7 @@ def test_another_controller_is_not_held_to_the_orders_of_the_one_before(tmp_path
     """One that was set up anew begins with key epoch 1: below what its predecessor came to, it could assign
     nothing to its own devices."""
     paths, before = StatePaths(tmp_path / "state"), Order(key_epoch=3, generation=7)
-    first, second = LabTrust(tmp_path / "first"), LabTrust(tmp_path / "second")
+    first, second = ControllerTrust(tmp_path / "first"), ControllerTrust(tmp_path / "second")
     accepted = {}
     for name, trust in (("first", first), ("again", first), ("second", second)):
         shutil.rmtree(paths.identity, ignore_errors=True)

@@ -9,7 +9,7 @@ from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.storage.releases import ReleaseFolder
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.services.blobs import Blobs
 from fleet_cloud.services.fetching import Fetching
 from fleet_cloud.services.models import Registry
@@ -42,7 +42,7 @@ def parts(url: str, tmp_path: Path) -> Iterator[Parts]:
     engine = open_engine(url)
     migrate(engine)
     uow, clock, ids, topics = DatabaseUnitOfWork(engine), Moving(), Counting(), Topics()
-    trust, store = LabTrust(tmp_path / "trust"), FilesystemBlobs(tmp_path / "blobs")
+    trust, store = ControllerTrust(tmp_path / "trust"), FilesystemBlobs(tmp_path / "blobs")
     blobs = Blobs(store, uow, UrlSigner(b"k" * 32, clock, uow), 10**6)
     yield Parts(
         uow, clock, Registry(uow, trust, store, clock, Packing(uow, store)), Rollouts(uow, clock, ids, trust),

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute
 from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.adapters.trust.register import FolderRegister
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
 from fleet_cloud.bootstrap.system import RandomIds, SystemClock
@@ -73,7 +73,7 @@ def running_api(
     engine = open_engine(f"sqlite:///{folder / 'fleet.db'}")
     migrate(engine)
     uow, clock, ids = DatabaseUnitOfWork(engine), SystemClock(), RandomIds()
-    trust, store = LabTrust(folder / "trust"), FilesystemBlobs(folder / "blobs")
+    trust, store = ControllerTrust(folder / "trust"), FilesystemBlobs(folder / "blobs")
     packing = Packing(uow, store)
     registry = Registry(uow, trust, store, clock, packing)
     blobs = Blobs(store, uow, UrlSigner(b"k" * 32, clock, uow), BLOB_BYTES_MAX)

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.adapters.trust.register import FolderRegister
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
 from fleet_cloud.domain.device import Device
@@ -39,7 +39,7 @@ class IdentityWorld:
 
     folder: Path
     uow: DatabaseUnitOfWork
-    trust: LabTrust
+    trust: ControllerTrust
     tls: CertificateFolder
     clock: Moving = field(default_factory=lambda: Moving(NOW_MS))
     door: Door = field(default_factory=Door)
@@ -123,7 +123,7 @@ def serial_of(pem: str) -> int:
 def identity_world(url: str, folder: Path) -> Iterator[IdentityWorld]:
     engine = open_engine(url)
     migrate(engine)
-    trust = LabTrust(folder / "trust")
+    trust = ControllerTrust(folder / "trust")
     tls = CertificateFolder(trust.authority, folder / "tls", ["localhost", "127.0.0.1"])
     yield IdentityWorld(folder, DatabaseUnitOfWork(engine), trust, tls)
     engine.dispose()

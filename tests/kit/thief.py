@@ -17,7 +17,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from tuf.api.metadata import Metadata, MetaFile
 
 from fleet_cloud.adapters.trust.certificates import make_client
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.adapters.trust.signers import KeyReference, load_key, sign_with
 from fleet_cloud.services.ports import TlsFiles
 from fleet_shared.envelope import DESIRED_PAYLOAD_TYPE, manifest_target
@@ -43,10 +43,10 @@ class Thief:
 
     folder: Path
     port: int
-    trust: LabTrust = field(init=False)
+    trust: ControllerTrust = field(init=False)
 
     def __post_init__(self) -> None:
-        self.trust = LabTrust(self.folder)
+        self.trust = ControllerTrust(self.folder)
 
     @classmethod
     def of(cls, folder: Path, data: Path, port: int) -> "Thief":

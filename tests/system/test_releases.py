@@ -8,7 +8,7 @@ import pytest
 from tuf.api.metadata import MetaFile
 
 from fleet_cloud.adapters.trust.ceremony import make_key, resolve_uri
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.adapters.trust.signing import Signing
 from fleet_cloud.client import Client
 from fleet_cloud.errors import Conflict
@@ -129,7 +129,7 @@ def test_a_generation_of_a_stolen_assignment_key_is_recovered_from(
         agent = world.add_agent("pi-1")
         assert push(client, 1) == {"pi-1": "succeeded"}
         shutil.copytree(tmp_path / "controller" / "trust", tmp_path / "stolen")
-        thief = LabTrust(tmp_path / "stolen")
+        thief = ControllerTrust(tmp_path / "stolen")
         (variant,) = client.versions("tiny")[0].variants
         forged = last_generation(DeviceId(agent.name), Digest(variant.manifest))
         topic = Topics().device(DeviceId(agent.name), Channel.DESIRED)
@@ -225,7 +225,7 @@ def test_devices_that_were_fast_forwarded_go_on_once_the_online_keys_are_replace
         world.add_agent("pi-1")
         register(client, "tiny", make_package())
         served = (metadata / "timestamp.json").read_bytes()
-        for name, raw in fast_forward(LabTrust(tmp_path / "controller" / "trust")).items():
+        for name, raw in fast_forward(ControllerTrust(tmp_path / "controller" / "trust")).items():
             (metadata / name).write_bytes(raw)
         rollout = client.create_rollout("tiny", "all", variant=None, policy=QUICK)
         assert wait_for_rollout(client, rollout.id).state == "succeeded", "it is signed by the right keys"
@@ -247,7 +247,7 @@ def test_devices_that_were_fast_forwarded_go_on_once_the_online_keys_are_replace
         assert ended.state == "succeeded", "the push that waited goes on by itself"
 
 
-def fast_forward(trust: LabTrust) -> dict[str, bytes]:
+def fast_forward(trust: ControllerTrust) -> dict[str, bytes]:
     """Sign snapshot and timestamp of the version `FAR` with their keys."""
     files = {}
     snapshot, timestamp = (trust.repository.newest(role) for role in ("snapshot", "timestamp"))

@@ -10,7 +10,7 @@ from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.mqtt.gateway import Gateway
 from fleet_cloud.adapters.storage.releases import ReleaseFolder
 from fleet_cloud.adapters.storage.s3 import S3Blobs, S3Releases
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.adapters.trust.register import FolderRegister
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
 from fleet_cloud.bootstrap.brokers import Door, advertise_broker, describe_broker, open_door
@@ -57,7 +57,7 @@ class Controller:
     settings: Settings
     topics: Topics
     uow: DatabaseUnitOfWork
-    trust: LabTrust
+    trust: ControllerTrust
     tls: CertificateFolder
     gateway: Gateway
     identities: Identities
@@ -95,7 +95,7 @@ def build_controller(settings: Settings) -> Iterator[Controller]:
         migrate(engine)
         store = open_blobs(settings)
         mirror = S3Releases(store.bucket) if isinstance(store, S3Blobs) else None
-        trust = LabTrust(trust_folder(settings), mirror)
+        trust = ControllerTrust(trust_folder(settings), mirror)
         tls = open_certificates(settings, trust)
         door = open_door(settings, Topics(settings.topic_root), tls, stack)
         yield _wire(settings, DatabaseUnitOfWork(engine), store, trust, tls, door)
@@ -105,7 +105,7 @@ def _wire(
     settings: Settings,
     uow: DatabaseUnitOfWork,
     store: BlobStore,
-    trust: LabTrust,
+    trust: ControllerTrust,
     tls: CertificateFolder,
     door: Door,
 ) -> Controller:

@@ -7,8 +7,8 @@ from fleet_cloud.adapters.oidc.issuer import OpenIdIssuer
 from fleet_cloud.adapters.storage.bucket import S3Address
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.storage.s3 import S3Blobs
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.adapters.trust.hosts import find_hosts
-from fleet_cloud.adapters.trust.lab import LabTrust
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
 from fleet_cloud.addresses import is_s3, parse_advertised_broker, parse_broker, parse_hosts, parse_s3
 from fleet_cloud.bootstrap.system import SystemClock
@@ -20,7 +20,7 @@ def trust_folder(settings: Settings) -> Path:
     return settings.data_dir / "trust"
 
 
-def open_certificates(settings: Settings, trust: LabTrust) -> CertificateFolder:
+def open_certificates(settings: Settings, trust: ControllerTrust) -> CertificateFolder:
     """Return the folder of certificates, brought up to date: brokers and API begin with what is in it."""
     hosts = [*parse_hosts(settings.tls_names, "tls_names"), settings.host]
     hosts.append(parse_broker(settings.broker).host if settings.broker else settings.broker_host)

@@ -8,7 +8,7 @@ from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.mosquitto.commands import entry_of
 from fleet_cloud.adapters.mosquitto.configuration import Place, write_configuration
 from fleet_cloud.adapters.mosquitto.files import BrokerFiles, Reload, files_in
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
 from fleet_cloud.bootstrap.data_folder import make_data
 from fleet_cloud.bootstrap.edges import open_certificates, trust_folder
@@ -26,7 +26,7 @@ def configure_mosquitto(settings: Settings, folder: Path, state: Path, port: int
     engine = open_engine(settings.database_url)
     try:
         migrate(engine)
-        tls = open_certificates(settings, LabTrust(trust_folder(settings)))
+        tls = open_certificates(settings, ControllerTrust(trust_folder(settings)))
         topics, now_ms = Topics(settings.topic_root), SystemClock().now_ms()
         with DatabaseUnitOfWork(engine).read() as transaction:
             known = [device for device in all_devices(transaction) if device.revoked_ms is None]

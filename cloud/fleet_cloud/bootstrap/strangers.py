@@ -4,13 +4,13 @@ import ssl
 from pathlib import Path
 
 from fleet_cloud.adapters.broker.identity import parse_identity
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.services.ports import Trust
 
 
 def open_trust(folder: Path) -> Trust:
     """Return the trust of a lab of its own, made in ``folder``: a stranger's."""
-    return LabTrust(folder)
+    return ControllerTrust(folder)
 
 
 def read_certificate_name(file: Path) -> str:

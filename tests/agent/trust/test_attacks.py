@@ -24,7 +24,7 @@ from fleet_agent.trust.protocol import (
     VerifyDesired,
 )
 from fleet_agent.trust_process import TrustProcess
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_shared.messages.desired import Desired, RunEntry
 from fleet_shared.names import AssignmentId, DeviceId, Digest, ModelName, digest_of
 from tests.kit.device_edges import make_manifest
@@ -41,7 +41,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @dataclass
 class Lab:
-    trust: LabTrust
+    trust: ControllerTrust
     folder: Path
     device: Path
     url: str
@@ -76,7 +76,7 @@ class Lab:
         return ask_here(self.request(envelope, int(time.time() * 1000) if wall_ms is None else wall_ms))
 
 
-def accept(lab: LabTrust, device: Path, **changes: str) -> TrustAnswer:
+def accept(lab: ControllerTrust, device: Path, **changes: str) -> TrustAnswer:
     key = ask_here(MakeKey(identity_dir=str(device / "identity"), device=PI))
     assert isinstance(key, KeyMade), key
     request = AcceptEnrolment(
@@ -95,7 +95,7 @@ def accept(lab: LabTrust, device: Path, **changes: str) -> TrustAnswer:
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
     folder = tmp_path / "controller"
-    trust = LabTrust(folder)
+    trust = ControllerTrust(folder)
     raw = make_manifest("1.0.0")
     trust.release({digest_of(raw): raw})
     handler = functools.partial(Quiet, directory=str(folder))
@@ -130,12 +130,12 @@ def test_a_child_process_says_the_same(lab: Lab, tmp_path: Path) -> None:
     assert isinstance(child, DesiredVerified)
     assert isinstance(here, DesiredVerified)
     assert (child.desired, child.manifests) == (here.desired, here.manifests)
-    bad = lab.request(LabTrust(tmp_path / "stranger").sign_desired(lab.desired()), now_ms)
+    bad = lab.request(ControllerTrust(tmp_path / "stranger").sign_desired(lab.desired()), now_ms)
     assert TrustProcess().ask(bad) == ask_here(bad)
 
 
 def test_a_foreign_key_is_refused(lab: Lab, tmp_path: Path) -> None:
-    stranger = LabTrust(tmp_path / "stranger")
+    stranger = ControllerTrust(tmp_path / "stranger")
     refused(lab.ask(stranger.sign_desired(lab.desired())), "trust.desired.signature")
 
 
@@ -290,7 +290,7 @@ def test_targets_of_other_versions_and_half_written_metadata_are_removed(lab: La
 
 
 def test_an_impostor_is_refused_at_enrolment_and_nothing_is_stored(tmp_path: Path) -> None:
-    lab, stranger = LabTrust(tmp_path / "lab"), LabTrust(tmp_path / "stranger")
+    lab, stranger = ControllerTrust(tmp_path / "lab"), ControllerTrust(tmp_path / "stranger")
     device = tmp_path / "device"
     refused(accept(lab, device, ca_sha256="0" * 64), "enrol.ca.mismatch")
     refused(accept(lab, device, root_sha256="0" * 64), "enrol.root.mismatch")

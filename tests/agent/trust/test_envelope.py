@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from fleet_agent.errors import TrustError
 from fleet_agent.trust.desired import check_desired, open_envelope
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_shared.envelope import ASSIGNMENT_KEY_TARGET, DESIRED_PAYLOAD_TYPE, AssignmentKey, manifest_target
 from fleet_shared.messages.desired import Desired
 from fleet_shared.names import DeviceId
@@ -44,7 +44,7 @@ def test_the_controller_writes_the_golden_envelope(tmp_path: Path) -> None:
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (keys / "assignment.pem").write_bytes(pem)
     assert isinstance(DESIRED_WITH_POLICY, Desired)
-    signed = json.loads(LabTrust(tmp_path).sign_desired(DESIRED_WITH_POLICY))
+    signed = json.loads(ControllerTrust(tmp_path).sign_desired(DESIRED_WITH_POLICY))
     assert signed == json.loads(RAW_WITH_POLICY)
 
 

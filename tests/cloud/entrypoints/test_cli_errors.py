@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.entrypoints.cli import run
 
 RUN = [sys.executable, "-c", "from fleet_cloud.entrypoints.cli import main; main()"]
@@ -46,7 +46,7 @@ def test_bad_settings_are_no_defect(tmp_path: Path, words: tuple[str, ...], code
 
 def test_a_lost_key_stops_the_controller(tmp_path: Path) -> None:
 
-    LabTrust(tmp_path / "trust")
+    ControllerTrust(tmp_path / "trust")
     (tmp_path / "trust" / "keys" / "targets.pem").unlink()
     done = fleet("serve", "--port", "0", "--broker-port", "0", folder=tmp_path)
     assert "error[trust.keys]" in done.stderr

@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.bootstrap.system import SystemClock
 from fleet_cloud.errors import CloudError
 from fleet_cloud.services.enrolment import Enrolling, Site
@@ -32,7 +32,7 @@ def enrolling(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Enroll
     engine = open_engine(url)
     migrate(engine)
     site = Site("fleet/v1", "/m", "/t", BrokerAddress(port=1883))
-    authority = LabTrust(tmp_path / "trust").authority
+    authority = ControllerTrust(tmp_path / "trust").authority
     yield Enrolling(DatabaseUnitOfWork(engine), authority, SystemClock(), site)
     engine.dispose()
 

@@ -10,7 +10,7 @@ import pytest
 from fleet_cloud.adapters.db.engine import migrate, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.bootstrap.system import SystemClock
 from fleet_cloud.errors import Unavailable
 from fleet_cloud.services import packing as packing_module
@@ -44,7 +44,7 @@ class Place:
         self.engine = open_engine(f"sqlite:///{folder / 'fleet.db'}")
         migrate(self.engine)
         self.uow, self.store = DatabaseUnitOfWork(self.engine), Counted(folder / "blobs")
-        self.trust = LabTrust(folder / "trust")
+        self.trust = ControllerTrust(folder / "trust")
         self.packing = Packing(self.uow, self.store)
         self.registry = Registry(self.uow, self.trust, self.store, SystemClock(), self.packing)
 

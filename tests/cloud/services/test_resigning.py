@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.domain.rollout import AssignmentState
 from fleet_cloud.errors import Conflict
 from fleet_cloud.services.resigning import BEFORE_MS, Resigning, read_desired
@@ -33,13 +33,13 @@ def fleet(parts: Parts) -> Parts:
 
 
 @pytest.fixture
-def trust(fleet: Parts) -> LabTrust:
-    assert isinstance(fleet.tick.trust, LabTrust)
+def trust(fleet: Parts) -> ControllerTrust:
+    assert isinstance(fleet.tick.trust, ControllerTrust)
     return fleet.tick.trust
 
 
 @pytest.fixture
-def resigning(fleet: Parts, trust: LabTrust) -> Resigning:
+def resigning(fleet: Parts, trust: ControllerTrust) -> Resigning:
     return Resigning(fleet.uow, trust, fleet.clock, Topics())
 
 
@@ -72,7 +72,7 @@ def test_a_desired_state_is_signed_again_before_it_ends(fleet: Parts, resigning:
 
 
 def test_a_new_epoch_signs_again_what_is_open_or_succeeded(
-    fleet: Parts, trust: LabTrust, resigning: Resigning
+    fleet: Parts, trust: ControllerTrust, resigning: Resigning
 ) -> None:
     assignment = fleet.push()
     fleet.observe.telemetry(PI, outcome_batch(assignment.id, "update.succeeded", 1))
@@ -89,7 +89,7 @@ def test_a_new_epoch_signs_again_what_is_open_or_succeeded(
 
 @pytest.mark.parametrize("outcome", ["update.failed", "update.rolled-back"])
 def test_what_failed_is_not_told_again(
-    fleet: Parts, trust: LabTrust, resigning: Resigning, outcome: str
+    fleet: Parts, trust: ControllerTrust, resigning: Resigning, outcome: str
 ) -> None:
     assignment = fleet.push()
     fleet.observe.telemetry(PI, outcome_batch(assignment.id, outcome, 1))
@@ -101,7 +101,7 @@ def test_what_failed_is_not_told_again(
 
 
 def test_a_refusal_on_the_way_to_a_new_epoch_fails_nothing(
-    fleet: Parts, trust: LabTrust, resigning: Resigning
+    fleet: Parts, trust: ControllerTrust, resigning: Resigning
 ) -> None:
     """The device learned of the new key before it had the document that is signed with it."""
     assignment = fleet.push()
@@ -131,7 +131,7 @@ def accept(fleet: Parts, order: Order, update: Progress | None = None) -> None:
 
 
 def test_a_generation_that_a_stolen_key_used_up_says_what_to_do_and_is_recovered_from(
-    fleet: Parts, trust: LabTrust
+    fleet: Parts, trust: ControllerTrust
 ) -> None:
     accept(fleet, Order(key_epoch=1, generation=2**63 - 1))
     failed = fleet.push()
@@ -145,7 +145,7 @@ def test_a_generation_that_a_stolen_key_used_up_says_what_to_do_and_is_recovered
 
 
 def test_signing_again_goes_above_what_a_stolen_key_made_a_device_accept(
-    fleet: Parts, trust: LabTrust, resigning: Resigning
+    fleet: Parts, trust: ControllerTrust, resigning: Resigning
 ) -> None:
     fleet.push()
     accept(fleet, Order(key_epoch=1, generation=70, serial=3))
@@ -200,7 +200,7 @@ def test_an_order_that_was_given_to_something_else_is_told_from_one_that_was_tak
 
 
 def test_batches_are_bounded_and_all_get_their_turn(
-    fleet: Parts, trust: LabTrust, resigning: Resigning, monkeypatch: pytest.MonkeyPatch
+    fleet: Parts, trust: ControllerTrust, resigning: Resigning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(6):
         fleet.add_device(f"d{number}")
@@ -228,7 +228,7 @@ def test_a_version_that_waits_for_a_signature_is_not_pushed(fleet: Parts) -> Non
 
 
 def test_versions_that_the_restored_repository_lacks_are_released_again(fleet: Parts, tmp_path: Path) -> None:
-    other = LabTrust(tmp_path / "restored")
+    other = ControllerTrust(tmp_path / "restored")
     registry = replace(fleet.registry, trust=other)
     assert registry.release_missing() == 1
     assert registry.release_missing() == 0

@@ -28,7 +28,7 @@ from fleet_cloud.adapters.trust.certificates import (
     names_of,
 )
 from fleet_cloud.adapters.trust.csr import check_name, key_digest, load_csr
-from fleet_cloud.adapters.trust.keys import LabKeys
+from fleet_cloud.adapters.trust.keys import KeyFolder
 from fleet_cloud.errors import Conflict, SettingsError
 from fleet_cloud.services.ports import IssuedCertificate
 from fleet_shared.durable import remove, write_durably
@@ -58,7 +58,7 @@ class Authority:
     ``root_json`` is the release root that devices pin, handed out with the certificate.
     """
 
-    def __init__(self, keys: LabKeys, folder: Path, root_json: str) -> None:
+    def __init__(self, keys: KeyFolder, folder: Path, root_json: str) -> None:
         self._keys, self._folder = keys, folder
         self.root_json = root_json
         names = self._load_names()

@@ -16,7 +16,7 @@ from tuf.api.metadata import Root, Targets
 
 from fleet_cloud.adapters.trust import roles
 from fleet_cloud.adapters.trust.assignment import describe_key
-from fleet_cloud.adapters.trust.keys import LabKeys
+from fleet_cloud.adapters.trust.keys import KeyFolder
 from fleet_cloud.adapters.trust.repository import ReleaseRepository
 from fleet_cloud.adapters.trust.signers import (
     FILE_SCHEME,
@@ -82,7 +82,7 @@ def begin_repository(trust_dir: Path, root: Holders, targets: Holders, secret: S
         _check_enough(role, holders, held[role])
     trust_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # the controller's data
     make_folder(trust_dir)
-    signers, lab = Signers(trust_dir), LabKeys(trust_dir / "keys")
+    signers, own = Signers(trust_dir), KeyFolder(trust_dir / "keys")
     repository = ReleaseRepository(trust_dir, signers)
     if repository.begun:
         raise Conflict(
@@ -90,7 +90,7 @@ def begin_repository(trust_dir: Path, root: Holders, targets: Holders, secret: S
             hint="fleet trust rotate replaces keys; to begin anew, choose another folder: --data",
             code="trust.init.exists",
         )
-    online = {name: lab.signer(name, make=True) for name in (*roles.ONLINE_ROLES, ASSIGNMENT)}
+    online = {name: own.signer(name, make=True) for name in (*roles.ONLINE_ROLES, ASSIGNMENT)}
     references = [
         KeyReference(f"{FILE_SCHEME}keys/{name}.pem", one.public_key) for name, one in online.items()
     ]

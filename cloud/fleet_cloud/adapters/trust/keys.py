@@ -1,4 +1,4 @@
-"""The lab folder: all keys in one place, readable by their owner only.
+"""The folder of the keys that the controller uses by itself, readable by their owner only.
 
 A key is made only while nothing was published that names it: devices would refuse all that a
 second one signs, and nobody would know why.
@@ -33,9 +33,9 @@ log = logging.getLogger(__name__)
 PrivateKey = Ed25519PrivateKey | EllipticCurvePrivateKey
 
 
-class LabKeys:
-    """Private keys as unencrypted PKCS#8 files of mode 0600. For a lab: whoever reads this
-    folder can release and assign anything."""
+class KeyFolder:
+    """Private keys as unencrypted PKCS#8 files of mode 0600. Where root and targets keys lie here too, as
+    after a first run, it is for a lab: whoever reads this folder can release and assign anything."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

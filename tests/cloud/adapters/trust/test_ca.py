@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa_key
 
 from fleet_cloud.adapters.trust.ca import Authority
-from fleet_cloud.adapters.trust.keys import LabKeys
+from fleet_cloud.adapters.trust.keys import KeyFolder
 from fleet_cloud.errors import Conflict, Invalid, SettingsError
 from fleet_shared.limits import CERTIFICATE_LIFE_S
 from fleet_shared.names import DeviceId, digest_of
@@ -20,7 +20,7 @@ YEAR_MS = 365 * 86_400_000
 
 
 def open_authority(folder: Path) -> Authority:
-    return Authority(LabKeys(folder / "keys"), folder, "{}")
+    return Authority(KeyFolder(folder / "keys"), folder, "{}")
 
 
 def issuer_of(authority: Authority, pem: str) -> int:

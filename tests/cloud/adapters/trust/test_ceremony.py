@@ -20,7 +20,7 @@ from fleet_cloud.adapters.trust.ceremony import (
     public_file,
     resolve_uri,
 )
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.adapters.trust.signers import Signers
 from fleet_cloud.adapters.trust.signing import Signing
 from fleet_cloud.errors import CloudError, Conflict, Invalid, SettingsError
@@ -49,7 +49,7 @@ class Offline:
             Holders([resolve_uri(str(file)) for file in self.targets], threshold=threshold),
             secret,
         )
-        self.trust = LabTrust(self.trust_dir)
+        self.trust = ControllerTrust(self.trust_dir)
         self.device = ReleaseClient(self.trust_dir, folder / "device", self.trust.repository.root_json)
 
     def make(self, role: str, number: int) -> Path:
@@ -91,7 +91,7 @@ def test_a_version_waits_until_somebody_has_signed_it(offline: Offline) -> None:
 
 def test_what_waits_survives_a_restart_and_is_added_to(offline: Offline) -> None:
     first, second = offline.release("1.0.0"), offline.release("1.1.0")
-    offline.trust = LabTrust(offline.trust_dir)
+    offline.trust = ControllerTrust(offline.trust_dir)
     third = offline.release("1.2.0")
     offline.trust.take_signed(offline.sign(offline.targets[0]))
     assert offline.trust.unsigned([first, second, third]) == frozenset()
@@ -378,7 +378,7 @@ def test_releases_go_on_while_a_root_waits(tmp_path: Path) -> None:
     begin_repository(
         trust_dir, Holders([resolve_uri(str(root))]), Holders([resolve_uri(str(targets))]), secret
     )
-    trust = LabTrust(trust_dir)
+    trust = ControllerTrust(trust_dir)
     from fleet_cloud.adapters.trust.signers import refer_to
 
     trust.repository.signers.add(refer_to("file:keys/targets.pem", trust_dir, secret)[0])
@@ -409,7 +409,7 @@ def test_an_online_key_is_replaced_once_the_offline_root_agrees(offline: Offline
     assert keys.at_hand == keys.keyids
     assert offline.device.fetch(path) is not None
     assert offline.device.root_version == 2
-    offline.trust = LabTrust(offline.trust_dir)
+    offline.trust = ControllerTrust(offline.trust_dir)
     second = manifest_target(offline.release("2.0.0"))
     offline.trust.take_signed(offline.sign(offline.targets[0]))
     assert offline.device.fetch(second) is not None
@@ -426,12 +426,12 @@ def test_the_last_key_of_people_is_not_revoked_without_another(offline: Offline)
 def test_an_assignment_key_that_waits_is_kept(offline: Offline) -> None:
     old = offline.trust.standing()
     assert offline.trust.rotate("assignment", []).key_epoch == 1
-    offline.trust = LabTrust(offline.trust_dir)
+    offline.trust = ControllerTrust(offline.trust_dir)
     assert offline.trust.standing().assignment_keyid == old.assignment_keyid
     after = offline.trust.take_signed(offline.sign(offline.targets[0]))
     assert after.key_epoch == 2
     assert after.assignment_keyid != old.assignment_keyid
-    assert LabTrust(offline.trust_dir).key_epoch == 2
+    assert ControllerTrust(offline.trust_dir).key_epoch == 2
 
 
 def test_authorities_wait_for_offline_targets_keys(offline: Offline) -> None:
@@ -503,18 +503,18 @@ def test_a_beginning_that_was_cut_off_is_not_taken_for_a_lab(offline: Offline) -
     """Keys made by a controller that was to have none would be trusted by all devices."""
     shutil.rmtree(offline.trust_dir / "metadata")
     with pytest.raises(SettingsError) as caught:
-        LabTrust(offline.trust_dir)
+        ControllerTrust(offline.trust_dir)
     assert caught.value.code == "trust.init.unfinished"
     assert not (offline.trust_dir / "keys" / "root.pem").exists()
     root, targets = (Holders([resolve_uri(str(files[0]))]) for files in (offline.root, offline.targets))
     begin_repository(offline.trust_dir, root, targets, secret)
-    LabTrust(offline.trust_dir)
+    ControllerTrust(offline.trust_dir)
 
 
 def test_the_keys_of_a_controller_are_not_taken_from_another(tmp_path: Path) -> None:
     offline, other = Offline(tmp_path / "a"), Offline(tmp_path / "b")
     shutil.copy(other.trust_dir / "keys" / "timestamp.pem", offline.trust_dir / "keys")
     with pytest.raises(SettingsError) as caught:
-        LabTrust(offline.trust_dir)
+        ControllerTrust(offline.trust_dir)
     assert caught.value.code == "trust.keys"
     assert Signers(offline.trust_dir).keyids

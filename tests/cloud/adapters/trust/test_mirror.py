@@ -11,7 +11,7 @@ from tuf.api.metadata import MetaFile, Snapshot
 from fleet_cloud.adapters.storage.bucket import Bucket, S3Address
 from fleet_cloud.adapters.storage.s3 import S3Releases
 from fleet_cloud.adapters.trust import roles
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.errors import SettingsError
 from fleet_shared.envelope import manifest_target
 from fleet_shared.names import Digest, digest_of
@@ -31,14 +31,14 @@ def mirrored(s3: ObjectStore, tmp_path: Path) -> Path:
     return s3.folder / s3.bucket / tmp_path.name / "releases"
 
 
-def release(trust: LabTrust, text: str) -> Digest:
+def release(trust: ControllerTrust, text: str) -> Digest:
     trust.release({digest_of(text.encode()): text.encode()})
     trust.copy_out()
     return digest_of(text.encode())
 
 
 def test_a_device_can_use_the_copy(bucket: S3Releases, mirrored: Path, tmp_path: Path) -> None:
-    trust = LabTrust(tmp_path / "trust", bucket)
+    trust = ControllerTrust(tmp_path / "trust", bucket)
     digest = release(trust, "one")
     device = ReleaseClient(mirrored, tmp_path / "device", trust.repository.root_json)
     assert device.fetch(manifest_target(digest)) == b"one"
@@ -50,7 +50,7 @@ def test_a_device_can_use_the_copy(bucket: S3Releases, mirrored: Path, tmp_path:
 
 def test_the_timestamp_comes_last(bucket: S3Releases, tmp_path: Path) -> None:
     """A device at any instant of a copy finds all that the timestamp speaks for."""
-    trust = LabTrust(tmp_path / "trust", bucket)
+    trust = ControllerTrust(tmp_path / "trust", bucket)
     put: list[str] = []
 
     class Watched(S3Releases):
@@ -69,7 +69,7 @@ def test_the_timestamp_comes_last(bucket: S3Releases, tmp_path: Path) -> None:
 
 
 def test_a_bucket_that_takes_long_keeps_no_release_waiting(bucket: S3Releases, tmp_path: Path) -> None:
-    trust = LabTrust(tmp_path / "trust", bucket)
+    trust = ControllerTrust(tmp_path / "trust", bucket)
     trust.copy_out()
     asked, go = threading.Event(), threading.Event()
 
@@ -100,7 +100,7 @@ def test_a_bucket_that_takes_long_keeps_no_release_waiting(bucket: S3Releases, t
 
 
 def test_superseded_metadata_goes_from_the_bucket_too(bucket: S3Releases, tmp_path: Path) -> None:
-    trust = LabTrust(tmp_path / "trust", bucket)
+    trust = ControllerTrust(tmp_path / "trust", bucket)
     release(trust, "one")
     versions = trust.repository.files.versions()[Snapshot.type]
     trust.repository.files.file(Snapshot.type, versions[0]).unlink()
@@ -111,7 +111,7 @@ def test_superseded_metadata_goes_from_the_bucket_too(bucket: S3Releases, tmp_pa
 def test_an_older_copy_of_the_folder_is_brought_up_to_the_bucket(
     bucket: S3Releases, mirrored: Path, tmp_path: Path
 ) -> None:
-    trust = LabTrust(tmp_path / "trust", bucket)
+    trust = ControllerTrust(tmp_path / "trust", bucket)
     release(trust, "one")
     shutil.copytree(tmp_path / "trust", tmp_path / "copy")
     lost = release(trust, "lost")
@@ -122,7 +122,7 @@ def test_an_older_copy_of_the_folder_is_brought_up_to_the_bucket(
     assert device.fetch(manifest_target(lost)) == b"lost"
     shutil.rmtree(tmp_path / "trust")
     shutil.move(tmp_path / "copy", tmp_path / "trust")
-    restored = LabTrust(tmp_path / "trust", bucket)
+    restored = ControllerTrust(tmp_path / "trust", bucket)
     assert restored.newest_timestamp() == newest
     assert restored.standing().root_version == 2
     assert restored.unsigned([lost]) == frozenset()
@@ -131,17 +131,17 @@ def test_an_older_copy_of_the_folder_is_brought_up_to_the_bucket(
 
 def test_a_bucket_that_was_tampered_with_brings_nothing(bucket: S3Releases, tmp_path: Path) -> None:
     """Whoever can write to the bucket has no key: nothing of it is believed."""
-    trust = LabTrust(tmp_path / "trust", bucket)
+    trust = ControllerTrust(tmp_path / "trust", bucket)
     release(trust, "one")
     shutil.copytree(tmp_path / "trust", tmp_path / "copy")
     release(trust, "two")
-    stranger = LabTrust(tmp_path / "stranger")
+    stranger = ControllerTrust(tmp_path / "stranger")
     for path, raw in (
         ("metadata/timestamp.json", stranger.newest_timestamp()),
         ("metadata/2.root.json", stranger.repository.root_json),
     ):
         bucket.put(path, raw)
-    restored = LabTrust(tmp_path / "copy", bucket)
+    restored = ControllerTrust(tmp_path / "copy", bucket)
     assert restored.standing().root_version == 1
     assert restored.unsigned([digest_of(b"two")]) == {digest_of(b"two")}
 
@@ -152,27 +152,29 @@ def test_a_whole_forged_repository_in_the_bucket_brings_nothing(
 ) -> None:
     """Restored, it would be signed again by the controller's own targets keys. The thief has the keys of some
     online roles, and signs the others with his own."""
-    trust, thief = LabTrust(tmp_path / "trust", bucket), LabTrust(tmp_path / "thief")
+    trust, thief = ControllerTrust(tmp_path / "trust", bucket), ControllerTrust(tmp_path / "thief")
     release(trust, "one")
     evil = manifest_target(digest_of(b"evil"))
     keys = {role: key_of(trust if role in stolen else thief, role) for role in ("snapshot", "timestamp")}
     bucket.put(evil.replace("manifests/", f"targets/manifests/{digest_of(b'evil')}."), b"evil")
     for path, raw in forge(trust, evil, keys, key_of(thief, "targets")).items():
         bucket.put(path, raw)
-    restored = LabTrust(tmp_path / "trust", bucket)
+    restored = ControllerTrust(tmp_path / "trust", bucket)
     release(restored, "two")
     assert restored.unsigned([digest_of(b"evil")]) == {digest_of(b"evil")}
     assert restored.repository.load_target(evil) is None
 
 
-def key_of(trust: LabTrust, role: str) -> CryptoSigner:
+def key_of(trust: ControllerTrust, role: str) -> CryptoSigner:
     (keyid,) = trust.repository.root().roles[role].keyids
     signer = trust.repository.signers.find(keyid)
     assert isinstance(signer, CryptoSigner)
     return signer
 
 
-def forge(trust: LabTrust, path: str, keys: dict[str, CryptoSigner], own: CryptoSigner) -> dict[str, bytes]:
+def forge(
+    trust: ControllerTrust, path: str, keys: dict[str, CryptoSigner], own: CryptoSigner
+) -> dict[str, bytes]:
     """Return a newer repository whose hashes all fit, and that lists ``path``."""
     role = roles.role_of(trust.repository.targets(), path)
     listing, snapshot, timestamp = (trust.repository.newest(name) for name in (role, "snapshot", "timestamp"))
@@ -197,32 +199,32 @@ def forge(trust: LabTrust, path: str, keys: dict[str, CryptoSigner], own: Crypto
 
 
 def test_a_root_that_the_older_one_did_not_sign_is_not_restored(bucket: S3Releases, tmp_path: Path) -> None:
-    trust, thief = LabTrust(tmp_path / "trust", bucket), LabTrust(tmp_path / "thief")
+    trust, thief = ControllerTrust(tmp_path / "trust", bucket), ControllerTrust(tmp_path / "thief")
     release(trust, "one")
     root = trust.repository.next_root()
     root.sign(key_of(thief, "root"))
     bucket.put("metadata/2.root.json", root.to_bytes())
-    assert LabTrust(tmp_path / "trust", bucket).standing().root_version == 1
+    assert ControllerTrust(tmp_path / "trust", bucket).standing().root_version == 1
 
 
 def test_a_forged_timestamp_over_what_is_published_is_not_restored(
     bucket: S3Releases, tmp_path: Path
 ) -> None:
     """Served from here, devices would refuse it, and everything with it."""
-    trust, thief = LabTrust(tmp_path / "trust", bucket), LabTrust(tmp_path / "thief")
+    trust, thief = ControllerTrust(tmp_path / "trust", bucket), ControllerTrust(tmp_path / "thief")
     release(trust, "one")
     newest = trust.newest_timestamp()
     forged = trust.repository.newest("timestamp")
     forged.signed.version = 2**40
     forged.sign(key_of(thief, "timestamp"))
     bucket.put("metadata/timestamp.json", forged.to_bytes())
-    assert LabTrust(tmp_path / "trust", bucket).newest_timestamp() == newest
+    assert ControllerTrust(tmp_path / "trust", bucket).newest_timestamp() == newest
 
 
 def test_a_forged_snapshot_under_a_stolen_timestamp_is_not_restored(
     bucket: S3Releases, tmp_path: Path
 ) -> None:
-    trust, thief = LabTrust(tmp_path / "trust", bucket), LabTrust(tmp_path / "thief")
+    trust, thief = ControllerTrust(tmp_path / "trust", bucket), ControllerTrust(tmp_path / "thief")
     release(trust, "one")
     newest = trust.newest_timestamp()
     snapshot, timestamp = (trust.repository.newest(role) for role in ("snapshot", "timestamp"))
@@ -234,11 +236,11 @@ def test_a_forged_snapshot_under_a_stolen_timestamp_is_not_restored(
     timestamp.sign(key_of(trust, "timestamp"))
     bucket.put(f"metadata/{snapshot.signed.version}.snapshot.json", raw)
     bucket.put("metadata/timestamp.json", timestamp.to_bytes())
-    assert LabTrust(tmp_path / "trust", bucket).newest_timestamp() == newest
+    assert ControllerTrust(tmp_path / "trust", bucket).newest_timestamp() == newest
 
 
 def test_the_bucket_of_another_controller_is_refused(bucket: S3Releases, tmp_path: Path) -> None:
-    release(LabTrust(tmp_path / "trust", bucket), "one")
+    release(ControllerTrust(tmp_path / "trust", bucket), "one")
     with pytest.raises(SettingsError) as caught:
-        LabTrust(tmp_path / "stranger", bucket)
+        ControllerTrust(tmp_path / "stranger", bucket)
     assert caught.value.code == "trust.mirror"

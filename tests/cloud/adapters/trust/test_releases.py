@@ -12,9 +12,9 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
-from fleet_cloud.adapters.trust import lab as lab_module
+from fleet_cloud.adapters.trust import controller_trust as trust_module
 from fleet_cloud.adapters.trust import roles
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.errors import CloudError, NotFound, SettingsError
 from fleet_shared.envelope import ASSIGNMENT_KEY_TARGET, AUTHORITIES_TARGET, AssignmentKey, manifest_target
 from fleet_shared.names import Digest, digest_of
@@ -22,23 +22,23 @@ from fleet_shared.wire import decode
 from tests.kit.release_client import ReleaseClient
 
 
-def release(trust: LabTrust, text: str) -> Digest:
+def release(trust: ControllerTrust, text: str) -> Digest:
     raw = text.encode()
     trust.release({digest_of(raw): raw})
     return digest_of(raw)
 
 
 @pytest.fixture
-def trust(tmp_path: Path) -> LabTrust:
-    return LabTrust(tmp_path / "trust")
+def trust(tmp_path: Path) -> ControllerTrust:
+    return ControllerTrust(tmp_path / "trust")
 
 
 @pytest.fixture
-def device(trust: LabTrust, tmp_path: Path) -> ReleaseClient:
+def device(trust: ControllerTrust, tmp_path: Path) -> ReleaseClient:
     return ReleaseClient(tmp_path / "trust", tmp_path / "device", trust.repository.root_json)
 
 
-def key_of(trust: LabTrust, role: str) -> CryptoSigner:
+def key_of(trust: ControllerTrust, role: str) -> CryptoSigner:
     """Steal the key of a role."""
     (keyid,) = trust.repository.root().roles[role].keyids
     signer = trust.repository.signers.find(keyid)
@@ -46,7 +46,7 @@ def key_of(trust: LabTrust, role: str) -> CryptoSigner:
     return signer
 
 
-def test_a_manifest_lies_in_a_bin_and_nowhere_else(trust: LabTrust, device: ReleaseClient) -> None:
+def test_a_manifest_lies_in_a_bin_and_nowhere_else(trust: ControllerTrust, device: ReleaseClient) -> None:
     assert device.fetch(manifest_target(digest_of(b"one"))) is None
     digest = release(trust, "one")
     assert device.fetch(manifest_target(digest)) == b"one"
@@ -55,7 +55,7 @@ def test_a_manifest_lies_in_a_bin_and_nowhere_else(trust: LabTrust, device: Rele
     assert trust.unsigned([digest, digest_of(b"two")]) == {digest_of(b"two")}
 
 
-def test_a_release_writes_its_own_bin_only(trust: LabTrust, device: ReleaseClient) -> None:
+def test_a_release_writes_its_own_bin_only(trust: ControllerTrust, device: ReleaseClient) -> None:
     device.fetch(manifest_target(release(trust, "one")))
     before = trust.repository.files.versions()
     digest = release(trust, "two")
@@ -68,7 +68,7 @@ def test_a_release_writes_its_own_bin_only(trust: LabTrust, device: ReleaseClien
 
 
 def test_an_older_repository_without_bins_is_carried_over(
-    tmp_path: Path, trust: LabTrust, device: ReleaseClient
+    tmp_path: Path, trust: ControllerTrust, device: ReleaseClient
 ) -> None:
     files, signer = trust.repository.files, key_of(trust, Targets.type)
     flat = trust.repository.newest(Targets.type)
@@ -81,7 +81,7 @@ def test_an_older_repository_without_bins_is_carried_over(
     files.write_target(path, raw)
     trust.refresh(int(time.time() * 1000))
     (tmp_path / "trust" / "signers.json").unlink()
-    again = LabTrust(tmp_path / "trust")
+    again = ControllerTrust(tmp_path / "trust")
     assert device.fetch(path) == raw
     assert path not in again.repository.targets().targets
     assert again.unsigned([digest_of(raw)]) == frozenset()
@@ -89,7 +89,7 @@ def test_an_older_repository_without_bins_is_carried_over(
 
 @pytest.mark.parametrize("role", [*roles.ROLES, "assignment"])
 def test_every_role_gets_other_keys_and_devices_go_on(
-    trust: LabTrust, device: ReleaseClient, tmp_path: Path, role: str
+    trust: ControllerTrust, device: ReleaseClient, tmp_path: Path, role: str
 ) -> None:
     first = release(trust, "before")
     assert device.fetch(manifest_target(first)) == b"before"
@@ -108,7 +108,7 @@ def test_every_role_gets_other_keys_and_devices_go_on(
     second = release(trust, "after")
     assert device.fetch(manifest_target(second)) == b"after"
     assert device.fetch(manifest_target(first)) == b"before"
-    again = LabTrust(tmp_path / "trust")
+    again = ControllerTrust(tmp_path / "trust")
     assert again.key_epoch == new.key_epoch
     third = release(again, "after a restart")
     fresh = ReleaseClient(tmp_path / "trust", tmp_path / "fresh", trust.repository.root_json)
@@ -116,7 +116,7 @@ def test_every_role_gets_other_keys_and_devices_go_on(
         assert client.fetch(manifest_target(third)) == b"after a restart"
 
 
-def test_all_keys_can_be_replaced_again_and_again(trust: LabTrust, device: ReleaseClient) -> None:
+def test_all_keys_can_be_replaced_again_and_again(trust: ControllerTrust, device: ReleaseClient) -> None:
     for number in range(3):
         for role in roles.ROLES:
             trust.rotate(role, [])
@@ -125,19 +125,19 @@ def test_all_keys_can_be_replaced_again_and_again(trust: LabTrust, device: Relea
 
 
 def test_keys_that_stand_nowhere_can_be_destroyed(
-    trust: LabTrust, device: ReleaseClient, tmp_path: Path
+    trust: ControllerTrust, device: ReleaseClient, tmp_path: Path
 ) -> None:
     for role in (*roles.ROLES, "assignment"):
         trust.rotate(role, [])
         (tmp_path / "trust" / "keys" / f"{role}.pem").unlink()
-    again = LabTrust(tmp_path / "trust")
+    again = ControllerTrust(tmp_path / "trust")
     assert device.fetch(manifest_target(release(again, "one"))) == b"one"
     assert len(again.repository.signers.keyids) == 5
 
 
 @pytest.mark.parametrize("role", roles.ROLES)
 def test_a_client_at_any_instant_of_a_rotation_sees_a_valid_repository(
-    trust: LabTrust, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
+    trust: ControllerTrust, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
 ) -> None:
     digest = release(trust, "before")
     path = manifest_target(digest)
@@ -172,7 +172,7 @@ def looking_method(files: object, looking: Callable[..., Callable[..., None]]) -
 
 
 def test_a_rotation_that_is_killed_goes_on_at_the_next_start(
-    trust: LabTrust, device: ReleaseClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trust: ControllerTrust, device: ReleaseClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = manifest_target(release(trust, "before"))
     original = type(trust.repository.files).write
@@ -193,13 +193,13 @@ def test_a_rotation_that_is_killed_goes_on_at_the_next_start(
             with pytest.raises(KilledError):
                 trust.rotate(Targets.type, [])
         assert device.fetch(path) == b"before"
-        trust = LabTrust(tmp_path / "trust")
+        trust = ControllerTrust(tmp_path / "trust")
         assert trust.standing().root_version == before + 1, f"killed at {instant}"
         assert device.fetch(path) == b"before"
         assert trust.standing().waiting == ()
 
 
-def fast_forward(trust: LabTrust, *, with_snapshot: bool = True) -> dict[str, bytes]:
+def fast_forward(trust: ControllerTrust, *, with_snapshot: bool = True) -> dict[str, bytes]:
     """Sign metadata of versions that no honest release reaches, with stolen online keys."""
     far = 2**40
     snapshot, timestamp = (trust.repository.newest(role) for role in roles.ONLINE_ROLES)
@@ -215,7 +215,7 @@ def fast_forward(trust: LabTrust, *, with_snapshot: bool = True) -> dict[str, by
 
 
 def test_devices_that_were_fast_forwarded_recover_once_the_online_keys_are_replaced(
-    trust: LabTrust, tmp_path: Path
+    trust: ControllerTrust, tmp_path: Path
 ) -> None:
     digest = release(trust, "before")
     mirror = tmp_path / "mirror"
@@ -237,7 +237,7 @@ def test_devices_that_were_fast_forwarded_recover_once_the_online_keys_are_repla
 
 
 def test_a_key_that_was_revoked_signs_nothing_any_more(
-    trust: LabTrust, device: ReleaseClient, tmp_path: Path
+    trust: ControllerTrust, device: ReleaseClient, tmp_path: Path
 ) -> None:
     """With all keys but the root's an attacker releases what he likes, until they are revoked."""
     digest = release(trust, "honest")
@@ -259,7 +259,7 @@ def test_a_key_that_was_revoked_signs_nothing_any_more(
         ReleaseClient(tmp_path / "mirror", tmp_path / "device", trust.repository.root_json).fetch(evil)
 
 
-def forge(trust: LabTrust, mirror: Path, keys: dict[str, CryptoSigner], content: bytes) -> str:
+def forge(trust: ControllerTrust, mirror: Path, keys: dict[str, CryptoSigner], content: bytes) -> str:
     """Make a mirror that lists ``content`` among the targets, signed with what was stolen."""
     shutil.copytree(trust.repository.files.metadata_dir.parent, mirror)
     path, folder = manifest_target(digest_of(content)), mirror / "metadata"
@@ -285,20 +285,20 @@ def forge(trust: LabTrust, mirror: Path, keys: dict[str, CryptoSigner], content:
     return path
 
 
-def test_revoking_needs_a_key_that_is_known(trust: LabTrust) -> None:
+def test_revoking_needs_a_key_that_is_known(trust: ControllerTrust) -> None:
     with pytest.raises(NotFound) as caught:
         trust.revoke("0" * 64)
     assert caught.value.code == "trust.key.unknown"
 
 
-def test_the_assignment_key_is_revoked_by_another(trust: LabTrust) -> None:
+def test_the_assignment_key_is_revoked_by_another(trust: ControllerTrust) -> None:
     old = trust.standing().assignment_keyid
     assert trust.revoke(old).assignment_keyid != old
     assert trust.key_epoch == 2
 
 
 def test_the_bins_of_a_mirror_cannot_be_exchanged(
-    trust: LabTrust, device: ReleaseClient, tmp_path: Path
+    trust: ControllerTrust, device: ReleaseClient, tmp_path: Path
 ) -> None:
     """Bins are signed by the same keys and do not name themselves: the snapshot holds their hashes."""
     digest = release(trust, "one")
@@ -312,7 +312,7 @@ def test_the_bins_of_a_mirror_cannot_be_exchanged(
         device.fetch(path)
 
 
-def test_authorities_are_released_for_every_device(trust: LabTrust, device: ReleaseClient) -> None:
+def test_authorities_are_released_for_every_device(trust: ControllerTrust, device: ReleaseClient) -> None:
     before = trust.newest_timestamp()
     trust.release_authorities(["one", "two"])
     raw = device.fetch(AUTHORITIES_TARGET)
@@ -322,7 +322,7 @@ def test_authorities_are_released_for_every_device(trust: LabTrust, device: Rele
     assert trust.newest_timestamp() == (trust.repository.files.metadata_dir / "timestamp.json").read_bytes()
 
 
-def test_what_ends_soon_is_signed_again(trust: LabTrust, device: ReleaseClient) -> None:
+def test_what_ends_soon_is_signed_again(trust: ControllerTrust, device: ReleaseClient) -> None:
     path = manifest_target(release(trust, "one"))
     now_ms = int(time.time() * 1000)
     day_ms = 24 * 3600 * 1000
@@ -338,7 +338,7 @@ def test_what_ends_soon_is_signed_again(trust: LabTrust, device: ReleaseClient) 
 
 
 def test_a_repository_restored_from_an_older_copy_goes_above_what_was_announced(
-    trust: LabTrust, device: ReleaseClient, tmp_path: Path
+    trust: ControllerTrust, device: ReleaseClient, tmp_path: Path
 ) -> None:
     first = release(trust, "first")
     shutil.copytree(tmp_path / "trust", tmp_path / "copy")
@@ -348,7 +348,7 @@ def test_a_repository_restored_from_an_older_copy_goes_above_what_was_announced(
     announced = trust.newest_timestamp()
     shutil.rmtree(tmp_path / "trust")
     shutil.move(tmp_path / "copy", tmp_path / "trust")
-    restored = LabTrust(tmp_path / "trust")
+    restored = ControllerTrust(tmp_path / "trust")
     second = release(restored, "second")
     with pytest.raises(RepositoryError):
         device.fetch(manifest_target(second))
@@ -359,8 +359,8 @@ def test_a_repository_restored_from_an_older_copy_goes_above_what_was_announced(
     assert restored.unsigned([lost]) == {lost}
 
 
-def test_what_somebody_else_announces_changes_nothing(trust: LabTrust, tmp_path: Path) -> None:
-    stranger = LabTrust(tmp_path / "stranger")
+def test_what_somebody_else_announces_changes_nothing(trust: ControllerTrust, tmp_path: Path) -> None:
+    stranger = ControllerTrust(tmp_path / "stranger")
     far = fast_forward(stranger, with_snapshot=False)["timestamp.json"]
     before = trust.newest_timestamp()
     for seen in (far, b"", b"{}", b"\xff", trust.repository.root_json):
@@ -368,23 +368,23 @@ def test_what_somebody_else_announces_changes_nothing(trust: LabTrust, tmp_path:
     assert trust.newest_timestamp() == before
 
 
-def test_a_signer_that_is_lost_is_said_at_the_start(trust: LabTrust, tmp_path: Path) -> None:
+def test_a_signer_that_is_lost_is_said_at_the_start(trust: ControllerTrust, tmp_path: Path) -> None:
     trust.repository.signers.keep([])
     (tmp_path / "trust" / "keys" / "timestamp.pem").unlink()
     with pytest.raises(SettingsError) as caught:
-        LabTrust(tmp_path / "trust")
+        ControllerTrust(tmp_path / "trust")
     assert caught.value.code == "trust.keys"
 
 
-def test_there_is_no_other_role(trust: LabTrust) -> None:
+def test_there_is_no_other_role(trust: ControllerTrust) -> None:
     with pytest.raises(CloudError) as caught:
         trust.rotate("mirrors", [])
     assert caught.value.code == "trust.rotate"
-    assert lab_module.ASSIGNMENT in caught.value.hint
+    assert trust_module.ASSIGNMENT in caught.value.hint
 
 
 def test_ten_thousand_manifests_stay_cheap(
-    trust: LabTrust, device: ReleaseClient, monkeypatch: pytest.MonkeyPatch
+    trust: ControllerTrust, device: ReleaseClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = [f"{number}".encode() for number in range(10_000)]
     with monkeypatch.context() as patched:  # the files of these are of no interest
@@ -396,7 +396,7 @@ def test_ten_thousand_manifests_stay_cheap(
     assert len(fetched) == 4, "timestamp, snapshot, bin, manifest"
 
 
-def test_documents_are_what_they_say(trust: LabTrust) -> None:
+def test_documents_are_what_they_say(trust: ControllerTrust) -> None:
     for role, kind in ((Root.type, Root), (Targets.type, Targets)):
         raw = trust.repository.newest(role).to_bytes()
         assert isinstance(Metadata.from_bytes(raw).signed, kind)

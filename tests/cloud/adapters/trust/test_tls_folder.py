@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fleet_cloud.adapters.trust.ca import Authority
 from fleet_cloud.adapters.trust.certificates import names_of
-from fleet_cloud.adapters.trust.keys import LabKeys
+from fleet_cloud.adapters.trust.keys import KeyFolder
 from fleet_cloud.adapters.trust.tls_folder import CertificateFolder
 from fleet_cloud.services.ports import TlsFiles
 from fleet_shared.limits import SERVER_CERTIFICATE_LIFE_S
@@ -31,7 +31,7 @@ def now_ms() -> int:
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    return Authority(LabKeys(tmp_path / "keys"), tmp_path, "{}")
+    return Authority(KeyFolder(tmp_path / "keys"), tmp_path, "{}")
 
 
 @pytest.fixture

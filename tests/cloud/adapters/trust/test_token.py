@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fleet_cloud.adapters.trust.ceremony import Holders, begin_repository, write_token_public
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.adapters.trust.signing import Signing
 from fleet_cloud.errors import SettingsError
 from fleet_shared.envelope import manifest_target
@@ -42,7 +42,7 @@ def use(folder: Path) -> None:
 
     trust_dir = folder / "trust"
     begin_repository(trust_dir, Holders([token.uri(1)]), Holders([token.uri(2)]), secret)
-    trust = LabTrust(trust_dir)
+    trust = ControllerTrust(trust_dir)
     device = ReleaseClient(trust_dir, folder / "device", trust.repository.root_json)
     path = manifest_target(digest_of(b"one"))
     trust.release({digest_of(b"one"): b"one"})
@@ -62,7 +62,7 @@ def use(folder: Path) -> None:
     _refuses(trust, "hsm:1?label=other", secret)
 
 
-def _refuses(trust: LabTrust, uri: str, secret: object) -> None:
+def _refuses(trust: ControllerTrust, uri: str, secret: object) -> None:
     trust.release({digest_of(uri.encode()): uri.encode()})
     with pytest.raises(SettingsError) as caught:
         Signing(trust.to_sign(), [uri], secret).sign()  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from fleet_cloud.adapters.trust import roles
 from fleet_cloud.adapters.trust.assignment import describe_key, open_assigner
 from fleet_cloud.adapters.trust.bundle import Bundle, compose_bundle, take_signatures
 from fleet_cloud.adapters.trust.ca import Authority
-from fleet_cloud.adapters.trust.keys import LabKeys
+from fleet_cloud.adapters.trust.keys import KeyFolder
 from fleet_cloud.adapters.trust.mirror import copy_to, restore_from, take_picture
 from fleet_cloud.adapters.trust.replacing import replace_role, revoke_key
 from fleet_cloud.adapters.trust.repository import ReleaseRepository
@@ -40,12 +40,12 @@ log = logging.getLogger(__name__)
 ASSIGNMENT = "assignment"
 
 
-class LabTrust:
+class ControllerTrust:
     """Implements the ports `Trust`, `ReleaseKeys` and, through `authority`, `CertificateAuthority`."""
 
     def __init__(self, folder: Path, mirror: ReleaseMirror | None = None) -> None:
         self._folder, self._mirror = folder, mirror
-        self.keys = LabKeys(folder / "keys")
+        self.keys = KeyFolder(folder / "keys")
         with self.keys.locked():
             self._signers = Signers(folder)
             self.repository = ReleaseRepository(folder, self._signers)

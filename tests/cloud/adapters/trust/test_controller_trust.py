@@ -11,7 +11,7 @@ import pytest
 from tuf.api.metadata import Metadata, Timestamp
 
 from fleet_cloud.adapters.trust import repository
-from fleet_cloud.adapters.trust.lab import LabTrust
+from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.errors import CloudError, SettingsError
 from fleet_shared.envelope import ASSIGNMENT_KEY_TARGET, TIMESTAMP_ISSUED_MS
 from fleet_shared.names import digest_of
@@ -20,7 +20,7 @@ from tests.kit.release_client import ReleaseClient
 KEYS = ("root", "targets", "snapshot", "timestamp", "assignment", "ca")
 
 
-def release(trust: LabTrust, count: int) -> None:
+def release(trust: ControllerTrust, count: int) -> None:
     for number in range(count):
         manifest = f"manifest {number}".encode()
         trust.release({digest_of(manifest): manifest})
@@ -28,14 +28,14 @@ def release(trust: LabTrust, count: int) -> None:
 
 def expect_restore(folder: Path, code: str = "trust.keys") -> None:
     with pytest.raises(SettingsError) as caught:
-        LabTrust(folder)
+        ControllerTrust(folder)
     assert caught.value.code == code
     assert "backup" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", KEYS)
 def test_a_missing_key_is_never_made_anew(tmp_path: Path, name: str) -> None:
-    LabTrust(tmp_path)
+    ControllerTrust(tmp_path)
     (tmp_path / "keys" / f"{name}.pem").unlink()
     expect_restore(tmp_path)
     assert not (tmp_path / "keys" / f"{name}.pem").exists()
@@ -43,8 +43,8 @@ def test_a_missing_key_is_never_made_anew(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", KEYS)
 def test_a_key_of_another_lab_is_refused(tmp_path: Path, name: str) -> None:
-    LabTrust(tmp_path / "lab")
-    LabTrust(tmp_path / "stranger")
+    ControllerTrust(tmp_path / "lab")
+    ControllerTrust(tmp_path / "stranger")
     shutil.copy(tmp_path / "stranger" / "keys" / f"{name}.pem", tmp_path / "lab" / "keys")
     expect_restore(tmp_path / "lab")
 
@@ -65,20 +65,20 @@ def _empty(file: Path) -> None:
 def test_damaged_documents_ask_for_a_backup(
     tmp_path: Path, name: str, damage: Callable[[Path], None], code: str
 ) -> None:
-    LabTrust(tmp_path)
+    ControllerTrust(tmp_path)
     damage(tmp_path / name)
     expect_restore(tmp_path, code)
 
 
 def test_a_first_start_that_was_killed_goes_on(tmp_path: Path) -> None:
-    trust = LabTrust(tmp_path)
+    trust = ControllerTrust(tmp_path)
     ca = trust.authority.ca_pem
     shutil.rmtree(tmp_path / "metadata")
     shutil.rmtree(tmp_path / "targets")
     (tmp_path / "keys" / "timestamp.pem").unlink()
-    again = LabTrust(tmp_path)
+    again = ControllerTrust(tmp_path)
     assert again.authority.ca_pem == ca
-    assert LabTrust(tmp_path).repository.root_json == again.repository.root_json
+    assert ControllerTrust(tmp_path).repository.root_json == again.repository.root_json
 
 
 def test_a_first_start_that_is_killed_at_any_instant_goes_on(
@@ -90,12 +90,12 @@ def test_a_first_start_that_is_killed_at_any_instant_goes_on(
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", partial(_sync_until, left, os.fsync))
             try:
-                LabTrust(folder)
+                ControllerTrust(folder)
             except KeyboardInterrupt:
                 pass
             else:
                 break
-        trust = LabTrust(folder)
+        trust = ControllerTrust(folder)
         device = ReleaseClient(folder, tmp_path / f"device-{instant}", trust.repository.root_json)
         assert device.fetch(ASSIGNMENT_KEY_TARGET)
         assert not list((folder / "staged").iterdir())
@@ -112,13 +112,13 @@ def _sync_until(left: list[int], sync: Callable[[int], None], handle: int) -> No
 def test_a_timestamp_says_when_it_was_signed(tmp_path: Path) -> None:
     """TUF has its end only, and a device without a clock needs more."""
     before_ms = time.time_ns() // 1_000_000
-    timestamp = Metadata[Timestamp].from_bytes(LabTrust(tmp_path).newest_timestamp())
+    timestamp = Metadata[Timestamp].from_bytes(ControllerTrust(tmp_path).newest_timestamp())
     issued_ms = timestamp.signed.unrecognized_fields[TIMESTAMP_ISSUED_MS]
     assert before_ms <= issued_ms <= time.time_ns() // 1_000_000
 
 
 def test_metadata_that_nobody_reads_any_more_is_removed(tmp_path: Path) -> None:
-    trust = LabTrust(tmp_path)
+    trust = ControllerTrust(tmp_path)
     release(trust, 5)
     folder = tmp_path / "metadata"
     assert len(list(folder.glob("*.snapshot.json"))) > 5, "a client may be reading them"
@@ -133,13 +133,13 @@ def test_metadata_that_nobody_reads_any_more_is_removed(tmp_path: Path) -> None:
     current = timestamp.signed.snapshot_meta.version
     assert (folder / f"{current}.snapshot.json") in snapshots
     assert (folder / "1.root.json").exists()
-    release(LabTrust(tmp_path), 6)
+    release(ControllerTrust(tmp_path), 6)
 
 
 def test_the_list_of_releases_stays_below_what_devices_take(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trust = LabTrust(tmp_path)
+    trust = ControllerTrust(tmp_path)
     release(trust, 1)
     before = sorted((tmp_path / "metadata").iterdir())
     monkeypatch.setattr(repository, "TARGETS_BYTES_MAX", 1_500)
@@ -147,4 +147,4 @@ def test_the_list_of_releases_stays_below_what_devices_take(
         trust.release({digest_of(f"{n}".encode()): f"{n}".encode() for n in range(1000)})
     assert caught.value.code == "release.full"
     assert sorted((tmp_path / "metadata").iterdir()) == before
-    LabTrust(tmp_path)
+    ControllerTrust(tmp_path)
