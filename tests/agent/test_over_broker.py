@@ -177,17 +177,22 @@ def test_few_are_asked_for_at_once_and_ever_more_while_answers_are_quick(
         outstanding.append(len(held))
         return []
 
-    controller, done = PartController(BODY, always=slow), threading.Event()
+    controller, done, flow = PartController(BODY, always=slow), threading.Event(), patient()
+
+    def all_is_asked() -> bool:
+        """As much as may be asked for before an answer has come."""
+        asked = sum(fetch.part.length for fetch in controller.asked if fetch.part is not None)
+        return len(held) >= flow.window or asked == len(BODY)
 
     def run() -> None:
-        downloader(over_broker(controller, patient()), tmp_path).fetch(SHA, len(BODY))
+        downloader(over_broker(controller, flow), tmp_path).fetch(SHA, len(BODY))
         done.set()
 
     thread = threading.Thread(target=run)
     thread.start()
     while not done.is_set():
         controller.some.wait(0.05)
-        if held:
+        if held and all_is_asked():
             controller.deliver(*held.pop(0))
     thread.join()
     assert outstanding[0] == 1
