@@ -1,0 +1,60 @@
+"""What a weight keeps while it is trained on: its zeros, its codebook, its grid.
+
+A constraint stands for one weight of a network. It says what is trained in the weight's place, and how
+the weight follows from that, differentiably. Constraints are values: training takes their parts as
+variables and settles the result into a new constraint.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Tensor = Any
+"""A tensor of the backend."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """``trained``: float arrays that gradients change; ``held``: arrays that they do not (masks, indices,
+    signs), though a `Schedule` may."""
+
+    trained: tuple[Array, ...]
+    held: tuple[Array, ...] = ()
+
+
+class Constraint(Protocol):
+    """Implementations are frozen dataclasses of arrays and plain values, so that the cache can keep them;
+    `register` makes them known to it."""
+
+    kind: ClassVar[str]
+
+    def split(self) -> Parts:
+        """Return the parts from which training starts."""
+
+    def compose(self, trained: Sequence[Tensor], held: Sequence[Tensor]) -> Tensor:
+        """Return the weight, in its own shape, differentiable in ``trained``. Uses `keras.ops`."""
+
+    def settle(self, parts: Parts) -> Self:
+        """Return the constraint after training."""
+
+
+class Schedule(Protocol):
+    """Changes what is held, between steps of training: how many weights are zero, for example."""
+
+    every: int
+    """Steps between two calls."""
+
+    def revise(self, step: int, steps: int, parts: dict[str, Parts]) -> dict[str, tuple[Array, ...]]:
+        """Return new held arrays by the path of the weight; what is left out stays."""
+
+
+CONSTRAINTS: dict[str, type[Constraint]] = {}
+
+
+def register(constraint: type[Constraint]) -> type[Constraint]:
+    """Make a kind of constraint known by its name: the cache writes the name."""
+    CONSTRAINTS[constraint.kind] = constraint
+    return constraint

@@ -1,0 +1,161 @@
+"""Settings of the passes: what a recipe may say of each. Imports no TensorFlow.
+
+A pass takes a network and returns a network: `fleet_cloud.factory.passes` carries them out. Each struct
+here is one kind; ``pass`` names it in a recipe.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Share = Annotated[float, Meta(gt=0, lt=1)]
+"""A fraction that is neither nothing nor all."""
+Bits = Annotated[int, Meta(ge=2, le=8)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class AttentionPair(Settings, frozen=True, kw_only=True):
+    """Two layers by name, whose attention maps shall be alike."""
+
+    student: str
+    teacher: str
+
+
+class Distil(Settings, frozen=True, kw_only=True):
+    """Learn from a teacher too. ``teacher``: a name below ``teachers`` of the recipe, or ``float``, the
+    network before its first pass. ``weight`` is the share of the soft loss (lambda of Hinton's formula).
+    ``attention``: the factor of attention transfer, 0 for none; ``pairs``: which layers, found where none
+    are given."""
+
+    teacher: str = "float"
+    temperature: Annotated[float, Meta(ge=1, le=100)] = 4.0
+    weight: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    attention: Annotated[float, Meta(ge=0)] = 0.0
+    pairs: tuple[AttentionPair, ...] = ()
+
+
+class Tune(Settings, frozen=True, kw_only=True):
+    """Training after a change. ``patience``: epochs without a better validation score; none: all are
+    trained and the best is kept. ``decay``: how the learning rate falls over the steps."""
+
+    epochs: Annotated[int, Meta(ge=0, le=100_000)] = 1
+    batch_size: Annotated[int, Meta(ge=1, le=65_536)] = 64
+    learning_rate: Annotated[float, Meta(gt=0, le=10)] = 0.0005
+    decay: Literal["none", "cosine"] = "cosine"
+    patience: Annotated[int, Meta(ge=1)] | None = None
+    distil: Distil | None = None
+
+
+class Train(Settings, frozen=True, kw_only=True, tag_field="pass", tag="train"):
+    """Train once more, with a teacher or without."""
+
+    tune: Tune = Tune()
+
+
+class PruneWeights(Settings, frozen=True, kw_only=True, tag_field="pass", tag="prune-weights"):
+    """Set the smallest weights to zero. ``sparsity``: the share of zeros in the end. ``pattern``: ``2:4``
+    (at most two of four neighbours remain, sparsity 0.5), ``block`` (groups of ``block`` neighbours along
+    the output channels). ``scope``: the same share in each layer, or the smallest of all layers together.
+    ``begin``: where the polynomial schedule starts; with no epochs all are set at once."""
+
+    sparsity: Share = 0.5
+    pattern: Literal["single", "2:4", "block"] = "single"
+    block: Annotated[int, Meta(ge=2, le=64)] = 4
+    scope: Literal["layer", "global"] = "layer"
+    begin: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    skip: tuple[str, ...] = ()
+    tune: Tune = Tune()
+
+
+class PruneFilters(Settings, frozen=True, kw_only=True, tag_field="pass", tag="prune-filters"):
+    """Remove whole filters of convolutions and all that hangs on them. ``fraction``: of the operations
+    (``of: operations``) or of the filters. ``multiple``: widths stay multiples of it."""
+
+    fraction: Share = 0.3
+    of: Literal["operations", "filters"] = "operations"
+    score: Literal["l1", "l2", "geometric-median", "batch-norm", "taylor"] = "l2"
+    scope: Literal["layer", "global"] = "layer"
+    multiple: Annotated[int, Meta(ge=1, le=64)] = 8
+    rounds: Annotated[int, Meta(ge=1, le=100)] = 1
+    skip: tuple[str, ...] = ()
+    tune: Tune = Tune()
+
+
+class PruneNeurons(Settings, frozen=True, kw_only=True, tag_field="pass", tag="prune-neurons"):
+    """Remove neurons of dense layers by what they do on training samples."""
+
+    fraction: Share = 0.3
+    score: Literal["mean-activation", "zeros"] = "mean-activation"
+    multiple: Annotated[int, Meta(ge=1, le=64)] = 8
+    skip: tuple[str, ...] = ()
+    tune: Tune = Tune()
+
+
+class LogQuantize(Settings, frozen=True, kw_only=True, tag_field="pass", tag="log-quantize"):
+    """Weights become signed powers. ``range``: the mission's quantizer over the range of magnitudes;
+    ``2`` and ``sqrt2``: powers of the base; ``terms``: sums of so many of them. ``keep``: layers left as
+    they are (``first``, ``last``, or names)."""
+
+    bits: Annotated[int, Meta(ge=3, le=8)] = 5
+    base: Literal["range", "2", "sqrt2"] = "sqrt2"
+    terms: Literal[1, 2] = 1
+    keep: tuple[str, ...] = ()
+    tune: Tune = Tune()
+
+
+class Cluster(Settings, frozen=True, kw_only=True, tag_field="pass", tag="cluster"):
+    """Weights share the entries of a codebook. ``group``: so many neighbouring weights are one entry
+    (product quantization). ``per``: one codebook for a tensor, or for each output channel. ``normalize``:
+    cluster each channel in units of its largest weight, on the grid of int8, so that int8 afterwards keeps
+    the number of codes."""
+
+    entries: Annotated[int, Meta(ge=2, le=256)] = 32
+    group: Annotated[int, Meta(ge=1, le=64)] = 1
+    per: Literal["tensor", "channel"] = "tensor"
+    normalize: bool = False
+    keep: tuple[str, ...] = ()
+    tune: Tune = Tune()
+
+
+class Int8(Settings, frozen=True, kw_only=True, tag_field="pass", tag="int8"):
+    """Integers of 8 bits in and out. ``aware``: train with the rounding. ``per_channel_dense``: none: as
+    the target can. ``recover``: so many of the most sensitive layers may stay in float until the gates
+    hold."""
+
+    aware: bool = False
+    per_channel_dense: bool | None = None
+    calibration_samples: Annotated[int, Meta(ge=1, le=100_000)] = 300
+    recover: Annotated[int, Meta(ge=0, le=1000)] = 0
+    tune: Tune = Tune()
+
+
+class Int16x8(Settings, frozen=True, kw_only=True, tag_field="pass", tag="int16x8"):
+    """Activations of 16 bits, weights of 8."""
+
+    calibration_samples: Annotated[int, Meta(ge=1, le=100_000)] = 300
+
+
+class Float16(Settings, frozen=True, kw_only=True, tag_field="pass", tag="float16"):
+    """Weights are kept in half precision."""
+
+
+class DynamicRange(Settings, frozen=True, kw_only=True, tag_field="pass", tag="dynamic-range"):
+    """Weights of 8 bits, activations in float."""
+
+
+PassSettings = (
+    Train
+    | PruneWeights
+    | PruneFilters
+    | PruneNeurons
+    | LogQuantize
+    | Cluster
+    | Int8
+    | Int16x8
+    | Float16
+    | DynamicRange
+)
