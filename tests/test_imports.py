@@ -35,7 +35,8 @@ ALLOWED: dict[str, set[str]] = {
     "fleet_cloud.entrypoints.serve": {"uvicorn"},
     "fleet_cloud.entrypoints.workers": {"msgspec"},
     "fleet_cloud.factory": {
-        "PIL", "ai_edge_litert", "ai_edge_quantizer", "keras", "matplotlib", "msgspec", "numpy", "optuna", "sklearn", "tensorflow", "yaml",
+        "PIL", "ai_edge_litert", "ai_edge_quantizer", "keras", "matplotlib", "msgspec", "numpy", "optuna",
+        "sklearn", "tensorflow", "yaml",
     },
     "fleet_agent.client": {"msgspec", "numpy", "typing_extensions"},
     "fleet_agent.worker": {"PIL", "cv2", "msgspec", "numpy", "psutil"},
