@@ -44,8 +44,9 @@ class Constraint(Protocol):
 class Schedule(Protocol):
     """Changes what is held, between steps of training: how many weights are zero, for example."""
 
-    every: int
-    """Steps between two calls."""
+    def due(self, steps: int) -> Sequence[int]:
+        """Return the steps (of ``steps`` in all, from 0) before which `revise` is called, in order. After the
+        last one nothing changes any more."""
 
     def revise(self, step: int, steps: int, parts: dict[str, Parts]) -> dict[str, tuple[Array, ...]]:
         """Return new held arrays by the path of the weight; what is left out stays."""
