@@ -3,21 +3,24 @@
 from fleet_cloud.factory.recipe.recipe import (
     Architecture,
     Dataset,
-    Gates,
     Recipe,
+    Teacher,
     Training,
-    VariantRecipe,
     describe_recipe,
     load_recipe,
 )
+from fleet_cloud.factory.recipe.variants import Gates, Target, VariantRecipe, merge_gates
 
 __all__ = [
     "Architecture",
     "Dataset",
     "Gates",
     "Recipe",
+    "Target",
+    "Teacher",
     "Training",
     "VariantRecipe",
     "describe_recipe",
     "load_recipe",
+    "merge_gates",
 ]

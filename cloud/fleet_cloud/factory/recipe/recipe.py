@@ -10,11 +10,11 @@ import msgspec
 from msgspec import Meta
 
 from fleet_cloud.errors import RecipeError
+from fleet_cloud.factory.recipe.variants import DEFAULT_VARIANTS, Gates, VariantRecipe
 from fleet_cloud.factory.strict_yaml import load_yaml
 from fleet_shared.errors import InvalidName
 from fleet_shared.names import parse_model_name, parse_variant_name
 
-Fraction = Annotated[float, Meta(ge=0, le=1)]
 SplitFraction = Annotated[float, Meta(gt=0, lt=1)]
 
 
@@ -54,17 +54,16 @@ class Training(_Part, frozen=True, kw_only=True):
     patience: Annotated[int, Meta(ge=1)] = 6
 
 
-class VariantRecipe(_Part, frozen=True, kw_only=True):
-    name: str
-    quantize: Literal["none", "int8"] = "none"
+class Teacher(_Part, frozen=True, kw_only=True):
+    """A network to learn from, one of: ``architecture``, trained here as ``training`` says; ``file``, a
+    Keras model; ``version``, of the registry (``digits:1.2.0``), whose float network it is, or the last
+    Keras model of its ``variant``."""
 
-
-class Gates(_Part, frozen=True, kw_only=True):
-    """Fractions on the validation split. ``accuracy_min``: at least;
-    ``accuracy_drop_max``: at most below the best variant."""
-
-    accuracy_min: Fraction | None = None
-    accuracy_drop_max: Fraction | None = None
+    architecture: Architecture | None = None
+    training: Training = Training()
+    file: str | None = None
+    version: str | None = None
+    variant: str | None = None
 
 
 class Recipe(_Part, frozen=True, kw_only=True):
@@ -72,14 +71,12 @@ class Recipe(_Part, frozen=True, kw_only=True):
     dataset: Dataset = Dataset()
     architecture: Architecture = Architecture()
     training: Training = Training()
-    variants: Annotated[tuple[VariantRecipe, ...], Meta(min_length=1)] = (
-        VariantRecipe(name="fp32"),
-        VariantRecipe(name="int8", quantize="int8"),
-    )
+    teachers: dict[str, Teacher] = {}
+    variants: Annotated[tuple[VariantRecipe, ...], Meta(min_length=1)] = DEFAULT_VARIANTS
     gates: Gates = Gates()
 
 
-_PARTS: Final[dict[str, type[_Part]]] = {
+_PARTS: Final[dict[str, type[msgspec.Struct]]] = {
     "dataset": Dataset,
     "architecture": Architecture,
     "training": Training,
@@ -165,6 +162,8 @@ def _suggest(message: str) -> str:
         return f"did you mean {close[0]!r}?" if close else f"expected {' or '.join(choices)}"
     keys = _PARTS.get(section, Recipe).__struct_fields__
     if (unknown := re.search(r"unknown field `([^`]*)`", message)) is not None:
+        if unknown.group(1) == "quantize":
+            return "write passes: [{pass: int8}] in its place"
         close = get_close_matches(unknown.group(1), keys, 1)
         return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(keys)}"
     return f"the keys are {', '.join(keys)}; docs/recipes.md explains them"
