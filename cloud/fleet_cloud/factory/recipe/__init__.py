@@ -1,7 +1,7 @@
 """Recipes: what one may say, and how it is read. Imports no TensorFlow."""
 
+from fleet_cloud.factory.recipe.architecture import Architecture
 from fleet_cloud.factory.recipe.recipe import (
-    Architecture,
     Dataset,
     Recipe,
     Teacher,
