@@ -13,10 +13,12 @@ from fleet_cloud.factory.data import Splits, load_splits
 from fleet_cloud.factory.evaluate import Evaluation, LiteModel, evaluate
 from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt, Warned
 from fleet_cloud.factory.gates import check_gates
+from fleet_cloud.factory.lab import Lab, Part
+from fleet_cloud.factory.network import Network, Precision
 from fleet_cloud.factory.package import Package, package
 from fleet_cloud.factory.peers import Peer
 from fleet_cloud.factory.recipe import Recipe, VariantRecipe, describe_recipe
-from fleet_cloud.factory.train import train, with_softmax
+from fleet_cloud.factory.train import train
 from fleet_shared.manifest import Metrics
 from fleet_shared.pixels import to_real
 
@@ -42,9 +44,10 @@ def build(recipe: Recipe, say: Callable[[BuildEvent], None], peers: Sequence[Pee
         history.append({"loss": loss, "validation_accuracy": accuracy})
         say(Epoch(epoch=epoch, epochs=epochs, loss=loss, accuracy=accuracy, seconds_left=left_s))
 
-    model = with_softmax(train(splits, recipe.architecture, recipe.training, on_epoch))
+    model = train(splits, recipe.architecture, recipe.training, on_epoch)
     say(Stage(name="variants", detail="convert, evaluate, golden vectors"))
-    converted = {variant.name: _convert(model, variant, splits) for variant in recipe.variants}
+    lab = _lab(splits, recipe.training.seed, say)
+    converted = {variant.name: _convert(model, variant, lab) for variant in recipe.variants}
     scores = {name: _evaluate(content, splits) for name, content in converted.items()}
     check_gates(recipe.gates, {name: score.accuracy for name, score in scores.items()})
     packages = [
@@ -53,8 +56,14 @@ def build(recipe: Recipe, say: Callable[[BuildEvent], None], peers: Sequence[Pee
     return Built(packages, _lineage(recipe, splits, history))
 
 
-def _convert(model: Any, variant: VariantRecipe, splits: Splits) -> bytes:
-    return convert(model, variant.quantize, to_real(splits.train.x, splits.preprocessing))
+def _lab(splits: Splits, seed: int, say: Callable[[BuildEvent], None]) -> Lab:
+    train, validation = (Part(split.x, split.y) for split in (splits.train, splits.validation))
+    return Lab(train, validation, splits.preprocessing, splits.labels, seed, say)
+
+
+def _convert(model: Any, variant: VariantRecipe, lab: Lab) -> bytes:
+    precision = Precision("int8" if variant.quantize == "int8" else "fp32")
+    return convert(Network(model, precision=precision), lab)
 
 
 def _evaluate(content: bytes, splits: Splits) -> Evaluation:

@@ -7,7 +7,7 @@ in each step, and gradients go through. What is minimised is an `Objective`; wha
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import keras
@@ -59,8 +59,14 @@ class EpochScore:
 
 @dataclass(frozen=True)
 class Tuned:
+    """``facts``: the history, as an `Outcome` reports it."""
+
     network: Network
     history: tuple[EpochScore, ...] = field(default=())
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"history": [asdict(one) for one in self.history]} if self.history else {}
 
 
 def tune(
@@ -136,7 +142,7 @@ class _Trainee:
         order = np.random.default_rng((lab.seed, epoch)).permutation(len(lab.train))
         losses = []
         for begin in range(0, len(order), self._how.batch_size):
-            if schedule is not None and self._step % schedule.every == 0:
+            if schedule is not None and self._step in schedule.due(self._steps):
                 self._revise(schedule)
             rows = np.sort(order[begin : begin + self._how.batch_size])
             x, y = lab.real(lab.train.x[rows]), np.asarray(lab.train.y)[rows]
@@ -147,8 +153,6 @@ class _Trainee:
             self._check(loss, epoch, begin // self._how.batch_size)
             losses.append(loss * len(rows))
             self._step += 1
-        if schedule is not None and self._step == self._steps:
-            self._revise(schedule)
         return sum(losses) / len(order)
 
     def _train_step(self, x: Tensor, y: Tensor) -> Tensor:

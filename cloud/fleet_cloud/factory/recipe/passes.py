@@ -70,6 +70,10 @@ class PruneWeights(Settings, frozen=True, kw_only=True, tag_field="pass", tag="p
     skip: tuple[str, ...] = ()
     tune: Tune = Tune()
 
+    def __post_init__(self) -> None:
+        if self.pattern == "2:4" and self.sparsity != 0.5:
+            raise ValueError(f"pattern 2:4 has a sparsity of 0.5, not {self.sparsity}")
+
 
 class PruneFilters(Settings, frozen=True, kw_only=True, tag_field="pass", tag="prune-filters"):
     """Remove whole filters of convolutions and all that hangs on them. ``fraction``: of the operations

@@ -1,0 +1,1 @@
+"""Fewer weights: single ones set to zero, or whole filters and neurons taken out."""
