@@ -9,12 +9,14 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """``accuracy`` is on the validation split."""
+    """``accuracy`` is on the validation split; ``error`` in its stead, the mean squared error, where there
+    are no classes."""
 
     epoch: int
     epochs: int
     loss: float
-    accuracy: float
+    accuracy: float | None = None
+    error: float | None = None
     seconds_left: float
 
 
