@@ -9,7 +9,16 @@ from fleet_cloud.factory.finetuning import fine_tune
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network, Precision
 from fleet_cloud.factory.outcome import Outcome
-from fleet_cloud.factory.recipe.passes import DynamicRange, Float16, Int8, Settings, Train, name_pass
+from fleet_cloud.factory.pruning.weights import prune_weights
+from fleet_cloud.factory.recipe.passes import (
+    DynamicRange,
+    Float16,
+    Int8,
+    PruneWeights,
+    Settings,
+    Train,
+    name_pass,
+)
 
 Pass = Callable[[Any, Network, Lab], Outcome]
 """Takes its own settings, a network, and what it may look at."""
@@ -17,7 +26,7 @@ Pass = Callable[[Any, Network, Lab], Outcome]
 
 def _train(settings: Train, network: Network, lab: Lab) -> Outcome:
     tuned = fine_tune(network, lab, settings.tune)
-    return Outcome(tuned.network)
+    return Outcome(tuned.network, tuned.facts)
 
 
 def _int8(settings: Int8, network: Network, _lab: Lab) -> Outcome:
@@ -35,6 +44,7 @@ def _dynamic_range(_settings: DynamicRange, network: Network, _lab: Lab) -> Outc
 
 PASSES: Final[Mapping[type[Settings], Pass]] = {
     Train: _train,
+    PruneWeights: prune_weights,
     Int8: _int8,
     Float16: _float16,
     DynamicRange: _dynamic_range,
