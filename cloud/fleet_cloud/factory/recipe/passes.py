@@ -18,6 +18,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pass
 
 
+def name_pass(settings: Settings | type[Settings]) -> str:
+    """Return what a recipe calls a pass: ``prune-weights``."""
+    return str(settings.__struct_config__.tag)
+
+
+def find_teacher(settings: Settings) -> str | None:
+    """Return the name of the teacher that a pass learns from, if it does."""
+    tune = getattr(settings, "tune", None)
+    if not isinstance(tune, Tune) or tune.distil is None or not tune.epochs:
+        return None
+    return tune.distil.teacher
+
+
+def seeks_goal(settings: Settings) -> bool:
+    """Return whether what a pass does depends on the gates of its variant."""
+    return isinstance(settings, Int8) and settings.recover > 0
+
+
 class AttentionPair(Settings, frozen=True, kw_only=True):
     """Two layers by name, whose attention maps shall be alike."""
 
@@ -70,6 +88,10 @@ class PruneWeights(Settings, frozen=True, kw_only=True, tag_field="pass", tag="p
     skip: tuple[str, ...] = ()
     tune: Tune = Tune()
 
+    def __post_init__(self) -> None:
+        if self.pattern == "2:4" and self.sparsity != 0.5:
+            raise ValueError(f"pattern 2:4 has a sparsity of 0.5, not {self.sparsity}")
+
 
 class PruneFilters(Settings, frozen=True, kw_only=True, tag_field="pass", tag="prune-filters"):
     """Remove whole filters of convolutions and all that hangs on them. ``fraction``: of the operations
@@ -111,12 +133,14 @@ class Cluster(Settings, frozen=True, kw_only=True, tag_field="pass", tag="cluste
     """Weights share the entries of a codebook. ``group``: so many neighbouring weights are one entry
     (product quantization). ``per``: one codebook for a tensor, or for each output channel. ``normalize``:
     cluster each channel in units of its largest weight, on the grid of int8, so that int8 afterwards keeps
-    the number of codes."""
+    the number of codes. ``rate``: what a bit of an index costs, in units of the mean square of the weights:
+    with more of it fewer entries do most of the work, and the indices take fewer bits; 0.001 is little."""
 
     entries: Annotated[int, Meta(ge=2, le=256)] = 32
     group: Annotated[int, Meta(ge=1, le=64)] = 1
     per: Literal["tensor", "channel"] = "tensor"
     normalize: bool = False
+    rate: Annotated[float, Meta(ge=0, le=1)] = 0.0
     keep: tuple[str, ...] = ()
     tune: Tune = Tune()
 
