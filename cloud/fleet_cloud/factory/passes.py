@@ -9,11 +9,15 @@ from fleet_cloud.factory.finetuning import fine_tune
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network, Precision
 from fleet_cloud.factory.outcome import Outcome
+from fleet_cloud.factory.pruning.filters import prune_filters
+from fleet_cloud.factory.pruning.neurons import prune_neurons
 from fleet_cloud.factory.pruning.weights import prune_weights
 from fleet_cloud.factory.recipe.passes import (
     DynamicRange,
     Float16,
     Int8,
+    PruneFilters,
+    PruneNeurons,
     PruneWeights,
     Settings,
     Train,
@@ -45,6 +49,8 @@ def _dynamic_range(_settings: DynamicRange, network: Network, _lab: Lab) -> Outc
 PASSES: Final[Mapping[type[Settings], Pass]] = {
     Train: _train,
     PruneWeights: prune_weights,
+    PruneFilters: prune_filters,
+    PruneNeurons: prune_neurons,
     Int8: _int8,
     Float16: _float16,
     DynamicRange: _dynamic_range,
