@@ -1,8 +1,8 @@
 """Recipes: what one may say, and how it is read. Imports no TensorFlow."""
 
 from fleet_cloud.factory.recipe.architecture import Architecture
+from fleet_cloud.factory.recipe.dataset import Augment, Dataset
 from fleet_cloud.factory.recipe.recipe import (
-    Dataset,
     Gates,
     Recipe,
     Training,
@@ -13,6 +13,7 @@ from fleet_cloud.factory.recipe.recipe import (
 
 __all__ = [
     "Architecture",
+    "Augment",
     "Dataset",
     "Gates",
     "Recipe",
