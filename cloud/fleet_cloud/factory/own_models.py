@@ -123,7 +123,7 @@ def _cut(model: Any, last: Any) -> Any:
 
 
 def _split_in_two(model: Any) -> Any:
-    """Return the model with the logits (0, z) for its one logit z: softmax gives 1 - sigmoid(z), sigmoid(z)."""
+    """Return the model with the logits (0, z) for its one, z: softmax makes 1 - sigmoid(z) and sigmoid(z)."""
     last = model.output._keras_history.operation  # noqa: SLF001
     if not isinstance(last, keras.layers.Dense):
         raise _refuse(
@@ -148,7 +148,7 @@ def _load_keras(path: Path, allow_code: bool) -> Any:
     """``compile=False``: what files from Keras 2 say of their optimizer means nothing to Keras 3."""
     if not is_keras_file(path):
         raise _refuse(
-            f"{path} has no layers that passes could work on: a SavedModel or a .tflite file is only converted",
+            f"{path} has no layers that passes could work on: a SavedModel or .tflite is only converted",
             "save the model as .keras; else passes may be float16, dynamic-range, int8 or int16x8 alone",
         )
     try:
@@ -159,7 +159,7 @@ def _load_keras(path: Path, allow_code: bool) -> Any:
             raise _refuse_code(f"{path} holds code, such as a Lambda layer") from exc
         raise Invalid(
             f"{path} cannot be loaded: {text.partition(chr(10))[0][:300]}",
-            hint="a Keras model, saved whole; layers of your own: kind: python, with a function that loads it",
+            hint="a Keras model, saved whole; with layers of your own: kind: python, and load it there",
             code="model.file.unloadable",
         ) from exc
 

@@ -3,13 +3,13 @@
 from fleet_cloud.factory.recipe.architecture import Architecture
 from fleet_cloud.factory.recipe.dataset import Augment, Dataset
 from fleet_cloud.factory.recipe.recipe import (
-    Gates,
     Recipe,
+    Teacher,
     Training,
-    VariantRecipe,
     describe_recipe,
     load_recipe,
 )
+from fleet_cloud.factory.recipe.variants import Gates, Target, VariantRecipe, merge_gates
 
 __all__ = [
     "Architecture",
@@ -17,8 +17,11 @@ __all__ = [
     "Dataset",
     "Gates",
     "Recipe",
+    "Target",
+    "Teacher",
     "Training",
     "VariantRecipe",
     "describe_recipe",
     "load_recipe",
+    "merge_gates",
 ]

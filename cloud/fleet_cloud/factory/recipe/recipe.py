@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
@@ -12,11 +12,10 @@ from msgspec import Meta
 from fleet_cloud.errors import RecipeError
 from fleet_cloud.factory.recipe.architecture import Architecture, find_fault
 from fleet_cloud.factory.recipe.dataset import Dataset, find_dataset_fault
+from fleet_cloud.factory.recipe.variants import DEFAULT_VARIANTS, Gates, VariantRecipe
 from fleet_cloud.factory.strict_yaml import load_yaml
 from fleet_shared.errors import InvalidName
 from fleet_shared.names import parse_model_name, parse_variant_name
-
-Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,17 +32,16 @@ class Training(_Part, frozen=True, kw_only=True):
     patience: Annotated[int, Meta(ge=1)] = 6
 
 
-class VariantRecipe(_Part, frozen=True, kw_only=True):
-    name: str
-    quantize: Literal["none", "int8"] = "none"
+class Teacher(_Part, frozen=True, kw_only=True):
+    """A network to learn from, one of: ``architecture``, trained here as ``training`` says; ``file``, a
+    Keras model; ``version``, of the registry (``digits:1.2.0``), whose float network it is, or the last
+    Keras model of its ``variant``."""
 
-
-class Gates(_Part, frozen=True, kw_only=True):
-    """Fractions on the validation split. ``accuracy_min``: at least;
-    ``accuracy_drop_max``: at most below the best variant."""
-
-    accuracy_min: Fraction | None = None
-    accuracy_drop_max: Fraction | None = None
+    architecture: Architecture | None = None
+    training: Training = Training()
+    file: str | None = None
+    version: str | None = None
+    variant: str | None = None
 
 
 class Recipe(_Part, frozen=True, kw_only=True):
@@ -51,10 +49,8 @@ class Recipe(_Part, frozen=True, kw_only=True):
     dataset: Dataset = Dataset()
     architecture: Architecture = Architecture()
     training: Training = Training()
-    variants: Annotated[tuple[VariantRecipe, ...], Meta(min_length=1)] = (
-        VariantRecipe(name="fp32"),
-        VariantRecipe(name="int8", quantize="int8"),
-    )
+    teachers: dict[str, Teacher] = {}
+    variants: Annotated[tuple[VariantRecipe, ...], Meta(min_length=1)] = DEFAULT_VARIANTS
     gates: Gates = Gates()
 
 
@@ -147,6 +143,8 @@ def _suggest(message: str) -> str:
         return f"did you mean {close[0]!r}?" if close else f"expected {' or '.join(choices)}"
     keys = _PARTS.get(section, Recipe).__struct_fields__
     if (unknown := re.search(r"unknown field `([^`]*)`", message)) is not None:
+        if unknown.group(1) == "quantize":
+            return "write passes: [{pass: int8}] in its place"
         close = get_close_matches(unknown.group(1), keys, 1)
         return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(keys)}"
     return f"the keys are {', '.join(keys)}; docs/recipes.md explains them"
