@@ -19,6 +19,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pass
 
 
+def name_pass(settings: Settings | type[Settings]) -> str:
+    """Return what a recipe calls a pass: ``prune-weights``."""
+    return str(settings.__struct_config__.tag)
+
+
+def find_teacher(settings: Settings) -> str | None:
+    """Return the name of the teacher that a pass learns from, if it does."""
+    tune = getattr(settings, "tune", None)
+    if not isinstance(tune, Tune) or tune.distil is None or not tune.epochs:
+        return None
+    return tune.distil.teacher
+
+
+def seeks_goal(settings: Settings) -> bool:
+    """Return whether what a pass does depends on the gates of its variant."""
+    return isinstance(settings, Int8) and settings.recover > 0
+
+
 class AttentionPair(Settings, frozen=True, kw_only=True):
     """Two layers by name, whose attention maps shall be alike."""
 
