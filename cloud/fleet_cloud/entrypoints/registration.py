@@ -29,8 +29,8 @@ BLOBS_FOLDER: Final = "blobs"
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is sent to register a version, and the model's name. ``version``: none for the next. ``artifacts``:
-    what is kept for people; a controller from before there were any is not told of none."""
+    """What is sent to register a version, and the model's name. ``version``: none for the next.
+    ``artifacts``: what is kept for people; a controller from before there were any is not told of none."""
 
     model: str
     version: str | None

@@ -40,8 +40,8 @@ def check_artifacts(artifacts: Mapping[str, BlobRef], blobs: BlobStore) -> None:
 
 
 def find_artifact(version: ModelVersion, name: str, by: Actor) -> BlobRef:
-    """Return an artifact; raise `NotFound` (``model.artifact.unknown``), or `Forbidden` (``api.role``) when it
-    is not for whoever asks."""
+    """Return an artifact; raise `NotFound` (``model.artifact.unknown``), or `Forbidden` (``api.role``) when
+    it is not for whoever asks."""
     needed = find_reader(name)
     if not by.role.covers(needed):
         raise Forbidden(
@@ -54,9 +54,7 @@ def find_artifact(version: ModelVersion, name: str, by: Actor) -> BlobRef:
         known = ", ".join(sorted(version.artifacts))
         raise NotFound(
             f"{version.model}:{version.version} has no artifact {name[:100]!r}",
-            hint=f"it has {known}"
-            if known
-            else "it was registered without any: an import, or an older build",
+            hint=f"it has {known}" if known else "it was registered without any, as imports are",
             code="model.artifact.unknown",
         )
     return found

@@ -38,7 +38,7 @@ def test_artifacts_go_with_a_release_and_are_kept_with_it(
     monkeypatch.chdir(tmp_path)
     release = make_release("reported").with_artifacts({"report.html": b"<p>", "keras/fp32": b"k"})
     kept = load_kept(keep(release))
-    assert kept.draft == release.draft
+    assert kept.draft.artifacts == release.draft.artifacts
     assert kept.contents == dict(release.contents)
     with Client(server, KIT_TOKEN) as client:
         version = register(client, kept, ignore)
