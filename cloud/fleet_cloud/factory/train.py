@@ -7,19 +7,14 @@ from typing import Any, Final
 import keras
 import tensorflow as tf
 
-from fleet_cloud.errors import BuildError, RecipeError
+from fleet_cloud.errors import BuildError
+from fleet_cloud.factory.architectures import build_model, check_architecture
 from fleet_cloud.factory.data import Splits
 from fleet_cloud.factory.recipe import Architecture, Training
 from fleet_shared.pixels import to_real
 
-BATCH_NORM_MOMENTUM: Final = 0.8
-"""Small data sets have few steps an epoch: Keras' default of 0.99 would lag behind the weights."""
-
 THREADS: Final = 4
 """Sums are split over this many threads on every machine, so that they round alike."""
-
-CNN_SIZE_MIN: Final = 4
-"""Two poolings halve a side twice."""
 
 OnEpoch = Callable[[int, int, float, float, float], None]
 """(epoch, epochs, loss, validation accuracy, seconds left)"""
@@ -63,38 +58,6 @@ def train(splits: Splits, architecture: Architecture, training: Training, on_epo
             code="build.diverged",
         )
     return model
-
-
-def check_architecture(architecture: Architecture, shape: tuple[int, ...]) -> None:
-    """Raise `RecipeError` (``recipe.architecture``) when samples of ``shape`` do not fit."""
-    if architecture.kind == "small-cnn" and (len(shape) != 3 or min(shape[:2]) < CNN_SIZE_MIN):
-        raise RecipeError(
-            f"architecture small-cnn takes images of at least {CNN_SIZE_MIN}x{CNN_SIZE_MIN}, "
-            f"and the samples are {shape}",
-            hint="choose kind: mlp",
-            code="recipe.architecture",
-        )
-
-
-def build_model(architecture: Architecture, shape: tuple[int, ...], classes: int) -> Any:
-    """Return an untrained model for samples of ``shape``; small enough for any Pi."""
-    layers = keras.layers
-    width = architecture.units
-    inputs = keras.Input(shape)
-    if architecture.kind == "mlp":
-        x = layers.Flatten()(inputs) if len(shape) > 1 else inputs
-        x = layers.Dense(4 * width, activation="relu")(x)
-        x = layers.Dense(2 * width, activation="relu")(x)
-    else:
-        x = inputs
-        for factor in (1, 2):
-            x = layers.Conv2D(factor * width, 3, padding="same", use_bias=False)(x)
-            x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x)
-            x = layers.ReLU()(x)
-            x = layers.MaxPooling2D()(x)
-        x = layers.Flatten()(x) if min(shape[:2]) <= 16 else layers.GlobalAveragePooling2D()(x)
-        x = layers.Dense(4 * width, activation="relu")(x)
-    return keras.Model(inputs, layers.Dense(classes)(x))
 
 
 def with_softmax(model: Any) -> Any:

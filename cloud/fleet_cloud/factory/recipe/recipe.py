@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from fleet_cloud.errors import RecipeError
+from fleet_cloud.factory.recipe.architecture import Architecture
 from fleet_cloud.factory.recipe.variants import DEFAULT_VARIANTS, Gates, VariantRecipe
 
 SplitFraction = Annotated[float, Meta(gt=0, lt=1)]
@@ -29,13 +30,6 @@ class Dataset(_Part, frozen=True, kw_only=True):
     resize: Literal["nearest", "bilinear", "bicubic", "area"] = "bicubic"
     fit: Literal["stretch", "crop", "letterbox"] = "stretch"
     pad: Annotated[int, Meta(ge=0, le=255)] = 0
-
-
-class Architecture(_Part, frozen=True, kw_only=True):
-    """``units``: width of the first layer; later ones are multiples."""
-
-    kind: Literal["small-cnn", "mlp"] = "small-cnn"
-    units: Annotated[int, Meta(ge=1, le=1024)] = 16
 
 
 class Training(_Part, frozen=True, kw_only=True):
@@ -88,28 +82,54 @@ def check_fractions(recipe: Recipe, path: Path) -> Recipe:
 
 
 def resolve_paths(recipe: Recipe, path: Path) -> Recipe:
-    """Make the data set's path absolute (it is relative to the recipe), and check it."""
-    dataset = recipe.dataset
-    if dataset.kind == "digits":
-        if dataset.path is None:
-            return recipe
+    """Make paths absolute (they are relative to the recipe), and check them."""
+    replace, dataset = msgspec.structs.replace, recipe.dataset
+    if dataset.kind == "digits" and dataset.path is not None:
         raise RecipeError(
             f"{path}: dataset.path means nothing for the built-in digits",
             hint="choose kind: images or kind: npz for data of your own",
         )
-    if dataset.path is None:
+    if dataset.kind != "digits" and dataset.path is None:
         raise RecipeError(f"{path}: dataset.path is needed for kind {dataset.kind!r}", hint="path: FILE")
+    return replace(
+        recipe,
+        dataset=replace(dataset, path=_find_path(path, "dataset.path", dataset.path)),
+        architecture=_resolve_architecture(path, "architecture", recipe.architecture),
+        teachers={name: _resolve_teacher(path, name, teacher) for name, teacher in recipe.teachers.items()},
+    )
+
+
+def _resolve_teacher(path: Path, name: str, teacher: Teacher) -> Teacher:
+    key, architecture = f"teachers.{name}", teacher.architecture
+    return msgspec.structs.replace(
+        teacher,
+        architecture=architecture and _resolve_architecture(path, f"{key}.architecture", architecture),
+        file=_find_path(path, f"{key}.file", teacher.file),
+    )
+
+
+def _resolve_architecture(path: Path, key: str, architecture: Architecture) -> Architecture:
+    return msgspec.structs.replace(
+        architecture,
+        path=_find_path(path, f"{key}.path", architecture.path),
+        weights=_find_path(path, f"{key}.weights", architecture.weights),
+    )
+
+
+def _find_path(path: Path, key: str, given: str | None) -> str | None:
+    """Return the absolute path that the recipe at ``path`` means."""
+    if given is None:
+        return None
     try:
-        found = (path.parent / dataset.path).resolve(strict=True)
+        return str((path.parent / given).resolve(strict=True))
     except FileNotFoundError as exc:
         raise RecipeError(
-            f"{path}: dataset.path {path.parent / dataset.path} does not exist",
+            f"{path}: {key} {path.parent / given} does not exist",
             hint="paths are relative to the recipe",
             code="recipe.file.missing",
         ) from exc
     except (OSError, ValueError, RuntimeError) as exc:  # too long, a NUL byte, a loop of links
         raise RecipeError(
-            f"{path}: dataset.path {dataset.path[:100]!r} is no path: {exc}",
+            f"{path}: {key} {given[:100]!r} is no path: {exc}",
             hint="write the path of a file or folder",
         ) from exc
-    return msgspec.structs.replace(recipe, dataset=msgspec.structs.replace(dataset, path=str(found)))
