@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from fleet_cloud.errors import BuildError
-from fleet_cloud.factory.finetuning import fine_tune
+from fleet_cloud.factory.distillation.again import train_again
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network, Precision
 from fleet_cloud.factory.outcome import Outcome
@@ -28,11 +28,6 @@ Pass = Callable[[Any, Network, Lab], Outcome]
 """Takes its own settings, a network, and what it may look at."""
 
 
-def _train(settings: Train, network: Network, lab: Lab) -> Outcome:
-    tuned = fine_tune(network, lab, settings.tune)
-    return Outcome(tuned.network, tuned.facts)
-
-
 def _int8(settings: Int8, network: Network, _lab: Lab) -> Outcome:
     precision = Precision("int8", calibration_samples=settings.calibration_samples)
     return Outcome(replace(network, precision=precision))
@@ -47,7 +42,7 @@ def _dynamic_range(_settings: DynamicRange, network: Network, _lab: Lab) -> Outc
 
 
 PASSES: Final[Mapping[type[Settings], Pass]] = {
-    Train: _train,
+    Train: train_again,
     PruneWeights: prune_weights,
     LogQuantize: log_quantize,
     Cluster: cluster,

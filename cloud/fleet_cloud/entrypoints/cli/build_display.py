@@ -146,10 +146,12 @@ def describe_event(event: BuildEvent) -> str:
 
 
 def _describe_epoch(event: Epoch) -> str:
-    return (
-        f"{event.epoch}/{event.epochs}  loss {event.loss:.4f}  "
-        f"validation accuracy {describe_fraction(event.accuracy)}  {event.seconds_left:.0f} s left"
-    )
+    found = ""
+    if event.accuracy is not None:
+        found = f"validation accuracy {describe_fraction(event.accuracy)}  "
+    elif event.error is not None:
+        found = f"validation error {event.error:.4f}  "
+    return f"{event.epoch}/{event.epochs}  loss {event.loss:.4f}  {found}{event.seconds_left:.0f} s left"
 
 
 def _describe_built(event: VariantBuilt) -> str:
