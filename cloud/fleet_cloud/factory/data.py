@@ -50,6 +50,11 @@ class Splits:
     task: Task = "classification"
     skipped: tuple[str, ...] = ()
 
+    def describe(self) -> str:
+        """Return how many samples there are in each split."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return ", ".join(f"{len(part.x)} {name}" for name, part in parts.items())
+
 
 def load_splits(dataset: Dataset, seed: int) -> Splits:
     """Load the data set and split it; the same seed gives the same splits."""

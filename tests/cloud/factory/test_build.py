@@ -72,7 +72,7 @@ def test_events_tell_the_story_in_order(digits: DigitsBuild) -> None:
     assert [event.epoch for event in epochs] == list(range(1, EPOCHS + 1))
     assert epochs[-1].seconds_left == 0
     assert epochs[-1].loss < epochs[0].loss
-    assert [event.name for event in digits.events if isinstance(event, Stage)] == ["data"]
+    assert [event.name for event in digits.events if isinstance(event, Stage)] == ["data", "measuring"]
     ended = [(event.subject, event.step) for event in digits.events if isinstance(event, StepEnded)]
     assert ended == [("float", "training"), ("int8", "int8")]
     assert [event.name for event in digits.events if isinstance(event, VariantBuilt)] == ["fp32", "int8"]

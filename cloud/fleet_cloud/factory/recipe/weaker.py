@@ -13,6 +13,7 @@ from fleet_cloud.factory.recipe.passes import (
     PruneNeurons,
     PruneWeights,
     Settings,
+    name_pass,
 )
 
 SHRINK: Final = 0.75
@@ -28,6 +29,17 @@ def weaken(settings: Settings) -> Settings | None:
     strength, or none left."""
     weaker = _WEAKER.get(type(settings))
     return None if weaker is None else weaker(settings)
+
+
+def get_strength(settings: Settings) -> str:
+    """Return how strong a pass is, in its own measure; empty for one that has no strength."""
+    name = _STRENGTH.get(type(settings))
+    return "" if name is None else f"{getattr(settings, name):g}"
+
+
+def describe_passes(passes: Sequence[Settings]) -> str:
+    """Return passes in one line, each with the strength that it has: ``prune-weights 0.5, int8``."""
+    return ", ".join(f"{name_pass(one)} {get_strength(one)}".rstrip() for one in passes)
 
 
 def describe_change(before: Settings, after: Settings) -> str:
@@ -82,6 +94,15 @@ def _cluster(settings: Cluster) -> Settings | None:
     return msgspec.structs.replace(settings, entries=min(ENTRIES_MAX, 2 * settings.entries))
 
 
+_STRENGTH: Final[Mapping[type[Settings], str]] = MappingProxyType(
+    {
+        PruneWeights: "sparsity",
+        PruneFilters: "fraction",
+        PruneNeurons: "fraction",
+        LogQuantize: "bits",
+        Cluster: "entries",
+    }
+)
 _WEAKER: Final[Mapping[type[Settings], Callable[[Any], Settings | None]]] = MappingProxyType(
     {
         PruneWeights: _prune_weights,
