@@ -30,7 +30,7 @@ class Split:
     (n, features); ``y``: class numbers, or target values (n, outputs); none: nobody says what they are."""
 
     x: Array
-    y: Array | None
+    y: Any
 
     def __len__(self) -> int:
         return len(self.x)
