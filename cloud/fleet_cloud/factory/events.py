@@ -32,12 +32,14 @@ class StepEnded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """``accuracy`` is on the validation split. ``subject`` and ``step``: as of `StepBegan`."""
+    """``accuracy`` is on the validation split; ``error`` in its stead, the mean squared error, where there
+    are no classes. ``subject`` and ``step``: as of `StepBegan`."""
 
     epoch: int
     epochs: int
     loss: float
-    accuracy: float
+    accuracy: float | None = None
+    error: float | None = None
     seconds_left: float
     subject: str = ""
     step: str = "training"

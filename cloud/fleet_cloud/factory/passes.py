@@ -26,7 +26,7 @@ Pass = Callable[[Any, Network, Lab], Outcome]
 
 def _train(settings: Train, network: Network, lab: Lab) -> Outcome:
     tuned = fine_tune(network, lab, settings.tune)
-    return Outcome(tuned.network)
+    return Outcome(tuned.network, tuned.facts)
 
 
 def _int8(settings: Int8, network: Network, _lab: Lab) -> Outcome:

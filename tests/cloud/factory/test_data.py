@@ -295,7 +295,7 @@ def test_images_that_cannot_be_read_are_left_out_up_to_a_limit_and_named(tmp_pat
     splits = load_splits(dataset, seed=1)
     assert splits.skipped == ("cat/3.png", "dog/5.png")
     assert len(splits.train) + len(splits.validation) + len(splits.test) == 18
-    make_lab(splits, dataset, 1, said.append)
+    make_lab(splits, 1, said.append)
     (warned,) = said
     assert isinstance(warned, Warned)
     assert "2 images cannot be read and were left out: cat/3.png, dog/5.png" in warned.message
@@ -336,7 +336,7 @@ def test_images_without_labels_are_split_all_the_same(tmp_path: Path) -> None:
     splits = load_splits(dataset, seed=1)
     assert (splits.train.y, splits.labels) == (None, ())
     assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [13, 3, 4]
-    lab = make_lab(splits, dataset, 1, lambda _event: None)
+    lab = make_lab(splits, 1, lambda _event: None)
     assert lab.train.y is None
     assert lab.draw(5).shape == (5, 4, 4, 3)
 
@@ -400,7 +400,7 @@ def test_no_data_is_a_shape_and_a_preprocessing() -> None:
     assert splits.train.x.shape == (0, 96, 96, 3)
     assert splits.train.x.dtype == np.uint8
     assert splits.preprocessing == Preprocessing(colour="rgb", scale=1 / 255)
-    lab = make_lab(splits, dataset, 1, lambda _event: None)
+    lab = make_lab(splits, 1, lambda _event: None)
     assert (len(lab.train), lab.train.y, len(lab.draw(10))) == (0, None, 0)
     raw = load_splits(Dataset(kind="none", input=(96, 96, 3), scale=1.0), seed=1)
     assert raw.preprocessing.scale == 1.0

@@ -2,12 +2,13 @@
 
 from fleet_cloud.factory.recipe.architecture import Architecture
 from fleet_cloud.factory.recipe.dataset import Augment, Dataset
+from fleet_cloud.factory.recipe.loading import describe_schema, examine_recipe, load_recipe
+from fleet_cloud.factory.recipe.problems import Problem
 from fleet_cloud.factory.recipe.recipe import (
     Recipe,
     Teacher,
     Training,
     describe_recipe,
-    load_recipe,
 )
 from fleet_cloud.factory.recipe.variants import Gates, Target, VariantRecipe, merge_gates
 
@@ -16,12 +17,15 @@ __all__ = [
     "Augment",
     "Dataset",
     "Gates",
+    "Problem",
     "Recipe",
     "Target",
     "Teacher",
     "Training",
     "VariantRecipe",
     "describe_recipe",
+    "describe_schema",
+    "examine_recipe",
     "load_recipe",
     "merge_gates",
 ]

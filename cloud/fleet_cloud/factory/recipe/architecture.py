@@ -22,6 +22,9 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
 )
 """The keys of each kind, besides ``kind``, and what they are when they are not given."""
 
+OWN: Final = frozenset({"file", "python"})
+"""Kinds that are the user's own model."""
+
 DEPTH_MAX: Final = 56
 
 

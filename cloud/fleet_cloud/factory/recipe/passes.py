@@ -31,6 +31,11 @@ def find_teacher(settings: Settings) -> str | None:
     return tune.distil.teacher
 
 
+def seeks_goal(settings: Settings) -> bool:
+    """Return whether what a pass does depends on the gates of its variant."""
+    return isinstance(settings, Int8) and settings.recover > 0
+
+
 class AttentionPair(Settings, frozen=True, kw_only=True):
     """Two layers by name, whose attention maps shall be alike."""
 
