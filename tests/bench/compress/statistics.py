@@ -35,7 +35,8 @@ def top1(answers: Answers) -> float:
 
 def average_seeds(answers: Sequence[Answers]) -> Answers:
     """Return the mean answer to each image over seeds: how often the method tells it right."""
-    return np.mean(np.stack([np.asarray(one, dtype=np.float64) for one in answers]), axis=0)
+    mean: Answers = np.stack([np.asarray(one, dtype=np.float64) for one in answers]).mean(axis=0)
+    return mean
 
 
 def compare(first: Answers, second: Answers, resamples: int = RESAMPLES, seed: int = 1) -> Difference:

@@ -20,6 +20,9 @@ from fleet_cloud.factory.recipe import Architecture
 from tests.cloud.factory.small import CLASSES, SIZE, make_lab, make_model
 
 Array = NDArray[Any]
+# Keras copies variables in a way that numpy 2 means to change when it saves them.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 SHAPE = (SIZE, SIZE, 1)
 layers = keras.layers
 

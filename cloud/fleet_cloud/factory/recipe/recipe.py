@@ -58,9 +58,9 @@ def describe_recipe(recipe: Recipe) -> dict[str, Any]:
 def check_fractions(recipe: Recipe, path: Path) -> Recipe:
     """Refuse what types and bounds alone do not catch. (A NaN passes no bound.)"""
     if (fault := find_fault(recipe.architecture)) is not None:
-        raise RecipeError(f"{path}: architecture: {fault[0]}", hint=fault[1])
+        raise RecipeError(f"{path}: {fault[0]}", hint=fault[1])
     if (fault := find_dataset_fault(recipe.dataset)) is not None:
-        raise RecipeError(f"{path}: dataset: {fault[0]}", hint=fault[1])
+        raise RecipeError(f"{path}: {fault[0]}", hint=fault[1])
     if not recipe.training.epochs and recipe.architecture.kind not in OWN:
         raise RecipeError(
             f"{path}: with no epochs nothing is learned",
