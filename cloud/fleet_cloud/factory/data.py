@@ -184,5 +184,6 @@ def _describe(samples: Samples, number: int) -> bytes:
     if samples.y is None:
         return b""
     if samples.task == "regression":
-        return bytes(samples.y[number])
-    return samples.labels[samples.y[number]].encode()
+        values: bytes = np.ascontiguousarray(samples.y[number]).tobytes()
+        return values
+    return samples.labels[int(samples.y[number])].encode()
