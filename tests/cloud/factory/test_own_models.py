@@ -1,6 +1,7 @@
 """Models of the user's own: what is read, what is detached, and what is refused."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -287,3 +288,20 @@ def test_a_folder_or_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None
         assert caught.value.code == "model.file.unloadable"
     (tmp_path / "a.tflite").write_bytes(b"TFL3")
     assert load_own_file(tmp_path / "a.tflite") == b"TFL3"
+
+
+@pytest.mark.bench
+def test_the_resnet_of_mlperf_tiny_is_read_and_is_the_architecture_of_fleet() -> None:
+    """Written by Keras 2.4; its authors' own conversion says what it computes."""
+    folder = Path(os.environ.get("FLEET_BENCH_DATA", "")) / "mlperf-tiny"
+    if not (folder / "pretrainedResnet.h5").is_file():
+        pytest.skip("FLEET_BENCH_DATA names no folder that holds mlperf-tiny/pretrainedResnet.h5")
+    own = load(folder / "pretrainedResnet.h5")
+    assert own.head == "softmax"
+    x = np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3)).astype(np.float32)
+    lite = LiteModel((folder / "pretrainedResnet.tflite").read_bytes())
+    wanted = np.concatenate([lite.run([sample[np.newaxis]])[0] for sample in x])
+    np.testing.assert_allclose(np.asarray(keras.ops.softmax(own.model(x))), wanted, atol=1e-4)
+    built = build_model(Architecture(kind="resnet", depth=8), (32, 32, 3), 10)
+    built.set_weights(own.model.get_weights())
+    np.testing.assert_allclose(np.asarray(built(x)), np.asarray(own.model(x)), rtol=1e-4, atol=1e-3)
