@@ -23,7 +23,7 @@ PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e
 dark or a light page."""
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
 
-_STYLE: Final[dict[str, Any]] = {
+_STYLE: Final[Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fleet",
     "font.family": "DejaVu Sans",
