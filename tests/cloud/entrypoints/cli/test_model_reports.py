@@ -52,10 +52,18 @@ def reported(shared_world: World) -> str:
 def test_a_version_is_shown_with_its_report(reported: str) -> None:
     shown = run_fleet(reported, "model", "show", "reported:1.1.0").stdout
     for words in (
-        "97.5 % (95.3 to 98.7)", "+1.1 (0.0 to +2.8)", "prune-weights (sparsity=0.6", "accuracy_drop_max 0.02: held",
-        "backed off     prune-weights 0.8, int8", "13.7 k parameters", "60 % zeros", "3f3f3f3f", "keras 3.15.1",
-        "keras/fp32, report.html", "fleet model report reported:1.1.0",
-    ):  # fmt: skip
+        "97.5 % (95.3 to 98.7)",
+        "+1.1 (0.0 to +2.8)",
+        "prune-weights (sparsity=0.6",
+        "accuracy_drop_max 0.02: held",
+        "backed off     prune-weights 0.8, int8",
+        "13.7 k parameters",
+        "60 % zeros",
+        "3f3f3f3f",
+        "keras 3.15.1",
+        "keras/fp32, report.html",
+        "fleet model report reported:1.1.0",
+    ):
         assert words in shown, shown
     assert max(map(len, shown.splitlines())) <= 100
 
@@ -77,7 +85,7 @@ def test_versions_are_compared(reported: str) -> None:
     told = json.loads(
         run_fleet(reported, "model", "compare", "reported:1.0.0", "reported", "--output", "json").stdout
     )
-    assert [one["measure"] for one in told[0]["lines"]][0] == "accuracy"
+    assert told[0]["lines"][0]["measure"] == "accuracy"
     wrong = run_fleet(reported, "model", "compare", "reported:1.0.0/none", "reported")
     assert "error[model.variant.unknown]" in wrong.stderr
 
