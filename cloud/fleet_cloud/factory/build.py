@@ -1,136 +1,162 @@
-"""Carry a recipe out: train, convert, evaluate, gate, package."""
+"""Carry a recipe out: train, compress, convert, measure, gate, release."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.convert import convert
-from fleet_cloud.factory.data import Splits, load_splits
-from fleet_cloud.factory.evaluate import Evaluation, LiteModel, evaluate
-from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt, Warned
-from fleet_cloud.factory.gates import check_gates
-from fleet_cloud.factory.lab import Lab, Part
-from fleet_cloud.factory.network import Network, Precision
-from fleet_cloud.factory.package import Package, package
+from fleet_cloud.factory.data import Splits, load_splits, make_lab
+from fleet_cloud.factory.evaluation.judging import Questions
+from fleet_cloud.factory.events import BuildEvent, Epoch, Stage
+from fleet_cloud.factory.gates import Measured
+from fleet_cloud.factory.inspect import inspect_file
+from fleet_cloud.factory.keeping import Keeper
+from fleet_cloud.factory.keras_file import write_keras
+from fleet_cloud.factory.keys import describe_machinery, digest_splits, make_training_key
+from fleet_cloud.factory.lab import Lab
+from fleet_cloud.factory.measuring import Measurer
+from fleet_cloud.factory.network import Network
+from fleet_cloud.factory.outcome import Outcome
+from fleet_cloud.factory.package import Package
 from fleet_cloud.factory.peers import Peer
-from fleet_cloud.factory.recipe import Recipe, VariantRecipe, describe_recipe
+from fleet_cloud.factory.pipeline import Made, Pipeline, Place
+from fleet_cloud.factory.recipe import (
+    Architecture,
+    Recipe,
+    Training,
+    VariantRecipe,
+    describe_recipe,
+    merge_gates,
+)
+from fleet_cloud.factory.recipe.mistakes import FLOAT
+from fleet_cloud.factory.recipe.targets import RUNTIMES, allows_dynamic_per_channel
+from fleet_cloud.factory.releasing import judge_variants, release
+from fleet_cloud.factory.report.making import make_artifacts, make_report
+from fleet_cloud.factory.teachers import add_teachers
 from fleet_cloud.factory.train import train
-from fleet_shared.manifest import Metrics
-from fleet_shared.pixels import to_real
+from fleet_cloud.factory.variant import Candidate, Maker
 
-GOLDEN_CANDIDATES: Final = 64
+Say = Callable[[BuildEvent], None]
 
 
 @dataclass(frozen=True)
 class Built:
+    """``artifacts``: what is kept of a version besides what goes to devices, by name: ``keras/VARIANT``, its
+    last Keras model, ``keras``, the float network, and the report."""
+
     packages: list[Package]
     lineage: dict[str, Any]
+    artifacts: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def build(recipe: Recipe, say: Callable[[BuildEvent], None], peers: Sequence[Peer] = ()) -> Built:
-    """Build all variants; ``peers`` are asked for golden vectors. Raises `BuildError` (``build.gate``)
-    when one does not hold its gate."""
+def build(
+    recipe: Recipe,
+    say: Say,
+    peers: Sequence[Peer] = (),
+    keeper: Keeper | None = None,
+    fetched: Mapping[str, bytes] | None = None,
+) -> Built:
+    """Build all variants; ``peers`` are asked for golden vectors, ``keeper`` for what was computed before.
+
+    ``fetched``: the Keras files of teachers that are versions, by their name in the recipe. Raises
+    `BuildError` (``build.gate``) when a variant does not hold its gates.
+    """
     splits = load_splits(recipe.dataset, recipe.training.seed)
-    sizes = f"{len(splits.train.y)} train, {len(splits.validation.y)} validation, {len(splits.test.y)} test"
-    say(Stage(name="data", detail=f"{recipe.dataset.kind}: {sizes}"))
-    say(Stage(name="training", detail=f"{recipe.architecture.kind}, at most {recipe.training.epochs} epochs"))
+    say(Stage(name="data", detail=f"{recipe.dataset.kind}: {splits.describe()}"))
+    lab, samples = make_lab(splits, recipe.dataset, recipe.training.seed, say), digest_splits(splits)
+    pipeline = Pipeline(lab, recipe.model, keeper)
+    base = make_float(recipe, samples, splits, pipeline)
+    add_teachers(recipe, samples, pipeline, partial(_train, splits), fetched or {})
+    reference = convert(base.network, lab)
+    candidates = make_variants(recipe, lab, pipeline, base, reference)
+    check_gates(candidates)
+    say(Stage(name="measuring", detail="on the test split; golden vectors"))
+    evaluations = judge_variants(candidates, reference, splits)
+    packages = [release(one, evaluations[one.name], splits, peers, say) for one in candidates]
+    lineage = _describe(recipe, splits, base, candidates)
+    report = make_report(recipe, splits, base, candidates, evaluations, reference, lineage)
+    return Built(packages, lineage, {**_collect(base, candidates), **make_artifacts(report)})
+
+
+def make_float(recipe: Recipe, samples: str, splits: Splits, pipeline: Pipeline) -> Made:
+    """Return the network that all variants are made of, and make it known as a teacher."""
+    key = make_training_key(samples, recipe.architecture, recipe.training)
+    made = pipeline.begin(Place(FLOAT), key, partial(_train, splits, recipe.architecture, recipe.training))
+    pipeline.add_teacher(FLOAT, key, lambda: made)
+    return made
+
+
+def _train(splits: Splits, architecture: Architecture, training: Training, lab: Lab) -> Outcome:
     history: list[dict[str, float]] = []
 
     def on_epoch(epoch: int, epochs: int, loss: float, accuracy: float, left_s: float) -> None:
         history.append({"loss": loss, "validation_accuracy": accuracy})
-        say(Epoch(epoch=epoch, epochs=epochs, loss=loss, accuracy=accuracy, seconds_left=left_s))
+        lab.say(Epoch(epoch=epoch, epochs=epochs, loss=loss, accuracy=accuracy, seconds_left=left_s))
 
-    model = train(splits, recipe.architecture, recipe.training, on_epoch)
-    say(Stage(name="variants", detail="convert, evaluate, golden vectors"))
-    lab = _lab(splits, recipe.training.seed, say)
-    converted = {variant.name: _convert(model, variant, lab) for variant in recipe.variants}
-    scores = {name: _evaluate(content, splits) for name, content in converted.items()}
-    check_gates(recipe.gates, {name: score.accuracy for name, score in scores.items()})
-    packages = [
-        _package(name, content, scores[name], splits, say, peers) for name, content in converted.items()
-    ]
-    return Built(packages, _lineage(recipe, splits, history))
+    return Outcome(Network(train(splits, architecture, training, on_epoch)), {"history": history})
 
 
-def _lab(splits: Splits, seed: int, say: Callable[[BuildEvent], None]) -> Lab:
-    train, validation = (Part(split.x, split.y) for split in (splits.train, splits.validation))
-    return Lab(train, validation, splits.preprocessing, splits.labels, seed, say)
-
-
-def _convert(model: Any, variant: VariantRecipe, lab: Lab) -> bytes:
-    precision = Precision("int8" if variant.quantize == "int8" else "fp32")
-    return convert(Network(model, precision=precision), lab)
-
-
-def _evaluate(content: bytes, splits: Splits) -> Evaluation:
-    """On the validation split: this is what decisions may look at."""
-    real = to_real(splits.validation.x, splits.preprocessing)
-    return evaluate(LiteModel(content), real, splits.validation.y)
-
-
-def _package(
-    name: str,
-    content: bytes,
-    score: Evaluation,
-    splits: Splits,
-    say: Callable[[BuildEvent], None],
-    peers: Sequence[Peer],
-) -> Package:
-    model = LiteModel(content)
-    test = evaluate(model, to_real(splits.test.x, splits.preprocessing), splits.test.y)
-    real = to_real(splits.validation.x[pick_in_turns(splits.validation.y)], splits.preprocessing)
-    built = package(
-        name,
-        content,
-        labels=splits.labels,
-        preprocessing=splits.preprocessing,
-        metrics=Metrics(
-            accuracy=test.accuracy,
-            validation_accuracy=score.accuracy,
-            latency_p50_us=test.latency_p50_us,
-            test_samples=test.samples,
-        ),
-        candidates=[[model.quantize(real[i : i + 1])] for i in range(len(real))],
-        peers=peers,
+def make_variants(
+    recipe: Recipe, lab: Lab, pipeline: Pipeline, base: Made, reference: bytes
+) -> list[Candidate]:
+    """Return all variants, whether or not they hold their gates. ``reference``: the float file."""
+    validation = lab.validation
+    questions = Questions(
+        real=lab.real(validation.x), y=validation.y, split="validation", task=lab.task, labels=lab.labels
     )
-    say(
-        VariantBuilt(
-            name=name,
-            size_bytes=len(content),
-            accuracy=test.accuracy,
-            validation_accuracy=score.accuracy,
-            latency_p50_us=test.latency_p50_us,
+    measurer = Measurer(reference, questions)
+
+    def finish(variant: VariantRecipe, made: Made) -> tuple[bytes, Measured]:
+        content = make_file(variant, made.network, lab)
+        return content, measurer.measure(content)
+
+    maker = Maker(pipeline, base, finish, lab.say)
+    return [maker.make(variant, merge_gates(recipe.gates, variant.gates)) for variant in recipe.variants]
+
+
+def make_file(variant: VariantRecipe, network: Network, lab: Lab) -> bytes:
+    """Return the file of a variant; raise `BuildError` (``build.target``) when its target cannot run it."""
+    precision = network.precision
+    if precision.kind == "dynamic-range" and not allows_dynamic_per_channel(variant.target):
+        precision = replace(precision, per_channel_dense=False)
+    content = convert(replace(network, precision=precision), lab)
+    if RUNTIMES[variant.target] not in inspect_file(content).runtimes:
+        raise BuildError(
+            f"variant {variant.name!r} is for {variant.target}, which cannot run all of its operators",
+            hint="choose another target or other passes; docs/runtimes.md has the table",
+            code="build.target",
         )
-    )
-    for warning in built.warnings:
-        say(Warned(message=warning))
-    return built
+    return content
 
 
-def pick_in_turns(y: NDArray[np.int64], count: int = GOLDEN_CANDIDATES) -> list[int]:
-    """Return the indices of the first ``count`` samples, classes taking turns."""
-    turn = np.zeros(len(y), dtype=np.int64)
-    for number in np.unique(y):
-        turn[y == number] = np.arange(np.sum(y == number))
-    return [int(i) for i in np.argsort(turn, kind="stable")[:count]]
+def check_gates(candidates: Sequence[Candidate]) -> None:
+    """Raise `BuildError` (``build.gate``) when a variant does not hold its gates, naming each of them."""
+    failed = [candidate for candidate in candidates if candidate.failures]
+    if failed:
+        raise BuildError(
+            "; ".join(candidate.explain() for candidate in failed),
+            hint="train longer, compress less, or change the gate in the recipe; nothing was registered",
+            code="build.gate",
+        )
 
 
-def _lineage(recipe: Recipe, splits: Splits, history: list[dict[str, float]]) -> dict[str, Any]:
-    libraries = ("tensorflow", "tensorflow-cpu", "keras", "ai-edge-litert", "numpy", "fleet-cloud")
+def _describe(recipe: Recipe, splits: Splits, base: Made, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """Return the lineage: what the version was made of, by what, and how it went."""
+    machinery, training = describe_machinery(), base.steps[0]
     return {
         "recipe": describe_recipe(recipe),
         "data_sha256": splits.digest,
-        "libraries": {name: found for name in libraries if (found := _version(name))},
-        "history": history,
+        "code_sha256": machinery["code"],
+        "libraries": machinery["libraries"],
+        "history": training.facts.get("history", []),
+        "training": {name: value for name, value in training.describe().items() if name != "facts"},
+        "variants": {candidate.name: candidate.describe() for candidate in candidates},
     }
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except ModuleNotFoundError:
-        return None
+def _collect(base: Made, candidates: Sequence[Candidate]) -> dict[str, bytes]:
+    """Return the artifacts by name."""
+    last = {f"keras/{candidate.name}": candidate.model for candidate in candidates}
+    return {name: write_keras(model) for name, model in {"keras": base.network.model, **last}.items()}
