@@ -33,6 +33,7 @@ from fleet_cloud.factory.recipe import (
 from fleet_cloud.factory.recipe.mistakes import FLOAT
 from fleet_cloud.factory.recipe.targets import RUNTIMES, allows_dynamic_per_channel
 from fleet_cloud.factory.releasing import judge_variants, release
+from fleet_cloud.factory.report.making import make_artifacts, make_report
 from fleet_cloud.factory.teachers import add_teachers
 from fleet_cloud.factory.train import train
 from fleet_cloud.factory.variant import Candidate, Maker
@@ -43,7 +44,7 @@ Say = Callable[[BuildEvent], None]
 @dataclass(frozen=True)
 class Built:
     """``artifacts``: what is kept of a version besides what goes to devices, by name: ``keras/VARIANT``, its
-    last Keras model, and ``keras``, the float network."""
+    last Keras model, ``keras``, the float network, and the report."""
 
     packages: list[Package]
     lineage: dict[str, Any]
@@ -74,7 +75,9 @@ def build(
     say(Stage(name="measuring", detail="on the test split; golden vectors"))
     evaluations = judge_variants(candidates, reference, splits)
     packages = [release(one, evaluations[one.name], splits, peers, say) for one in candidates]
-    return Built(packages, _describe(recipe, splits, base, candidates), _collect(base, candidates))
+    lineage = _describe(recipe, splits, base, candidates)
+    report = make_report(recipe, splits, base, candidates, evaluations, reference, lineage)
+    return Built(packages, lineage, {**_collect(base, candidates), **make_artifacts(report)})
 
 
 def make_float(recipe: Recipe, samples: str, splits: Splits, pipeline: Pipeline) -> Made:

@@ -28,8 +28,9 @@ def judge_variants(
 ) -> dict[str, Evaluation]:
     """Return what the variants are on the test split, by name. ``reference``: the float file."""
     questions = judging.Questions(
-        real=to_real(splits.test.x, splits.preprocessing), y=splits.test.y, split="test", labels=splits.labels
-    )
+        real=to_real(splits.test.x, splits.preprocessing), y=splits.test.y, split="test", task=splits.task,
+        labels=splits.labels,
+    )  # fmt: skip
     files = [
         judging.Candidate(one.name, one.content, count_parameters(one.model), count_operations(one.model))
         for one in candidates
