@@ -5,9 +5,9 @@ the weight follows from that, differentiably. Constraints are values: training t
 variables and settles the result into a new constraint.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -41,11 +41,28 @@ class Constraint(Protocol):
         """Return the constraint after training."""
 
 
+@runtime_checkable
+class Divisible(Constraint, Protocol):
+    """A constraint that goes on when filters or neurons of its weight are removed."""
+
+    def take(self, kept: Mapping[int, Array]) -> Self:
+        """Return the constraint of what stays of the weight: by axis, the indices that stay."""
+
+
+@runtime_checkable
+class Scalable(Constraint, Protocol):
+    """A constraint that still holds when output channels are scaled: zeros stay zeros."""
+
+    def scale(self, factor: Array) -> Self:
+        """Return the constraint of the weight times ``factor``, which broadcasts to its shape."""
+
+
 class Schedule(Protocol):
     """Changes what is held, between steps of training: how many weights are zero, for example."""
 
-    every: int
-    """Steps between two calls."""
+    def due(self, steps: int) -> Sequence[int]:
+        """Return the steps (of ``steps`` in all, from 0) before which `revise` is called, in order. After the
+        last one nothing changes any more."""
 
     def revise(self, step: int, steps: int, parts: dict[str, Parts]) -> dict[str, tuple[Array, ...]]:
         """Return new held arrays by the path of the weight; what is left out stays."""

@@ -52,8 +52,8 @@ def weights_of(model: Any) -> dict[str, Any]:
 
 
 def array_of(variable: Any) -> Array:
-    """Return a variable's value, of its own."""
-    return np.array(keras.ops.convert_to_numpy(variable))
+    """Return the value of a variable or a tensor, of its own."""
+    return np.asarray(keras.ops.convert_to_tensor(variable)).copy()
 
 
 def layers_of(model: Any) -> list[Any]:

@@ -1,56 +1,43 @@
 """Train a network further, while its weights keep what they must.
 
-One loop for every pass: the weights that are constrained are composed of what is trained in their place,
-in each step, and gradients go through. What is minimised is an `Objective`; what is held may follow a
-`Schedule`. The best weights by the validation split are kept.
+One loop for the first training and for every pass: the weights that are constrained are composed of what is
+trained in their place, in each step, and gradients go through. What is minimised is an `Objective`; what is
+held may follow a `Schedule`. The best epoch by the validation split is kept.
+
+Gradients are not clipped: a training that diverges ends at once and says where, which is better than one
+that goes on with a direction that means nothing.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
 
-import keras
+import msgspec
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from fleet_cloud.errors import BuildError
-from fleet_cloud.factory.constraints import Constraint, Parts, Schedule
+from fleet_cloud.factory.constraints import Schedule
+from fleet_cloud.factory.events import Epoch, Warned
 from fleet_cloud.factory.lab import Lab, Part
-from fleet_cloud.factory.network import Network, array_of, copy_model, weights_of
+from fleet_cloud.factory.network import Network, array_of
+from fleet_cloud.factory.objective import Hard, Objective
 from fleet_cloud.factory.recipe.passes import Tune
+from fleet_cloud.factory.trainee import Trainee, take_batch
 
 Array = NDArray[Any]
-Tensor = Any
 
+VALIDATION_BATCH: Final = 256
 
-class Objective(Protocol):
-    """What is minimised. ``taps``: layers, by name, whose outputs it looks at besides the logits."""
-
-    @property
-    def taps(self) -> Sequence[str]: ...
-
-    def __call__(self, x: Tensor, y: Tensor, logits: Tensor, tapped: Sequence[Tensor], /) -> Tensor:
-        """Return the mean loss of a batch of real inputs, a scalar."""
-
-
-@dataclass(frozen=True)
-class Hard:
-    """The labels alone: cross-entropy of logits, or the squared error."""
-
-    task: str = "classification"
-    taps: Sequence[str] = ()
-
-    def __call__(self, _x: Tensor, y: Tensor, logits: Tensor, _tapped: Sequence[Tensor], /) -> Tensor:
-        if self.task == "regression":
-            return keras.ops.mean(keras.ops.square(logits - keras.ops.cast(y, logits.dtype)))
-        return keras.ops.mean(keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True))
+_OUT_OF_MEMORY: Final = (MemoryError, tf.errors.ResourceExhaustedError)
 
 
 @dataclass(frozen=True)
 class EpochScore:
-    """``score``: on the validation split, more is better (top-1, or minus the squared error)."""
+    """``score``: on the validation split, more is better: top-1, or minus the squared error."""
 
     epoch: int
     loss: float
@@ -59,8 +46,20 @@ class EpochScore:
 
 @dataclass(frozen=True)
 class Tuned:
+    """``best``: the epoch whose weights were kept. ``notes``: what else a report should say of it."""
+
     network: Network
-    history: tuple[EpochScore, ...] = field(default=())
+    history: tuple[EpochScore, ...] = ()
+    best: EpochScore | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What an `Outcome` says of it."""
+        if self.best is None:
+            return {}
+        history = [asdict(one) for one in self.history]
+        return {"history": history, "best_epoch": self.best.epoch, **self.notes}
 
 
 def tune(
@@ -69,168 +68,97 @@ def tune(
     how: Tune,
     objective: Objective | None = None,
     schedule: Schedule | None = None,
-    on_epoch: Callable[[EpochScore], None] = lambda _epoch: None,
 ) -> Tuned:
-    """Return the network after training; with no epochs, as it was given.
+    """Return the network after training; with no epochs, as it was given. Each epoch is told as an event.
 
-    With a ``schedule`` the last weights are kept, for earlier ones have not what it leads to. Raises
-    `BuildError` (``build.diverged``) at the first step whose loss is no number.
+    With a ``schedule``, epochs before its end are not kept: they have not what it leads to. When the memory
+    does not suffice, it begins once more with half the batch. Raises `BuildError`: ``build.diverged`` at the
+    first step whose loss is no number, ``build.memory``, ``build.unlabelled`` when there are no labels to
+    judge by, or none to train on and the objective needs them.
     """
     if not how.epochs:
         return Tuned(network)
-    trainee = _Trainee(network, objective or Hard(lab.task), how, math.ceil(len(lab.train) / how.batch_size))
+    objective = objective or Hard(lab.task)
+    if lab.validation.y is None or (lab.train.y is None and objective.needs_labels):
+        raise BuildError(
+            "the samples have no labels to train on",
+            hint="learn from a teacher alone (distil with weight: 1), or leave out the epochs",
+            code="build.unlabelled",
+        )
+    try:
+        return _train(network, lab, how, objective, schedule)
+    except _OUT_OF_MEMORY:
+        how = msgspec.structs.replace(how, batch_size=max(1, how.batch_size // 2))
+        lab.say(
+            Warned(message=f"out of memory: trained with batches of {how.batch_size}, half of what was asked")
+        )
+    try:
+        return _train(network, lab, how, objective, schedule)
+    except _OUT_OF_MEMORY as exc:
+        raise BuildError(
+            f"out of memory, also with batches of {how.batch_size}",
+            hint="a smaller batch_size or a smaller network; or end what else uses the memory",
+            code="build.memory",
+        ) from exc
+
+
+def score(model: Any, part: Part, lab: Lab) -> float:
+    """Return top-1 on a labelled part, or minus the mean squared error. More is better."""
+    said, y = predict(model, part, lab), np.asarray(part.y)
+    return float(
+        -np.square(said - y).mean() if lab.task == "regression" else (said.argmax(axis=1) == y).mean()
+    )
+
+
+def predict(model: Any, part: Part, lab: Lab) -> Array:
+    """Return the outputs (n, outputs) for all samples of a part."""
+    compiled = tf.function(lambda x: model(x, training=False), reduce_retracing=True, autograph=False)
+    rows = [slice(begin, begin + VALIDATION_BATCH) for begin in range(0, len(part), VALIDATION_BATCH)]
+    return np.concatenate([array_of(compiled(lab.real(part.x[some]))) for some in rows])
+
+
+def _train(network: Network, lab: Lab, how: Tune, objective: Objective, schedule: Schedule | None) -> Tuned:
+    steps = how.epochs * math.ceil(len(lab.train) / how.batch_size)
+    trainee = Trainee(network, lab, how, objective, schedule, steps)
+    begin = time.monotonic()
     history: list[EpochScore] = []
-    best, kept = -math.inf, trainee.get()
-    for epoch in range(how.epochs):
-        loss = trainee.run_epoch(lab, epoch, schedule)
-        scored = EpochScore(epoch + 1, loss, score(trainee.finish().model, lab.validation, lab))
+    best, kept = None, trainee.snapshot()
+    for epoch in range(1, how.epochs + 1):
+        loss = _run_epoch(trainee, lab, how.batch_size, epoch)
+        scored = EpochScore(epoch, loss, trainee.score(min(VALIDATION_BATCH, 4 * how.batch_size)))
         history.append(scored)
-        on_epoch(scored)
-        if scored.score > best or schedule is not None:
-            best, kept = scored.score, trainee.get()
-        elif how.patience is not None and epoch + 1 - _best_epoch(history) >= how.patience:
+        lab.say(_describe(scored, lab, how.epochs, (time.monotonic() - begin) / epoch))
+        if not trainee.is_settled:
+            continue
+        if best is None or scored.score > best.score:
+            best, kept = scored, trainee.snapshot()
+        elif how.patience is not None and epoch - best.epoch >= how.patience:
             break
-    trainee.set(kept)
-    return Tuned(trainee.finish(), tuple(history))
+    trainee.restore(kept)
+    return Tuned(trainee.finish(), tuple(history), best)
 
 
-def score(model: Any, part: Part, lab: Lab, batch_size: int = 256) -> float:
-    """Return top-1 on ``part``, or minus the mean squared error. More is better."""
+def _run_epoch(trainee: Trainee, lab: Lab, batch_size: int, epoch: int) -> float:
+    """Return the mean loss of one pass over the training split, in an order drawn from the seed."""
+    order = np.random.default_rng((lab.seed, epoch)).permutation(len(lab.train))
     total = 0.0
-    forward = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
-    for begin in range(0, len(part), batch_size):
-        rows = slice(begin, begin + batch_size)
-        logits, y = np.asarray(forward(lab.real(part.x[rows]))), np.asarray(part.y)[rows]
-        if lab.task == "regression":
-            total -= float(np.square(logits - y).mean(axis=1).sum())
-        else:
-            total += float((logits.argmax(axis=1) == y).sum())
-    return total / len(part)
-
-
-class _Trainee:
-    """The variables of one training: of the free weights, and the parts of the constrained ones."""
-
-    def __init__(self, network: Network, objective: Objective, how: Tune, steps_per_epoch: int) -> None:
-        self._network = network
-        self._model = copy_model(network.model)
-        self._objective, self._how = objective, how
-        taps = [self._model.get_layer(name).output for name in objective.taps]
-        self._graph = keras.Model(self._model.inputs, [self._model.output, *taps])
-        self._constraints: Mapping[str, Constraint] = network.constraints
-        paths = weights_of(self._model)
-        parts = {path: constraint.split() for path, constraint in self._constraints.items()}
-        self._trained = {path: _variables(part.trained, True) for path, part in parts.items()}
-        self._held = {path: _variables(part.held, False) for path, part in parts.items()}
-        free = [weight for weight in self._graph.trainable_variables if weight.path not in parts]
-        self._free = free
-        self._variables = [*free, *(one for some in self._trained.values() for one in some)]
-        self._weights = {path: paths[path] for path in parts}
-        self._step, self._steps = 0, how.epochs * steps_per_epoch
-        self._optimizer = keras.optimizers.Adam(_rate(how, self._steps))
-        self._optimizer.build(self._variables)
-        self._compiled = tf.function(self._train_step, reduce_retracing=True)
-
-    def run_epoch(self, lab: Lab, epoch: int, schedule: Schedule | None) -> float:
-        """Return the mean loss of one pass over the training split, in an order drawn from the seed."""
-        order = np.random.default_rng((lab.seed, epoch)).permutation(len(lab.train))
-        losses = []
-        for begin in range(0, len(order), self._how.batch_size):
-            if schedule is not None and self._step % schedule.every == 0:
-                self._revise(schedule)
-            rows = np.sort(order[begin : begin + self._how.batch_size])
-            x, y = lab.real(lab.train.x[rows]), np.asarray(lab.train.y)[rows]
-            inputs = tf.convert_to_tensor(x)
-            if lab.augment is not None:
-                inputs = lab.augment(inputs, training=True)
-            loss = float(self._compiled(inputs, tf.convert_to_tensor(y)))
-            self._check(loss, epoch, begin // self._how.batch_size)
-            losses.append(loss * len(rows))
-            self._step += 1
-        if schedule is not None and self._step == self._steps:
-            self._revise(schedule)
-        return sum(losses) / len(order)
-
-    def _train_step(self, x: Tensor, y: Tensor) -> Tensor:
-        trainable, others = self._graph.trainable_variables, self._graph.non_trainable_variables
-        with tf.GradientTape() as tape:
-            composed = self._compose()
-            given = [composed.get(weight.path, weight.value) for weight in trainable]
-            kept = [composed.get(weight.path, weight.value) for weight in others]
-            outputs, updated = self._graph.stateless_call(given, kept, x, training=True)
-            logits, *tapped = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-            loss = self._objective(x, y, logits, tapped)
-        gradients = tape.gradient(loss, [one.value for one in self._variables])
-        pairs = [
-            (gradient, one)
-            for gradient, one in zip(gradients, self._variables, strict=True)
-            if gradient is not None
-        ]
-        self._optimizer.apply_gradients(pairs)
-        for weight, value in zip(others, updated, strict=True):
-            if weight.path not in composed:
-                weight.assign(value)
-        return loss
-
-    def _compose(self) -> dict[str, Tensor]:
-        return {
-            path: constraint.compose(
-                [one.value for one in self._trained[path]], [one.value for one in self._held[path]]
-            )
-            for path, constraint in self._constraints.items()
-        }
-
-    def _revise(self, schedule: Schedule) -> None:
-        for path, arrays in schedule.revise(self._step, self._steps, self._parts()).items():
-            for one, array in zip(self._held[path], arrays, strict=True):
-                one.assign(array)
-
-    def _parts(self) -> dict[str, Parts]:
-        return {
-            path: Parts(
-                tuple(array_of(one) for one in self._trained[path]),
-                tuple(array_of(one) for one in self._held[path]),
-            )
-            for path in self._constraints
-        }
-
-    def _check(self, loss: float, epoch: int, step: int) -> None:
+    for step, first in enumerate(range(0, len(order), batch_size), start=1):
+        rows = np.sort(order[first : first + batch_size])
+        loss = trainee.train(*take_batch(lab.train, rows, lab))
         if not math.isfinite(loss):
             raise BuildError(
-                f"the training diverged: the loss of epoch {epoch + 1}, step {step + 1} is no number",
+                f"the training diverged: the loss of epoch {epoch}, step {step} is no number",
                 hint="a smaller learning_rate helps; check the data for values that are no numbers",
                 code="build.diverged",
             )
-
-    def finish(self) -> Network:
-        """Return the network as it is now: the constraints settled, the weights as they say."""
-        settled = {path: self._constraints[path].settle(parts) for path, parts in self._parts().items()}
-        return replace(self._network, model=copy_model(self._model)).constrain(settled)
-
-    def get(self) -> list[Array]:
-        return [array_of(one) for one in self._all()]
-
-    def set(self, values: Sequence[Array]) -> None:
-        for one, value in zip(self._all(), values, strict=True):
-            one.assign(value)
-
-    def _all(self) -> list[Any]:
-        parts = [*self._trained.values(), *self._held.values()]
-        return [*self._model.weights, *(one for some in parts for one in some)]
+        total += loss * len(rows)
+    return total / len(order)
 
 
-def _variables(arrays: Sequence[Array], trainable: bool) -> list[Any]:
-    return [
-        keras.Variable(array, dtype=array.dtype.name, trainable=trainable, name=f"part_{number}")
-        for number, array in enumerate(arrays)
-    ]
-
-
-def _rate(how: Tune, steps: int) -> Any:
-    if how.decay == "none":
-        return how.learning_rate
-    return keras.optimizers.schedules.CosineDecay(how.learning_rate, max(1, steps))
-
-
-def _best_epoch(history: Sequence[EpochScore]) -> int:
-    return max(history, key=lambda one: one.score).epoch
+def _describe(scored: EpochScore, lab: Lab, epochs: int, seconds: float) -> Epoch:
+    told = Epoch(
+        epoch=scored.epoch, epochs=epochs, loss=scored.loss, seconds_left=(epochs - scored.epoch) * seconds
+    )
+    if lab.task == "classification":
+        return msgspec.structs.replace(told, accuracy=scored.score)
+    return msgspec.structs.replace(told, error=-scored.score)

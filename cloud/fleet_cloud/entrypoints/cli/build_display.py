@@ -92,7 +92,7 @@ class LiveDisplay:
             self._follow("training", event.epochs)
         note = (
             f"{event.epoch}/{event.epochs}  loss {event.loss:.4f}  "
-            f"validation accuracy {describe_fraction(event.accuracy)}  {event.seconds_left:.0f} s left"
+            f"{_describe_score(event)}  {event.seconds_left:.0f} s left"
         )
         if self._now is not None:
             self._progress.update(self._now, completed=event.epoch, note=note)
@@ -112,7 +112,7 @@ def describe_event(event: BuildEvent) -> str:
         case Epoch():
             return (
                 f"  epoch {event.epoch}/{event.epochs}  loss {event.loss:.4f}  "
-                f"validation accuracy {describe_fraction(event.accuracy)}  {event.seconds_left:.0f} s left"
+                f"{_describe_score(event)}  {event.seconds_left:.0f} s left"
             )
         case VariantBuilt():
             accuracy = "accuracy unknown"
@@ -123,3 +123,9 @@ def describe_event(event: BuildEvent) -> str:
             return f"  warning: {message}"
         case _:
             return ""
+
+
+def _describe_score(event: Epoch) -> str:
+    if event.accuracy is not None:
+        return f"validation accuracy {describe_fraction(event.accuracy)}"
+    return "" if event.error is None else f"validation error {event.error:.4f}"

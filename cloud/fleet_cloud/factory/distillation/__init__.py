@@ -1,0 +1,1 @@
+"""Learning from another network: from what it says, and from where it looks."""

@@ -1,0 +1,19 @@
+"""The state from which everything that draws or sums begins, so that a build can be repeated."""
+
+from typing import Final
+
+import keras
+import tensorflow as tf
+
+THREADS: Final = 4
+"""Sums are split over this many threads on every machine, so that they round alike."""
+
+
+def make_repeatable(seed: int) -> None:
+    """Begin as a new process would: names count from one, random numbers from the seed."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    if tf.config.threading.get_intra_op_parallelism_threads() != THREADS:
+        tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+        tf.config.threading.set_inter_op_parallelism_threads(THREADS)
