@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.convert import convert
-from fleet_cloud.factory.data import Splits, load_splits
+from fleet_cloud.factory.data import Splits, load_splits, make_lab
 from fleet_cloud.factory.evaluate import LiteModel, evaluate
 from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt, Warned
 from fleet_cloud.factory.gates import Measured
 from fleet_cloud.factory.keeping import Keeper
 from fleet_cloud.factory.keras_file import write_keras
 from fleet_cloud.factory.keys import describe_machinery, digest_splits, make_training_key
-from fleet_cloud.factory.lab import Lab, Part
+from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.measuring import measure
 from fleet_cloud.factory.network import Network
 from fleet_cloud.factory.outcome import Outcome
@@ -67,9 +67,9 @@ def build(
     `BuildError` (``build.gate``) when a variant does not hold its gates.
     """
     splits = load_splits(recipe.dataset, recipe.training.seed)
-    sizes = f"{len(splits.train.y)} train, {len(splits.validation.y)} validation, {len(splits.test.y)} test"
+    sizes = f"{len(splits.train.x)} train, {len(splits.validation.x)} validation, {len(splits.test.x)} test"
     say(Stage(name="data", detail=f"{recipe.dataset.kind}: {sizes}"))
-    lab = make_lab(recipe, splits, say)
+    lab = make_lab(splits, recipe.dataset, recipe.training.seed, say)
     pipeline = Pipeline(lab, recipe.model, keeper)
     base = make_float(recipe, splits, pipeline)
     add_teachers(recipe, digest_splits(splits), pipeline, partial(_train, splits), fetched or {})
@@ -77,18 +77,6 @@ def build(
     check_gates(candidates)
     packages = [_package(candidate, splits, say, peers) for candidate in candidates]
     return Built(packages, _lineage(recipe, splits, base, candidates), _artifacts(base, candidates))
-
-
-def make_lab(recipe: Recipe, splits: Splits, say: Say) -> Lab:
-    """Return what passes may look at: not the test split."""
-    return Lab(
-        train=Part(splits.train.x, splits.train.y),
-        validation=Part(splits.validation.x, splits.validation.y),
-        preprocessing=splits.preprocessing,
-        labels=splits.labels,
-        seed=recipe.training.seed,
-        say=say,
-    )
 
 
 def make_float(recipe: Recipe, splits: Splits, pipeline: Pipeline) -> Made:
@@ -140,8 +128,8 @@ def check_gates(candidates: Sequence[Candidate]) -> None:
 def _package(candidate: Candidate, splits: Splits, say: Say, peers: Sequence[Peer]) -> Package:
     name, content = candidate.name, candidate.content
     model = LiteModel(content)
-    test = evaluate(model, to_real(splits.test.x, splits.preprocessing), splits.test.y)
-    real = to_real(splits.validation.x[pick_in_turns(splits.validation.y)], splits.preprocessing)
+    test = evaluate(model, to_real(splits.test.x, splits.preprocessing), np.asarray(splits.test.y))
+    real = to_real(splits.validation.x[pick_in_turns(np.asarray(splits.validation.y))], splits.preprocessing)
     metrics = Metrics(
         accuracy=test.accuracy,
         validation_accuracy=candidate.measured.accuracy,
