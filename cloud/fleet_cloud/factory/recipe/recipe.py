@@ -1,41 +1,26 @@
 """The recipe: one YAML file that says how to build a model."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from fleet_cloud.errors import RecipeError
-from fleet_cloud.factory.recipe.architecture import Architecture, find_fault
+from fleet_cloud.factory.recipe.architecture import Architecture
+from fleet_cloud.factory.recipe.dataset import Dataset
 from fleet_cloud.factory.recipe.variants import DEFAULT_VARIANTS, Gates, VariantRecipe
-
-SplitFraction = Annotated[float, Meta(gt=0, lt=1)]
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
 
 
-class Dataset(_Part, frozen=True, kw_only=True):
-    """``kind``: ``digits`` (scikit-learn's, built in), ``images`` (folder or archive of
-    CLASS/image files) or ``npz`` (arrays x and y). Fractions are of all samples. ``resize``, ``fit``
-    and ``pad`` say how an image gets its size, here and on the device."""
-
-    kind: Literal["digits", "images", "npz"] = "digits"
-    path: str | None = None
-    image_size: Annotated[int, Meta(ge=4, le=1024)] = 32
-    validation_fraction: SplitFraction = 0.15
-    test_fraction: SplitFraction = 0.2
-    resize: Literal["nearest", "bilinear", "bicubic", "area"] = "bicubic"
-    fit: Literal["stretch", "crop", "letterbox"] = "stretch"
-    pad: Annotated[int, Meta(ge=0, le=255)] = 0
-
-
 class Training(_Part, frozen=True, kw_only=True):
-    """``patience``: epochs without a better validation accuracy before training stops."""
+    """``patience``: epochs without a better validation accuracy before training stops. ``epochs: 0`` takes a
+    model of the user's own as it is."""
 
-    epochs: Annotated[int, Meta(ge=1, le=100_000)] = 25
+    epochs: Annotated[int, Meta(ge=0, le=100_000)] = 25
     batch_size: Annotated[int, Meta(ge=1, le=65_536)] = 64
     learning_rate: Annotated[float, Meta(gt=0, le=10)] = 0.002
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 1
@@ -70,37 +55,31 @@ def describe_recipe(recipe: Recipe) -> dict[str, Any]:
     return described
 
 
-def check_fractions(recipe: Recipe, path: Path) -> Recipe:
-    """Refuse what types and bounds alone do not catch. (A NaN passes no bound.)"""
-    if (fault := find_fault(recipe.architecture)) is not None:
-        raise RecipeError(f"{path}: architecture: {fault[0]}", hint=fault[1])
-    dataset = recipe.dataset
-    if dataset.validation_fraction + dataset.test_fraction >= 1:
-        raise RecipeError(
-            f"{path}: validation_fraction and test_fraction leave nothing to train on",
-            hint="their sum must be below 1",
-        )
-    return recipe
-
-
 def resolve_paths(recipe: Recipe, path: Path) -> Recipe:
     """Make paths absolute (they are relative to the recipe), and check them."""
-    replace, dataset, architecture = msgspec.structs.replace, recipe.dataset, recipe.architecture
-    if dataset.kind == "digits" and dataset.path is not None:
-        raise RecipeError(
-            f"{path}: dataset.path means nothing for the built-in digits",
-            hint="choose kind: images or kind: npz for data of your own",
-        )
-    if dataset.kind != "digits" and dataset.path is None:
-        raise RecipeError(f"{path}: dataset.path is needed for kind {dataset.kind!r}", hint="path: FILE")
+    replace, dataset = msgspec.structs.replace, recipe.dataset
     return replace(
         recipe,
         dataset=replace(dataset, path=_find_path(path, "dataset.path", dataset.path)),
-        architecture=replace(
-            architecture,
-            path=_find_path(path, "architecture.path", architecture.path),
-            weights=_find_path(path, "architecture.weights", architecture.weights),
-        ),
+        architecture=_resolve_architecture(path, "architecture", recipe.architecture),
+        teachers={name: _resolve_teacher(path, name, teacher) for name, teacher in recipe.teachers.items()},
+    )
+
+
+def _resolve_teacher(path: Path, name: str, teacher: Teacher) -> Teacher:
+    key, architecture = f"teachers.{name}", teacher.architecture
+    return msgspec.structs.replace(
+        teacher,
+        architecture=architecture and _resolve_architecture(path, f"{key}.architecture", architecture),
+        file=_find_path(path, f"{key}.file", teacher.file),
+    )
+
+
+def _resolve_architecture(path: Path, key: str, architecture: Architecture) -> Architecture:
+    return msgspec.structs.replace(
+        architecture,
+        path=_find_path(path, f"{key}.path", architecture.path),
+        weights=_find_path(path, f"{key}.weights", architecture.weights),
     )
 
 
