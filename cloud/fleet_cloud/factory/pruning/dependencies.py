@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import keras
-import numpy as np
 
 from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.graph import Call, read_calls
@@ -138,9 +137,3 @@ def _check_names(skip: Collection[str], calls: list[Call]) -> None:
             hint=f"its layers are {', '.join(sorted(names))}",
             code="build.layer",
         )
-
-
-def find_widths(groups: Collection[Group], removed: Collection[int]) -> dict[str, int]:
-    """Return the number of channels of each group that remain."""
-    gone = np.array(sorted(removed), dtype=np.int64)
-    return {group.name: int(np.isin(group.channels, gone, invert=True).sum()) for group in groups}
