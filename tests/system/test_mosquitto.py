@@ -41,7 +41,7 @@ class Site:
             token = EnrolmentToken.parse(client.create_token({"site": "berlin"}, life_s=600))
         key = make_key()
         request = {"schema": 1, "secret": token.secret, "device": name, "csr_pem": make_csr(name, key)}
-        response = httpx.post(f"{self.world.controller.url}/api/v1/enrolments", json=request)
+        response = httpx.post(f"{self.world.controller.url}/api/v1/enrolments", json=request, timeout=60)
         assert response.status_code == 200, response.text
         reply = decode(EnrolReply, response.content)
         assert (reply.broker.tls, reply.broker.port) == (True, self.broker.port)

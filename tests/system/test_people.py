@@ -193,7 +193,7 @@ def test_only_a_trusted_proxy_says_where_a_request_comes_from(first: World, serv
 
 def origin_of(world: World, authority: Path, token: str) -> str:
     """Return where the controller says that a request came from which says otherwise itself."""
-    with httpx.Client(verify=ssl.create_default_context(cafile=authority)) as client:
+    with httpx.Client(verify=ssl.create_default_context(cafile=authority), timeout=60) as client:
         headers = {"Authorization": f"Bearer {token}", "X-Forwarded-For": "192.0.2.7"}
         origin: str = client.get(f"{world.controller.url}/api/v1/whoami", headers=headers).json()["origin"]
     return origin

@@ -1,90 +1,128 @@
-"""Carry a recipe out: train, convert, evaluate, gate, package."""
+"""Carry a recipe out: train, compress, convert, measure, gate, package."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.convert import convert
 from fleet_cloud.factory.data import Splits, load_splits
-from fleet_cloud.factory.evaluate import Evaluation, LiteModel, evaluate
-from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt, Warned
-from fleet_cloud.factory.gates import check_gates
+from fleet_cloud.factory.evaluate import LiteModel, evaluate
+from fleet_cloud.factory.events import BuildEvent, Stage, VariantBuilt, Warned
+from fleet_cloud.factory.gates import Measured
+from fleet_cloud.factory.keeping import Keeper
+from fleet_cloud.factory.keras_file import write_keras
+from fleet_cloud.factory.keys import describe_machinery, digest_splits, make_key
+from fleet_cloud.factory.lab import Lab, Part
+from fleet_cloud.factory.measuring import measure
 from fleet_cloud.factory.package import Package, package
 from fleet_cloud.factory.peers import Peer
-from fleet_cloud.factory.recipe import Recipe, VariantRecipe, describe_recipe
-from fleet_cloud.factory.train import train, with_softmax
+from fleet_cloud.factory.pipeline import FLOAT, Made, Pipeline, Place
+from fleet_cloud.factory.recipe import Recipe, VariantRecipe, describe_recipe, merge_gates
+from fleet_cloud.factory.train import train
+from fleet_cloud.factory.variant import Candidate, Maker
 from fleet_shared.manifest import Metrics
 from fleet_shared.pixels import to_real
 
 GOLDEN_CANDIDATES: Final = 64
 
+Say = Callable[[BuildEvent], None]
+
 
 @dataclass(frozen=True)
 class Built:
+    """``artifacts``: what is kept of a version besides what goes to devices, by name: ``keras/VARIANT``, its
+    last Keras model."""
+
     packages: list[Package]
     lineage: dict[str, Any]
+    artifacts: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def build(recipe: Recipe, say: Callable[[BuildEvent], None], peers: Sequence[Peer] = ()) -> Built:
-    """Build all variants; ``peers`` are asked for golden vectors. Raises `BuildError` (``build.gate``)
-    when one does not hold its gate."""
+def build(recipe: Recipe, say: Say, peers: Sequence[Peer] = (), keeper: Keeper | None = None) -> Built:
+    """Build all variants; ``peers`` are asked for golden vectors, ``keeper`` for what was computed before.
+    Raises `BuildError` (``build.gate``) when a variant does not hold its gates."""
     splits = load_splits(recipe.dataset, recipe.training.seed)
     sizes = f"{len(splits.train.y)} train, {len(splits.validation.y)} validation, {len(splits.test.y)} test"
     say(Stage(name="data", detail=f"{recipe.dataset.kind}: {sizes}"))
-    say(Stage(name="training", detail=f"{recipe.architecture.kind}, at most {recipe.training.epochs} epochs"))
-    history: list[dict[str, float]] = []
-
-    def on_epoch(epoch: int, epochs: int, loss: float, accuracy: float, left_s: float) -> None:
-        history.append({"loss": loss, "validation_accuracy": accuracy})
-        say(Epoch(epoch=epoch, epochs=epochs, loss=loss, accuracy=accuracy, seconds_left=left_s))
-
-    model = with_softmax(train(splits, recipe.architecture, recipe.training, on_epoch))
-    say(Stage(name="variants", detail="convert, evaluate, golden vectors"))
-    converted = {variant.name: _convert(model, variant, splits) for variant in recipe.variants}
-    scores = {name: _evaluate(content, splits) for name, content in converted.items()}
-    check_gates(recipe.gates, {name: score.accuracy for name, score in scores.items()})
-    packages = [
-        _package(name, content, scores[name], splits, say, peers) for name, content in converted.items()
-    ]
-    return Built(packages, _lineage(recipe, splits, history))
+    lab = make_lab(recipe, splits, say)
+    pipeline = Pipeline(lab, recipe.model, keeper)
+    base = make_float(recipe, splits, pipeline)
+    candidates = make_variants(recipe, lab, pipeline, base, say)
+    check_gates(candidates)
+    packages = [_package(candidate, splits, say, peers) for candidate in candidates]
+    return Built(packages, _lineage(recipe, splits, base, candidates), _artifacts(base, candidates))
 
 
-def _convert(model: Any, variant: VariantRecipe, splits: Splits) -> bytes:
-    return convert(model, variant.quantize, to_real(splits.train.x, splits.preprocessing))
+def make_lab(recipe: Recipe, splits: Splits, say: Say) -> Lab:
+    """Return what passes may look at: not the test split."""
+    return Lab(
+        train=Part(splits.train.x, splits.train.y),
+        validation=Part(splits.validation.x, splits.validation.y),
+        preprocessing=splits.preprocessing,
+        labels=splits.labels,
+        seed=recipe.training.seed,
+        say=say,
+    )
 
 
-def _evaluate(content: bytes, splits: Splits) -> Evaluation:
-    """On the validation split: this is what decisions may look at."""
-    real = to_real(splits.validation.x, splits.preprocessing)
-    return evaluate(LiteModel(content), real, splits.validation.y)
+def make_float(recipe: Recipe, splits: Splits, pipeline: Pipeline) -> Made:
+    """Return the network that all variants are made of, and make it known as a teacher."""
+    key = make_key(FLOAT, describe_machinery(), digest_splits(splits), recipe.architecture, recipe.training)
+
+    made = pipeline.begin(Place(FLOAT), key, lambda lab: train(recipe.architecture, recipe.training, lab))
+    pipeline.add_teacher(FLOAT, key, lambda: made)
+    return made
 
 
-def _package(
-    name: str,
-    content: bytes,
-    score: Evaluation,
-    splits: Splits,
-    say: Callable[[BuildEvent], None],
-    peers: Sequence[Peer],
-) -> Package:
+def make_variants(recipe: Recipe, lab: Lab, pipeline: Pipeline, base: Made, say: Say) -> list[Candidate]:
+    """Return all variants, whether or not they hold their gates. The test split is not read."""
+    reference = convert(base.network, lab)
+
+    def finish(_variant: VariantRecipe, made: Made) -> tuple[bytes, Measured]:
+        content = convert(made.network, lab)
+        return content, measure(content, reference, lab)
+
+    maker = Maker(pipeline, base, finish, say)
+    return [maker.make(variant, merge_gates(recipe.gates, variant.gates)) for variant in recipe.variants]
+
+
+def check_gates(candidates: Sequence[Candidate]) -> None:
+    """Raise `BuildError` (``build.gate``) when a variant does not hold its gates, naming each of them."""
+    failed = [candidate for candidate in candidates if candidate.failures]
+    if not failed:
+        return
+    raise BuildError(
+        "; ".join(
+            f"variant {candidate.name!r} does not hold its gate: {failure.why}"
+            for candidate in failed
+            for failure in candidate.failures
+        ),
+        hint="train longer, compress less, or change the gate in the recipe; nothing was registered",
+        code="build.gate",
+    )
+
+
+def _package(candidate: Candidate, splits: Splits, say: Say, peers: Sequence[Peer]) -> Package:
+    name, content = candidate.name, candidate.content
     model = LiteModel(content)
     test = evaluate(model, to_real(splits.test.x, splits.preprocessing), splits.test.y)
     real = to_real(splits.validation.x[pick_in_turns(splits.validation.y)], splits.preprocessing)
+    metrics = Metrics(
+        accuracy=test.accuracy,
+        validation_accuracy=candidate.measured.accuracy,
+        latency_p50_us=test.latency_p50_us,
+        test_samples=test.samples,
+    )
     built = package(
         name,
         content,
         labels=splits.labels,
         preprocessing=splits.preprocessing,
-        metrics=Metrics(
-            accuracy=test.accuracy,
-            validation_accuracy=score.accuracy,
-            latency_p50_us=test.latency_p50_us,
-            test_samples=test.samples,
-        ),
+        metrics=metrics,
         candidates=[[model.quantize(real[i : i + 1])] for i in range(len(real))],
         peers=peers,
     )
@@ -92,9 +130,9 @@ def _package(
         VariantBuilt(
             name=name,
             size_bytes=len(content),
-            accuracy=test.accuracy,
-            validation_accuracy=score.accuracy,
-            latency_p50_us=test.latency_p50_us,
+            accuracy=metrics.accuracy,
+            validation_accuracy=metrics.validation_accuracy,
+            latency_p50_us=metrics.latency_p50_us,
         )
     )
     for warning in built.warnings:
@@ -110,18 +148,21 @@ def pick_in_turns(y: NDArray[np.int64], count: int = GOLDEN_CANDIDATES) -> list[
     return [int(i) for i in np.argsort(turn, kind="stable")[:count]]
 
 
-def _lineage(recipe: Recipe, splits: Splits, history: list[dict[str, float]]) -> dict[str, Any]:
-    libraries = ("tensorflow", "tensorflow-cpu", "keras", "ai-edge-litert", "numpy", "fleet-cloud")
+def _lineage(recipe: Recipe, splits: Splits, base: Made, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    machinery, training = describe_machinery(), base.steps[0]
     return {
         "recipe": describe_recipe(recipe),
         "data_sha256": splits.digest,
-        "libraries": {name: found for name in libraries if (found := _version(name))},
-        "history": history,
+        "code_sha256": machinery["code"],
+        "libraries": machinery["libraries"],
+        "history": training.facts.get("history", []),
+        "training": {name: value for name, value in training.describe().items() if name != "facts"},
+        "variants": {candidate.name: candidate.describe() for candidate in candidates},
     }
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except ModuleNotFoundError:
-        return None
+def _artifacts(base: Made, candidates: Sequence[Candidate]) -> dict[str, bytes]:
+    last = {candidate.name: candidate.made.network for candidate in candidates}
+    return {"keras": write_keras(base.network.model)} | {
+        f"keras/{name}": write_keras(network.model) for name, network in last.items()
+    }

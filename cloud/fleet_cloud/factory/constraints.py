@@ -7,7 +7,7 @@ variables and settles the result into a new constraint.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -39,6 +39,14 @@ class Constraint(Protocol):
 
     def settle(self, parts: Parts) -> Self:
         """Return the constraint after training."""
+
+
+@runtime_checkable
+class Scalable(Constraint, Protocol):
+    """A constraint that still holds when output channels are scaled: zeros stay zeros."""
+
+    def scale(self, factor: Array) -> Self:
+        """Return the constraint of the weight times ``factor``, which broadcasts to its shape."""
 
 
 class Schedule(Protocol):

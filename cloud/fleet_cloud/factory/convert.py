@@ -1,7 +1,8 @@
-"""From Keras to TFLite: fp32, and fully integer int8. Inputs get a fixed batch of one."""
+"""From Keras to TFLite, in the precision that a network asks for. Inputs get a fixed batch of one."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -9,36 +10,92 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fleet_cloud.errors import BuildError
+from fleet_cloud.factory.lab import Lab
+from fleet_cloud.factory.network import Network, Precision
+from fleet_cloud.factory.train import with_softmax
 
-CALIBRATION_SAMPLES: Final = 300
 
+def convert(network: Network, lab: Lab | None) -> bytes:
+    """Return the network as a ``.tflite`` file: probabilities out for a classification.
 
-def convert(model: Any, quantize: str, calibration: NDArray[np.float32]) -> bytes:
-    """Return the model as a ``.tflite`` file. ``calibration``: real-valued inputs of the training
-    split, from which the ranges of activations are taken."""
-    signature = [tf.TensorSpec((1, *model.input.shape[1:]), tf.float32, name="input")]
+    Without a ``lab`` the outputs are those of the model. Raises `BuildError`: ``build.samples`` when
+    there is nothing from which to take the ranges of activations, ``build.convert``.
+    """
+    classifies = lab is not None and lab.task == "classification"
+    model = with_softmax(network.model) if classifies else network.model
+    precision = network.precision
     with tempfile.TemporaryDirectory(prefix="fleet-convert-") as folder:
+        signature = [tf.TensorSpec((1, *model.input.shape[1:]), tf.float32, name="input")]
         model.export(folder, format="tf_saved_model", input_signature=signature, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        if quantize == "int8":
-            _ask_for_int8(converter, calibration)
+        _ASK[precision.kind](converter, precision, lab)
         try:
             return bytes(converter.convert())
         except Exception as exc:
             raise BuildError(
-                f"the conversion to {quantize} failed: {exc}",
+                f"the conversion to {precision.kind} failed: {exc}",
                 hint="the converter does not know an operation of this architecture",
                 code="build.convert",
             ) from exc
 
 
-def _ask_for_int8(converter: Any, calibration: NDArray[np.float32]) -> None:
-    def samples() -> Iterator[list[NDArray[np.float32]]]:
-        for sample in calibration[:CALIBRATION_SAMPLES]:
-            yield [sample[np.newaxis]]
+def _ask_for_float(_converter: Any, _precision: Precision, _lab: Lab | None) -> None:
+    """Nothing need be said."""
 
+
+def _ask_for_float16(converter: Any, _precision: Precision, _lab: Lab | None) -> None:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = samples
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.target_spec.supported_types = [tf.float16]
+
+
+def _ask_for_dynamic_range(converter: Any, precision: Precision, _lab: Lab | None) -> None:
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    _ask_for_dense(converter, precision)
+
+
+def _ask_for_int8(converter: Any, precision: Precision, lab: Lab | None) -> None:
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if not precision.aware:
+        converter.representative_dataset = _samples(precision, lab)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = tf.int8
     converter.inference_output_type = tf.int8
+    _ask_for_dense(converter, precision)
+
+
+def _ask_for_int16x8(converter: Any, precision: Precision, lab: Lab | None) -> None:
+    ops = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = _samples(precision, lab)
+    converter.target_spec.supported_ops = [ops]
+    converter.inference_input_type = tf.int16
+    converter.inference_output_type = tf.int16
+    _ask_for_dense(converter, precision)
+
+
+def _ask_for_dense(converter: Any, precision: Precision) -> None:
+    """Dense layers get one scale for each output, or one for the tensor: older runtimes need that."""
+    per_tensor = not precision.per_channel_dense
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = per_tensor  # noqa: SLF001
+
+
+def _samples(precision: Precision, lab: Lab | None) -> Callable[[], Iterator[list[NDArray[np.float32]]]]:
+    if lab is None or not len(lab.train):
+        raise BuildError(
+            f"{precision.kind} needs samples, from which the ranges of activations are taken",
+            hint="name a data set (labels are not needed), or choose float16 or dynamic-range",
+            code="build.samples",
+        )
+    drawn = lab.draw(precision.calibration_samples)
+    return lambda: iter([[sample[np.newaxis]] for sample in drawn])
+
+
+_ASK: Final[Mapping[str, Callable[[Any, Precision, Lab | None], None]]] = MappingProxyType(
+    {
+        "fp32": _ask_for_float,
+        "float16": _ask_for_float16,
+        "dynamic-range": _ask_for_dynamic_range,
+        "int8": _ask_for_int8,
+        "int16x8": _ask_for_int16x8,
+    }
+)

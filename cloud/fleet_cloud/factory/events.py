@@ -8,9 +8,32 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     detail: str = ""
 
 
+class StepBegan(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """``subject``: what is made, a variant or ``float`` or a teacher; ``step``: ``training`` or a pass, the
+    ``number``-th of ``steps``."""
+
+    subject: str
+    step: str
+    number: int = 1
+    steps: int = 1
+
+
+class StepEnded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """``cached``: it was there from an earlier build. ``score``: on the validation split, top-1 or minus the
+    squared error, of the network in floats; none where there is nothing to judge by."""
+
+    subject: str
+    step: str
+    number: int = 1
+    steps: int = 1
+    cached: bool = False
+    seconds: float = 0.0
+    score: float | None = None
+
+
 class Epoch(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """``accuracy`` is on the validation split; ``error`` in its stead, the mean squared error, where there
-    are no classes."""
+    are no classes. ``subject`` and ``step``: as of `StepBegan`."""
 
     epoch: int
     epochs: int
@@ -18,6 +41,17 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     accuracy: float | None = None
     error: float | None = None
     seconds_left: float
+    subject: str = ""
+    step: str = "training"
+
+
+class BackedOff(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A variant did not hold a gate, and is made again with a pass weakened."""
+
+    subject: str
+    step: str
+    why: str
+    change: str
 
 
 class VariantBuilt(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -48,7 +82,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     hint: str = ""
 
 
-BuildEvent = Stage | Epoch | VariantBuilt | Warned | Registered | Failed
+BuildEvent = Stage | StepBegan | StepEnded | Epoch | BackedOff | VariantBuilt | Warned | Registered | Failed
 
 
 def parse_event(line: bytes) -> BuildEvent:

@@ -1,31 +1,79 @@
 """Gates: what a variant must hold to be released. Decided on the validation split, fail closed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
-from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.recipe import Gates
 
 
-def check_gates(gates: Gates, accuracies: Mapping[str, float]) -> None:
-    """Raise `BuildError` (``build.gate``) for the first variant that does not hold its gates.
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a variant; none: unknown. ``accuracy_drop``: below the float variant, on the same
+    samples."""
 
-    ``accuracies``: by variant, on the validation split.
-    """
-    best = max(accuracies.values())
-    for name, accuracy in accuracies.items():
-        if (why := find_gate_failure(gates, accuracy, best)) is not None:
-            raise BuildError(
-                f"variant {name!r} does not hold its gate: {why}",
-                hint="train longer, or change the gate in the recipe; nothing was registered",
-                code="build.gate",
-            )
+    size_bytes: int
+    accuracy: float | None = None
+    accuracy_drop: float | None = None
+    agreement: float | None = None
+    latency_us: float | None = None
+    memory_bytes: int | None = None
 
 
-def find_gate_failure(gates: Gates, accuracy: float, best: float) -> str | None:
-    """Return why a variant fails, or none. At the boundary a gate holds; an accuracy that is not a
-    number fails every gate."""
-    if gates.accuracy_min is not None and not accuracy >= gates.accuracy_min:
-        return f"validation accuracy {accuracy:.4f} is below accuracy_min {gates.accuracy_min}"
-    if gates.accuracy_drop_max is not None and not best - accuracy <= gates.accuracy_drop_max:
-        return f"validation accuracy drops by {best - accuracy:.4f}, at most {gates.accuracy_drop_max}"
-    return None
+@dataclass(frozen=True)
+class Failure:
+    """A gate that is not held: ``why`` names it, what was found, and by how much it is missed."""
+
+    gate: str
+    why: str
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """``least``: the number is the least allowed, else the most."""
+
+    what: str
+    get: Callable[[Measured], float | None]
+    least: bool = False
+    unit: str = ""
+
+    def holds(self, found: float | None, bound: float) -> bool:
+        """At the boundary it holds; what is unknown or no number does not."""
+        if found is None:
+            return False
+        return found >= bound if self.least else found <= bound
+
+    def describe(self, gate: str, found: float | None, bound: float) -> str:
+        if found is None:
+            return f"{self.what} is unknown, and {gate} is {self._number(bound)}"
+        missed = f"{self._number(found)} is {'below' if self.least else 'above'} {gate} {self._number(bound)}"
+        return f"{self.what} {missed} by {self._number(abs(found - bound))}"
+
+    def _number(self, value: float) -> str:
+        return f"{value:,.0f} {self.unit}".replace(",", " ") if self.unit else f"{value:.4f}"
+
+
+_RULES: Final[Mapping[str, _Rule]] = MappingProxyType(
+    {
+        "accuracy_min": _Rule("validation accuracy", lambda found: found.accuracy, least=True),
+        "accuracy_drop_max": _Rule("the drop of validation accuracy", lambda found: found.accuracy_drop),
+        "agreement_min": _Rule("agreement with the float model", lambda found: found.agreement, least=True),
+        "size_max_bytes": _Rule("the file's size", lambda found: found.size_bytes, unit="bytes"),
+        "latency_max_us": _Rule("the median latency", lambda found: found.latency_us, unit="us"),
+        "memory_max_bytes": _Rule("the memory it needs", lambda found: found.memory_bytes, unit="bytes"),
+    }
+)
+
+OF_ACCURACY: Final = frozenset({"accuracy_min", "accuracy_drop_max", "agreement_min"})
+"""Gates that a weaker compression may hold."""
+
+
+def find_failures(gates: Gates, measured: Measured) -> list[Failure]:
+    """Return the gates that a variant does not hold, in the order of the recipe's keys."""
+    bounds = {name: getattr(gates, name) for name in gates.__struct_fields__}
+    return [
+        Failure(name, rule.describe(name, rule.get(measured), bound))
+        for name, bound in bounds.items()
+        if bound is not None and not (rule := _RULES[name]).holds(rule.get(measured), bound)
+    ]

@@ -1,11 +1,24 @@
-"""The layers of a functional Keras model as a graph, by name."""
+"""The layers of a functional Keras model as a graph, and models made anew of changed layers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+from numpy.typing import NDArray
 
 from fleet_cloud.errors import BuildError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer. ``inputs``, ``outputs``: symbolic tensors (compare them by identity)."""
+
+    layer: Any
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -20,6 +33,20 @@ class Node:
         return str(self.layer.name)
 
 
+def read_calls(model: Any) -> list[Call]:
+    """Return every call that the model makes, those that give a tensor before those that take it.
+
+    A layer that is called twice is there twice; what the same layers do in other models is not there.
+    Raises `BuildError` (``build.graph``) for a model that is neither functional nor a built `Sequential`.
+    """
+    by_depth = _graph_of(model)._nodes_by_depth  # noqa: SLF001  the only way
+    return [
+        Call(node.operation, tuple(node.input_tensors), tuple(node.output_tensors))
+        for depth in sorted(by_depth, reverse=True)
+        for node in by_depth[depth]
+    ]
+
+
 def read_graph(model: Any) -> dict[str, Node]:
     """Return the nodes by name, sources before those that take them.
 
@@ -27,20 +54,112 @@ def read_graph(model: Any) -> dict[str, Node]:
     model (`flatten` takes those apart).
     """
     found: dict[str, Node] = {}
-    inside = {id(operation) for operation in model.operations}
-    for operation in model.operations:
-        calls = [_origins(node) for node in operation._inbound_nodes]  # noqa: SLF001  the only way
-        nodes = [sources for sources in calls if all(id(one) in inside for one in sources)]
-        if len(nodes) > 1 or isinstance(operation, keras.Model):
+    for call in read_calls(model):
+        name = str(call.layer.name)
+        if name in found or isinstance(call.layer, keras.Model):
             raise BuildError(
-                f"layer {operation.name!r} is {'a model' if len(nodes) == 1 else 'called more than once'}",
+                f"layer {name!r} is {'called more than once' if name in found else 'a model'}",
                 hint="write the model with one call for each layer",
                 code="build.graph",
             )
-        found[operation.name] = Node(operation, tuple(str(one.name) for one in nodes[0]))
+        sources = tuple(str(one._keras_history.operation.name) for one in call.inputs)  # noqa: SLF001
+        found[name] = Node(call.layer, sources)
     return found
 
 
-def _origins(node: Any) -> list[Any]:
-    """Return the layers whose outputs one call of a layer takes."""
-    return [tensor._keras_history.operation for tensor in node.input_tensors]  # noqa: SLF001
+def flatten(model: Any) -> Any:
+    """Return a functional model of the same layers, weights and outputs in which no model is inside.
+
+    Layers keep their names; one inside a model whose name is taken gets that model's name before its own.
+    A layer that is called several times stays one layer. Subclassed models inside stay as they are.
+    """
+    nested = any(_can_be_taken_apart(call.layer) for call in read_calls(model))
+    return rebuild(model) if nested or isinstance(model, keras.Sequential) else model
+
+
+def rebuild(
+    model: Any,
+    describe: Callable[[Any], dict[str, Any]] = lambda layer: dict(layer.get_config()),
+    weigh: Callable[[Any], list[Array]] = lambda layer: list(layer.get_weights()),
+) -> Any:
+    """Return the model made anew, with layers of its own: what ``describe`` says is the configuration of
+    each, and what ``weigh`` says are its weights. Models inside are taken apart, as `flatten` says."""
+    graph = _graph_of(model)
+    builder = _Builder({str(one.name) for one in graph.operations}, describe)
+    inputs = keras.tree.map_structure(_input_like, graph.input)
+    outputs = graph._run_through_graph(inputs, call_fn=builder.call)  # noqa: SLF001
+    made = keras.Model(inputs, outputs, name=model.name)
+    for layer, own in builder.made:
+        if isinstance(layer, keras.Layer):
+            own.set_weights(weigh(layer))
+    return made
+
+
+class _Builder:
+    """Calls a layer of its own in each layer's place, and what is in a model in the model's place."""
+
+    def __init__(self, taken: set[str], describe: Callable[[Any], dict[str, Any]]) -> None:
+        self.made: list[tuple[Any, Any]] = []
+        self._own: dict[int, Any] = {}
+        self._taken, self._describe = taken, describe
+
+    def call(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if not _can_be_taken_apart(layer):
+            return self._get(layer, None)(*args, **kwargs)
+        return self._call_inside(layer, *args, **kwargs)
+
+    def _call_inside(self, model: Any, inputs: Any, training: bool | None = None, **_: Any) -> Any:
+        """``training``: a model that is called for inference only has all its layers called so."""
+
+        def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+            told = {"training": training} if training is not None and _takes_training(layer) else {}
+            if _can_be_taken_apart(layer):
+                return self._call_inside(layer, *args, **{**kwargs, **told})
+            return self._get(layer, model)(*args, **{**kwargs, **told})
+
+        return _graph_of(model)._run_through_graph(inputs, call_fn=call)  # noqa: SLF001
+
+    def _get(self, layer: Any, inside: Any) -> Any:
+        if id(layer) not in self._own:
+            config = self._describe(layer)
+            if inside is not None:
+                config["name"] = self._free_name(str(layer.name), str(inside.name))
+            self._own[id(layer)] = type(layer).from_config(config)
+            self.made.append((layer, self._own[id(layer)]))
+        return self._own[id(layer)]
+
+    def _free_name(self, name: str, prefix: str) -> str:
+        found, number = name, 0
+        while found in self._taken:
+            found = f"{prefix}_{name}" + (f"_{number}" if number else "")
+            number += 1
+        self._taken.add(found)
+        return found
+
+
+def _graph_of(model: Any) -> Any:
+    """Return the function that a model computes."""
+    if isinstance(model, keras.Sequential) and model.built:
+        model = model._functional  # noqa: SLF001
+    if not isinstance(model, keras.Model) or not hasattr(model, "_nodes_by_depth"):
+        raise BuildError(
+            f"model {getattr(model, 'name', model)!r} is no functional model",
+            hint="write it with keras.Input and keras.Model(inputs, outputs)",
+            code="build.graph",
+        )
+    return model
+
+
+def _can_be_taken_apart(layer: Any) -> bool:
+    return isinstance(layer, keras.Sequential) or (
+        isinstance(layer, keras.Model) and hasattr(layer, "_nodes_by_depth")
+    )
+
+
+def _takes_training(layer: Any) -> bool:
+    return _can_be_taken_apart(layer) or bool(getattr(layer, "_call_has_training_arg", False))
+
+
+def _input_like(tensor: Any) -> Any:
+    name = tensor._keras_history.operation.name  # noqa: SLF001
+    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)

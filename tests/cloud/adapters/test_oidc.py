@@ -171,7 +171,7 @@ def test_plain_http_is_for_this_machine_only() -> None:
 
 
 def test_groups_have_roles_at_the_api(tmp_path: Path, provider: Provider, issuer: OpenIdIssuer) -> None:
-    with running_api(tmp_path, issuer=issuer) as api, Client(base_url=api.url) as http:
+    with running_api(tmp_path, issuer=issuer) as api, Client(base_url=api.url, timeout=60) as http:
         who = http.get(f"{V1}/whoami", headers={"Authorization": f"Bearer {provider.sign()}"})
         assert who.json() == {"name": "oidc:ann", "role": "operator", "origin": "127.0.0.1"}
         headers = {"Authorization": f"Bearer {provider.sign()}"}

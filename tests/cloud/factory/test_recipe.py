@@ -6,6 +6,7 @@ import pytest
 
 from fleet_cloud.errors import RecipeError
 from fleet_cloud.factory.recipe import describe_recipe, load_recipe
+from fleet_cloud.factory.recipe.passes import Int8
 
 
 def write(folder: Path, text: str) -> Path:
@@ -17,9 +18,9 @@ def write(folder: Path, text: str) -> Path:
 def test_the_shortest_recipe_builds_fp32_and_int8_of_digits(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, "model: digits"))
     assert recipe.dataset.kind == "digits"
-    assert [(variant.name, variant.quantize) for variant in recipe.variants] == [
-        ("fp32", "none"),
-        ("int8", "int8"),
+    assert [(variant.name, variant.passes) for variant in recipe.variants] == [
+        ("fp32", ()),
+        ("int8", (Int8(),)),
     ]
 
 
@@ -57,8 +58,8 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
         ("", "Expected `object`, got `null`", "keys"),
         ("[1, 2]", "Expected `object`, got `array`", "keys"),
         ("model: [unclosed", "cannot be read: line 1, column 17: expected", "YAML"),
-        ("{model: m, variants: [{name: a, quantise: int8}]}", "`quantise`", "did you mean 'quantize'"),
-        ("{model: m, variants: [{name: a}, {name: b, quantize: int}]}", "'int'", "did you mean 'int8'"),
+        ("{model: m, variants: [{name: a, pases: []}]}", "`pases`", "did you mean 'passes'"),
+        ("{model: m, variants: [{name: a, quantize: int8}]}", "`quantize`", "passes: [{pass: int8}]"),
         ("model: m\ngates: {accuracy_min: 0.9}\ngates: {}", "line 3, column 1: the key 'gates'", "keep one"),
         ("{model: m, training: {epochs: 3, epochs: 4}}", "the key 'epochs' stands twice", "keep one"),
         ('{model: m, dataset: {kind: npz, path: "a\\0b"}}', "'a\\x00b' is no path", "a file or folder"),

@@ -38,7 +38,7 @@ architecture: {kind: small-cnn, units: 16}
 training: {epochs: 25, seed: 1}
 variants:
   - {name: fp32}
-  - {name: int8, quantize: int8}
+  - {name: int8, passes: [{pass: int8}]}
 gates: {accuracy_min: 0.95, accuracy_drop_max: 0.01}
 """
 

@@ -18,6 +18,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pass
 
 
+def name_pass(settings: Settings | type[Settings]) -> str:
+    """Return what a recipe calls a pass: ``prune-weights``."""
+    return str(settings.__struct_config__.tag)
+
+
+def find_teacher(settings: Settings) -> str | None:
+    """Return the name of the teacher that a pass learns from, if it does."""
+    tune = getattr(settings, "tune", None)
+    if not isinstance(tune, Tune) or tune.distil is None or not tune.epochs:
+        return None
+    return tune.distil.teacher
+
+
 class AttentionPair(Settings, frozen=True, kw_only=True):
     """Two layers by name, whose attention maps shall be alike."""
 
@@ -115,12 +128,14 @@ class Cluster(Settings, frozen=True, kw_only=True, tag_field="pass", tag="cluste
     """Weights share the entries of a codebook. ``group``: so many neighbouring weights are one entry
     (product quantization). ``per``: one codebook for a tensor, or for each output channel. ``normalize``:
     cluster each channel in units of its largest weight, on the grid of int8, so that int8 afterwards keeps
-    the number of codes."""
+    the number of codes. ``rate``: what a bit of an index costs, in units of the mean square of the weights:
+    with more of it fewer entries do most of the work, and the indices take fewer bits; 0.001 is little."""
 
     entries: Annotated[int, Meta(ge=2, le=256)] = 32
     group: Annotated[int, Meta(ge=1, le=64)] = 1
     per: Literal["tensor", "channel"] = "tensor"
     normalize: bool = False
+    rate: Annotated[float, Meta(ge=0, le=1)] = 0.0
     keep: tuple[str, ...] = ()
     tune: Tune = Tune()
 

@@ -10,11 +10,12 @@ import msgspec
 from msgspec import Meta
 
 from fleet_cloud.errors import RecipeError
+from fleet_cloud.factory.recipe.architecture import Architecture, find_fault
+from fleet_cloud.factory.recipe.variants import DEFAULT_VARIANTS, Gates, VariantRecipe
 from fleet_cloud.factory.strict_yaml import load_yaml
 from fleet_shared.errors import InvalidName
 from fleet_shared.names import parse_model_name, parse_variant_name
 
-Fraction = Annotated[float, Meta(ge=0, le=1)]
 SplitFraction = Annotated[float, Meta(gt=0, lt=1)]
 
 
@@ -37,13 +38,6 @@ class Dataset(_Part, frozen=True, kw_only=True):
     pad: Annotated[int, Meta(ge=0, le=255)] = 0
 
 
-class Architecture(_Part, frozen=True, kw_only=True):
-    """``units``: width of the first layer; later ones are multiples."""
-
-    kind: Literal["small-cnn", "mlp"] = "small-cnn"
-    units: Annotated[int, Meta(ge=1, le=1024)] = 16
-
-
 class Training(_Part, frozen=True, kw_only=True):
     """``patience``: epochs without a better validation accuracy before training stops."""
 
@@ -54,17 +48,16 @@ class Training(_Part, frozen=True, kw_only=True):
     patience: Annotated[int, Meta(ge=1)] = 6
 
 
-class VariantRecipe(_Part, frozen=True, kw_only=True):
-    name: str
-    quantize: Literal["none", "int8"] = "none"
+class Teacher(_Part, frozen=True, kw_only=True):
+    """A network to learn from, one of: ``architecture``, trained here as ``training`` says; ``file``, a
+    Keras model; ``version``, of the registry (``digits:1.2.0``), whose float network it is, or the last
+    Keras model of its ``variant``."""
 
-
-class Gates(_Part, frozen=True, kw_only=True):
-    """Fractions on the validation split. ``accuracy_min``: at least;
-    ``accuracy_drop_max``: at most below the best variant."""
-
-    accuracy_min: Fraction | None = None
-    accuracy_drop_max: Fraction | None = None
+    architecture: Architecture | None = None
+    training: Training = Training()
+    file: str | None = None
+    version: str | None = None
+    variant: str | None = None
 
 
 class Recipe(_Part, frozen=True, kw_only=True):
@@ -72,14 +65,12 @@ class Recipe(_Part, frozen=True, kw_only=True):
     dataset: Dataset = Dataset()
     architecture: Architecture = Architecture()
     training: Training = Training()
-    variants: Annotated[tuple[VariantRecipe, ...], Meta(min_length=1)] = (
-        VariantRecipe(name="fp32"),
-        VariantRecipe(name="int8", quantize="int8"),
-    )
+    teachers: dict[str, Teacher] = {}
+    variants: Annotated[tuple[VariantRecipe, ...], Meta(min_length=1)] = DEFAULT_VARIANTS
     gates: Gates = Gates()
 
 
-_PARTS: Final[dict[str, type[_Part]]] = {
+_PARTS: Final[dict[str, type[msgspec.Struct]]] = {
     "dataset": Dataset,
     "architecture": Architecture,
     "training": Training,
@@ -117,6 +108,8 @@ def _check(recipe: Recipe, path: Path) -> None:
             raise RecipeError(
                 f"{path}: {count} variants called {name!r}", hint="give each variant a name of its own"
             )
+    if (fault := find_fault(recipe.architecture)) is not None:
+        raise RecipeError(f"{path}: architecture: {fault[0]}", hint=fault[1])
     dataset = recipe.dataset
     if dataset.validation_fraction + dataset.test_fraction >= 1:
         raise RecipeError(
@@ -126,31 +119,43 @@ def _check(recipe: Recipe, path: Path) -> None:
 
 
 def _resolve(recipe: Recipe, path: Path) -> Recipe:
-    """Make the data set's path absolute (it is relative to the recipe), and check it."""
-    dataset = recipe.dataset
-    if dataset.kind == "digits":
-        if dataset.path is None:
-            return recipe
+    """Make paths absolute (they are relative to the recipe), and check them."""
+    replace, dataset, architecture = msgspec.structs.replace, recipe.dataset, recipe.architecture
+    if dataset.kind == "digits" and dataset.path is not None:
         raise RecipeError(
             f"{path}: dataset.path means nothing for the built-in digits",
             hint="choose kind: images or kind: npz for data of your own",
         )
-    if dataset.path is None:
+    if dataset.kind != "digits" and dataset.path is None:
         raise RecipeError(f"{path}: dataset.path is needed for kind {dataset.kind!r}", hint="path: FILE")
+    return replace(
+        recipe,
+        dataset=replace(dataset, path=_find_path(path, "dataset.path", dataset.path)),
+        architecture=replace(
+            architecture,
+            path=_find_path(path, "architecture.path", architecture.path),
+            weights=_find_path(path, "architecture.weights", architecture.weights),
+        ),
+    )
+
+
+def _find_path(path: Path, key: str, given: str | None) -> str | None:
+    """Return the absolute path that the recipe at ``path`` means."""
+    if given is None:
+        return None
     try:
-        found = (path.parent / dataset.path).resolve(strict=True)
+        return str((path.parent / given).resolve(strict=True))
     except FileNotFoundError as exc:
         raise RecipeError(
-            f"{path}: dataset.path {path.parent / dataset.path} does not exist",
+            f"{path}: {key} {path.parent / given} does not exist",
             hint="paths are relative to the recipe",
             code="recipe.file.missing",
         ) from exc
     except (OSError, ValueError, RuntimeError) as exc:  # too long, a NUL byte, a loop of links
         raise RecipeError(
-            f"{path}: dataset.path {dataset.path[:100]!r} is no path: {exc}",
+            f"{path}: {key} {given[:100]!r} is no path: {exc}",
             hint="write the path of a file or folder",
         ) from exc
-    return msgspec.structs.replace(recipe, dataset=msgspec.structs.replace(dataset, path=str(found)))
 
 
 def _suggest(message: str) -> str:
@@ -165,6 +170,8 @@ def _suggest(message: str) -> str:
         return f"did you mean {close[0]!r}?" if close else f"expected {' or '.join(choices)}"
     keys = _PARTS.get(section, Recipe).__struct_fields__
     if (unknown := re.search(r"unknown field `([^`]*)`", message)) is not None:
+        if unknown.group(1) == "quantize":
+            return "write passes: [{pass: int8}] in its place"
         close = get_close_matches(unknown.group(1), keys, 1)
         return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(keys)}"
     return f"the keys are {', '.join(keys)}; docs/recipes.md explains them"

@@ -26,7 +26,7 @@ def api(tmp_path: Path) -> Iterator[Api]:
 
 @pytest.fixture
 def http(api: Api) -> Iterator[Client]:
-    with Client(base_url=api.url) as client:
+    with Client(base_url=api.url, timeout=60) as client:
         yield client
 
 
@@ -102,7 +102,7 @@ def test_an_enrolment_is_small(http: Client) -> None:
 
 def test_too_many_requests_of_one_token_are_told_when_to_come_back(tmp_path: Path) -> None:
     limits = Limits(per_token_s=0.5, per_address_s=0.5, monotonic_s=lambda: 100.0)
-    with running_api(tmp_path, limits) as api, Client(base_url=api.url) as http:
+    with running_api(tmp_path, limits) as api, Client(base_url=api.url, timeout=60) as http:
         for path, headers in ((f"{V1}/whoami", BEARER), (f"{V1}/health", {})):
             codes = [http.get(path, headers=headers).status_code for _ in range(5)]
             assert codes == [200] * 5
@@ -113,7 +113,7 @@ def test_too_many_requests_of_one_token_are_told_when_to_come_back(tmp_path: Pat
 
 def test_wrong_tokens_are_counted_and_right_ones_let_in_all_the_same(tmp_path: Path) -> None:
     limits = Limits(per_token_s=0, per_address_s=0, monotonic_s=lambda: 100.0)
-    with running_api(tmp_path, limits) as api, Client(base_url=api.url) as http:
+    with running_api(tmp_path, limits) as api, Client(base_url=api.url, timeout=60) as http:
         wrong = {"Authorization": "Bearer guess"}
         codes = [http.get(f"{V1}/status", headers=wrong).status_code for _ in range(21)]
         assert codes == [401] * 20 + [429]

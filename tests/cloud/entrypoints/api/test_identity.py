@@ -32,7 +32,7 @@ def api(tmp_path: Path, door: Door) -> Iterator[Api]:
 
 @pytest.fixture
 def http(api: Api) -> Iterator[Client]:
-    with Client(base_url=api.url, headers=BEARER) as client:
+    with Client(base_url=api.url, timeout=60, headers=BEARER) as client:
         yield client
 
 

@@ -46,10 +46,10 @@ def callers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callers]:
     with running_api(tmp_path_factory.mktemp("api")) as api:
         secrets = {role: api.tokens.create(role.value, role, None, ADMIN)[1] for role in Role}
         http: dict[Role | None, Client] = {
-            role: Client(base_url=api.url, headers={"Authorization": f"Bearer {secret}"})
+            role: Client(base_url=api.url, timeout=60, headers={"Authorization": f"Bearer {secret}"})
             for role, secret in secrets.items()
         }
-        http[None] = Client(base_url=api.url)
+        http[None] = Client(base_url=api.url, timeout=60)
         yield Callers(api, http)
         for client in http.values():
             client.close()
@@ -136,7 +136,7 @@ def test_who_asks_is_judged_first_wherever_the_route_says_so() -> None:
         cast("Tokens", None), Limits(0, 0), admin_secrets={"kit": KIT_TOKEN}, roles={}
     )
     problems.install(app)
-    with serving(app) as url, Client(base_url=url) as http:
+    with serving(app) as url, Client(base_url=url, timeout=60) as http:
         assert http.get("/out/in/thing").status_code == 401
         assert order == []
         assert http.get("/out/in/thing", headers=BEARER).json() == "done"

@@ -81,6 +81,6 @@ def test_a_cut_upload_is_forgotten_quietly(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
     assert "Traceback" not in caplog.text
     assert temporary_files(tmp_path) == []
-    with Client(base_url=f"{api.url}/api/v1", headers=BEARER) as http:
+    with Client(base_url=f"{api.url}/api/v1", timeout=60, headers=BEARER) as http:
         assert http.head(f"/blobs/{SHA}").status_code == 404
         assert http.put(f"/blobs/{SHA}", content=BODY).status_code == 201

@@ -1,0 +1,58 @@
+"""The passes by their settings, and how one is carried out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from fleet_cloud.errors import BuildError
+from fleet_cloud.factory.distillation.again import train_again
+from fleet_cloud.factory.lab import Lab
+from fleet_cloud.factory.network import Network, Precision
+from fleet_cloud.factory.outcome import Outcome
+from fleet_cloud.factory.pruning.weights import prune_weights
+from fleet_cloud.factory.recipe.passes import (
+    DynamicRange,
+    Float16,
+    Int8,
+    PruneWeights,
+    Settings,
+    Train,
+    name_pass,
+)
+
+Pass = Callable[[Any, Network, Lab], Outcome]
+"""Takes its own settings, a network, and what it may look at."""
+
+
+def _int8(settings: Int8, network: Network, _lab: Lab) -> Outcome:
+    precision = Precision("int8", calibration_samples=settings.calibration_samples)
+    return Outcome(replace(network, precision=precision))
+
+
+def _float16(_settings: Float16, network: Network, _lab: Lab) -> Outcome:
+    return Outcome(replace(network, precision=Precision("float16")))
+
+
+def _dynamic_range(_settings: DynamicRange, network: Network, _lab: Lab) -> Outcome:
+    return Outcome(replace(network, precision=Precision("dynamic-range")))
+
+
+PASSES: Final[Mapping[type[Settings], Pass]] = {
+    Train: train_again,
+    PruneWeights: prune_weights,
+    Int8: _int8,
+    Float16: _float16,
+    DynamicRange: _dynamic_range,
+}
+
+
+def run_pass(settings: Settings, network: Network, lab: Lab) -> Outcome:
+    """Return what the pass makes of ``network``, which stays as it is. Raises what the pass raises."""
+    carried_out = PASSES.get(type(settings))
+    if carried_out is None:
+        raise BuildError(
+            f"the pass {name_pass(settings)!r} cannot be carried out by this version of Fleet",
+            hint=f"known are {', '.join(sorted(name_pass(known) for known in PASSES))}",
+            code="build.pass",
+        )
+    return carried_out(settings, network, lab)

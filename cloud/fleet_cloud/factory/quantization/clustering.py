@@ -1,0 +1,56 @@
+"""The pass ``cluster``: weights, or groups of them, share the entries of a codebook."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from fleet_cloud.factory.finetuning import fine_tune
+from fleet_cloud.factory.lab import Lab
+from fleet_cloud.factory.network import Network, weight_of
+from fleet_cloud.factory.outcome import Outcome
+from fleet_cloud.factory.quantization.codebooks import Codebook, ScaledCodebook
+from fleet_cloud.factory.quantization.few_values import conditional_entropy, describe, entropy
+from fleet_cloud.factory.quantization.folding import fold_batch_norm
+from fleet_cloud.factory.quantization.kernels import Kernel, kernels_of
+from fleet_cloud.factory.quantization.sharing import check_settings, share_kernel
+from fleet_cloud.factory.recipe.passes import Cluster
+
+
+def cluster(settings: Cluster, network: Network, lab: Lab) -> Outcome:
+    """Give each kernel a codebook and train the entries. Zeros stay zeros.
+
+    Batch normalization is folded first: it would give each channel values of its own. Raises `RecipeError`
+    for settings that do not go together (``recipe.pass``) and for a layer to keep that is not there
+    (``recipe.layer``), and as training does.
+    """
+    check_settings(settings)
+    folded = fold_batch_norm(network)
+    kernels = kernels_of(folded.model, settings.keep)
+    random = np.random.default_rng(lab.seed)
+    books = {kernel.path: share_kernel(settings, kernel, random) for kernel in kernels}
+    tuned = fine_tune(folded.constrain(books), lab, settings.tune)
+    facts = {
+        "entries": settings.entries,
+        "group": settings.group,
+        "per": settings.per,
+        "normalize": settings.normalize,
+        "rate": settings.rate,
+        "layers": [_describe(settings, kernel, books[kernel.path], tuned.network) for kernel in kernels],
+        "history": [asdict(epoch) for epoch in tuned.history],
+    }
+    return Outcome(tuned.network, facts)
+
+
+def _describe(
+    settings: Cluster, kernel: Kernel, first: Codebook | ScaledCodebook, network: Network
+) -> dict[str, Any]:
+    """The error is that of sharing alone, before training; the rest is what came out of it."""
+    bits = entropy(first.indices) / settings.group
+    if settings.per == "channel":
+        shape = [size if axis in kernel.channels else 1 for axis, size in enumerate(kernel.weight.shape)]
+        channel = np.broadcast_to(np.arange(np.prod(shape)).reshape(shape), kernel.weight.shape)
+        bits = conditional_entropy(first.indices, channel)
+    said = describe(kernel.layer, kernel.weight, weight_of(network.constraints[kernel.path]), bits)
+    error = np.square(weight_of(first).astype(np.float64) - kernel.weight).mean()
+    return {**said, "mean_squared_error": float(error)}

@@ -1,0 +1,142 @@
+"""Fold batch normalization into the linear layer before it, as inference computes it.
+
+    y = gamma * (w x + b - mean) / sqrt(variance + epsilon) + beta  =  (f w) x + (beta + (b - mean) f)
+
+with f = gamma / sqrt(variance + epsilon), for each output channel. Whatever gives weights few values
+comes after it: scaling them afterwards would give each channel values of its own.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from fleet_cloud.errors import BuildError
+from fleet_cloud.factory.constraints import Constraint, Scalable
+from fleet_cloud.factory.graph import Node, read_graph
+from fleet_cloud.factory.network import Network, array_of
+from fleet_cloud.factory.rewriting import copy_layer, rewrite
+
+Array = NDArray[Any]
+
+_LAYERS: Final = keras.layers
+_LINEAR: Final = (
+    _LAYERS.Conv1D, _LAYERS.Conv2D, _LAYERS.Conv3D, _LAYERS.Conv1DTranspose, _LAYERS.Conv2DTranspose,
+    _LAYERS.DepthwiseConv1D, _LAYERS.DepthwiseConv2D, _LAYERS.SeparableConv1D, _LAYERS.SeparableConv2D,
+    _LAYERS.Dense,
+)  # fmt: skip
+_SWAPPED: Final = (_LAYERS.Conv1DTranspose, _LAYERS.Conv2DTranspose)
+"""Their kernels are (.., out, in)."""
+_DEPTHWISE: Final = (_LAYERS.DepthwiseConv1D, _LAYERS.DepthwiseConv2D)
+"""Their kernels are (.., in, multiplier), output channels in this order."""
+_SEPARABLE: Final = (_LAYERS.SeparableConv1D, _LAYERS.SeparableConv2D)
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """A linear layer and the batch normalization that only takes its output."""
+
+    linear: Any
+    norm: Any
+
+    @property
+    def kernel(self) -> Any:
+        """The variable whose last step makes the output channels."""
+        return self.linear.pointwise_kernel if isinstance(self.linear, _SEPARABLE) else self.linear.kernel
+
+    @property
+    def factor(self) -> Array:
+        """By output channel."""
+        gamma = 1.0 if self.norm.gamma is None else array_of(self.norm.gamma)
+        return np.asarray(gamma / np.sqrt(array_of(self.norm.moving_variance) + self.norm.epsilon))
+
+    @property
+    def bias(self) -> Array:
+        bias = 0.0 if self.linear.bias is None else array_of(self.linear.bias)
+        beta = 0.0 if self.norm.beta is None else array_of(self.norm.beta)
+        return np.asarray(beta + (bias - array_of(self.norm.moving_mean)) * self.factor)
+
+    @property
+    def kernel_factor(self) -> Array:
+        """The factor in a shape that broadcasts to the kernel."""
+        shape = self.kernel.shape
+        if isinstance(self.linear, _DEPTHWISE):
+            return self.factor.reshape(shape[-2:])
+        return self.factor[:, np.newaxis] if isinstance(self.linear, _SWAPPED) else self.factor
+
+
+def fold_batch_norm(network: Network) -> Network:
+    """Return the network without the batch normalization that follows a convolution, depthwise or dense
+    layer directly; the layers that remain keep their names, a folded one has a bias.
+
+    Batch normalization that follows anything else stays. Raises `BuildError` (``build.constraint``) when
+    a constraint of a weight would not hold any more.
+    """
+    folds = {fold.norm.name: fold for fold in _find(network.model)}
+    if not folds:
+        return network
+    linear = {fold.linear.name: fold for fold in folds.values()}
+    model = _rebuild(network.model, set(folds), set(linear))
+    for layer in model.layers:
+        old = network.model.get_layer(layer.name)
+        if layer.name not in linear:
+            layer.set_weights(old.get_weights())
+            continue
+        fold = linear[layer.name]
+        kernels = [array_of(weight) for weight in old.weights if weight is not old.bias]
+        scaled = kernels[-1] * fold.kernel_factor  # a separable layer's last kernel is the pointwise one
+        layer.set_weights([*kernels[:-1], scaled, fold.bias])
+    return replace(network, model=model, constraints=_scale(network.constraints, list(folds.values())))
+
+
+def _find(model: Any) -> list[_Fold]:
+    graph = read_graph(model)
+    takers = Counter(source for node in graph.values() for source in node.sources)
+    takers.update(tensor._keras_history.operation.name for tensor in model.outputs)  # noqa: SLF001
+    return [
+        _Fold(graph[node.sources[0]].layer, node.layer)
+        for node in graph.values()
+        if isinstance(node.layer, _LAYERS.BatchNormalization) and _folds(graph, node, takers)
+    ]
+
+
+def _folds(graph: Mapping[str, Node], norm: Node, takers: Mapping[str, int]) -> bool:
+    layer = graph[norm.sources[0]].layer
+    if not isinstance(layer, _LINEAR) or takers[layer.name] > 1:
+        return False
+    last = norm.layer.axis in (-1, len(layer.output.shape) - 1)
+    channels_last = getattr(layer, "data_format", "channels_last") == "channels_last"
+    return layer.activation is keras.activations.linear and last and channels_last
+
+
+def _rebuild(model: Any, norms: set[str], linear: set[str]) -> Any:
+    """Return the model with biases in the ``linear`` layers and without the ``norms``; weights are new."""
+
+    def clone(layer: Any) -> Any:
+        return copy_layer(layer, use_bias=True) if layer.name in linear else copy_layer(layer)
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        return args[0] if layer.name in norms else layer(*args, **kwargs)
+
+    return rewrite(model, clone, call)
+
+
+def _scale(constraints: Mapping[str, Constraint], folds: list[_Fold]) -> dict[str, Constraint]:
+    scaled = dict(constraints)
+    for fold in folds:
+        for weight in (fold.kernel, fold.linear.bias, *fold.norm.weights):
+            if weight is None or (constraint := scaled.get(weight.path)) is None:
+                continue
+            if weight is not fold.kernel or not isinstance(constraint, Scalable):
+                raise BuildError(
+                    f"{weight.path} is constrained ({constraint.kind}), which would not hold any more when "
+                    f"batch normalization {fold.norm.name!r} is folded into {fold.linear.name!r}",
+                    hint="quantize or cluster after batch normalization was folded",
+                    code="build.constraint",
+                )
+            scaled[weight.path] = constraint.scale(fold.kernel_factor)
+    return scaled

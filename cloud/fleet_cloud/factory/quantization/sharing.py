@@ -1,0 +1,107 @@
+"""From a kernel to its codebook: which entries, and which weight has which."""
+
+import numpy as np
+
+from fleet_cloud.errors import RecipeError
+from fleet_cloud.factory.constraints import Array
+from fleet_cloud.factory.quantization.codebooks import GRID, Codebook, ScaledCodebook
+from fleet_cloud.factory.quantization.kernels import Kernel
+from fleet_cloud.factory.quantization.kmeans import Clusters, cluster_values
+from fleet_cloud.factory.quantization.vectors import cluster_vectors
+from fleet_cloud.factory.recipe.passes import Cluster
+
+
+def check_settings(settings: Cluster) -> None:
+    """Raise `RecipeError` (``recipe.pass``) for settings that do not go together."""
+    wrong = None
+    if settings.group > 1 and (settings.normalize or settings.per == "channel"):
+        wrong = "group: groups have one codebook for a tensor, in its own units"
+    elif settings.group > 1 and settings.rate:
+        wrong = "rate: it is for single weights"
+    elif settings.normalize and settings.per == "channel":
+        wrong = "normalize: the codebook is one for all channels, each has a scale"
+    elif settings.normalize and settings.entries < 4:
+        wrong = f"entries: {settings.entries}, but -1, 0 and 1 are among them; at least 4"
+    if wrong:
+        raise RecipeError(f"cluster: {wrong}", hint="leave one of the two out", code="recipe.pass")
+
+
+def share_kernel(settings: Cluster, kernel: Kernel, random: np.random.Generator) -> Codebook | ScaledCodebook:
+    """Return the codebook of one kernel. Weights that are zero have an entry that stays zero."""
+    if settings.normalize:
+        return _share_scaled(settings, kernel)
+    if settings.group > 1:
+        return _share_groups(settings, kernel, random)
+    rows = _by_channel(kernel) if settings.per == "channel" else kernel.weight[np.newaxis]
+    books = [_cluster(row, settings) for row in rows]
+    begins = np.cumsum([0, *(len(book.centres) for book in books[:-1])])
+    together = np.stack([book.indices + begin for book, begin in zip(books, begins, strict=True)])
+    indices = _back_from_channels(kernel, together) if settings.per == "channel" else together[0]
+    return Codebook(
+        entries=np.concatenate([book.centres for book in books]).astype(np.float32)[:, np.newaxis],
+        free=np.concatenate([book.free for book in books]).astype(np.float32)[:, np.newaxis],
+        indices=indices.ravel().astype(np.int32),
+        mask=_mask(kernel),
+        order=tuple(range(kernel.weight.ndim)),
+    )
+
+
+def _cluster(values: Array, settings: Cluster) -> Clusters:
+    fixed = (0.0,) if np.any(values == 0) else ()
+    return cluster_values(values, settings.entries, None, fixed, settings.rate)
+
+
+def _share_scaled(settings: Cluster, kernel: Kernel) -> ScaledCodebook:
+    scales = np.where(kernel.largest > 0, kernel.largest, np.float32(1))
+    ratio = kernel.weight / scales
+    fixed = (-1.0, 0.0, 1.0) if np.any(ratio == 0) else (-1.0, 1.0)
+    found = cluster_values(ratio, settings.entries, np.square(scales), fixed, settings.rate)
+    codes, same = np.unique(np.round(found.centres * GRID), return_inverse=True)
+    indices = same[found.indices]
+    ends = np.abs(ratio) == 1
+    indices[ends] = np.searchsorted(codes, ratio[ends] * GRID)
+    return ScaledCodebook(
+        entries=(codes / GRID).astype(np.float32),
+        scales=scales,
+        free=(~np.isin(codes, np.array(fixed) * GRID)).astype(np.float32),
+        indices=indices.astype(np.int32),
+    )
+
+
+def _share_groups(settings: Cluster, kernel: Kernel, random: np.random.Generator) -> Codebook:
+    """Groups that are zero altogether share an entry of their own."""
+    mask = _mask(kernel)
+    groups, counted = (_in_groups(kernel, one, settings.group) for one in (kernel.weight, mask))
+    empty = ~counted.any(axis=1)
+    has_empty = bool(empty.any())
+    entries = np.zeros((int(has_empty), settings.group))
+    indices = np.zeros(len(groups), np.int64)
+    if not empty.all():
+        found = cluster_vectors(groups[~empty], counted[~empty], settings.entries - has_empty, random)
+        entries = np.concatenate([entries, found.centres])
+        indices[~empty] = found.indices + has_empty
+    free = np.ones((len(entries), 1), np.float32)
+    free[: int(has_empty)] = 0
+    return Codebook(entries.astype(np.float32), free, indices.astype(np.int32), mask, kernel.order)
+
+
+def _in_groups(kernel: Kernel, array: Array, size: int) -> Array:
+    """Return the array as groups of neighbours in the file, the last one filled up with zeros."""
+    flat = array.transpose(kernel.order).ravel()
+    return np.pad(flat, (0, -len(flat) % size)).reshape(-1, size)
+
+
+def _mask(kernel: Kernel) -> Array:
+    return np.asarray((kernel.weight != 0).astype(kernel.weight.dtype))
+
+
+def _by_channel(kernel: Kernel) -> Array:
+    """Return the weights as (channels, weights of a channel)."""
+    front = np.moveaxis(kernel.weight, kernel.channels, range(len(kernel.channels)))
+    count = int(np.prod([kernel.weight.shape[axis] for axis in kernel.channels]))
+    return front.reshape(count, -1)
+
+
+def _back_from_channels(kernel: Kernel, rows: Array) -> Array:
+    shape = [kernel.weight.shape[axis] for axis in (*kernel.channels, *kernel.others)]
+    return np.moveaxis(rows.reshape(shape), range(len(kernel.channels)), kernel.channels)
