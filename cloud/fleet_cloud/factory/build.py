@@ -9,7 +9,7 @@ from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.convert import convert
 from fleet_cloud.factory.data import Splits, load_splits, make_lab
 from fleet_cloud.factory.evaluation.judging import Questions
-from fleet_cloud.factory.events import BuildEvent, Epoch, Stage
+from fleet_cloud.factory.events import BuildEvent, Stage
 from fleet_cloud.factory.gates import Measured
 from fleet_cloud.factory.inspect import inspect_file
 from fleet_cloud.factory.keeping import Keeper
@@ -18,14 +18,11 @@ from fleet_cloud.factory.keys import describe_machinery, digest_splits, make_tra
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.measuring import Measurer
 from fleet_cloud.factory.network import Network
-from fleet_cloud.factory.outcome import Outcome
 from fleet_cloud.factory.package import Package
 from fleet_cloud.factory.peers import Peer
 from fleet_cloud.factory.pipeline import Made, Pipeline, Place
 from fleet_cloud.factory.recipe import (
-    Architecture,
     Recipe,
-    Training,
     VariantRecipe,
     describe_recipe,
     merge_gates,
@@ -67,8 +64,8 @@ def build(
     say(Stage(name="data", detail=f"{recipe.dataset.kind}: {splits.describe()}"))
     lab, samples = make_lab(splits, recipe.training.seed, say), digest_splits(splits)
     pipeline = Pipeline(lab, recipe.model, keeper)
-    base = make_float(recipe, samples, splits, pipeline)
-    add_teachers(recipe, samples, pipeline, partial(_train, splits), fetched or {})
+    base = make_float(recipe, samples, pipeline)
+    add_teachers(recipe, samples, pipeline, train, fetched or {})
     reference = convert(base.network, lab)
     candidates = make_variants(recipe, lab, pipeline, base, reference)
     check_gates(candidates)
@@ -80,22 +77,12 @@ def build(
     return Built(packages, lineage, {**_collect(base, candidates), **make_artifacts(report)})
 
 
-def make_float(recipe: Recipe, samples: str, splits: Splits, pipeline: Pipeline) -> Made:
+def make_float(recipe: Recipe, samples: str, pipeline: Pipeline) -> Made:
     """Return the network that all variants are made of, and make it known as a teacher."""
     key = make_training_key(samples, recipe.architecture, recipe.training)
-    made = pipeline.begin(Place(FLOAT), key, partial(_train, splits, recipe.architecture, recipe.training))
+    made = pipeline.begin(Place(FLOAT), key, partial(train, recipe.architecture, recipe.training))
     pipeline.add_teacher(FLOAT, key, lambda: made)
     return made
-
-
-def _train(splits: Splits, architecture: Architecture, training: Training, lab: Lab) -> Outcome:
-    history: list[dict[str, float]] = []
-
-    def on_epoch(epoch: int, epochs: int, loss: float, accuracy: float, left_s: float) -> None:
-        history.append({"loss": loss, "validation_accuracy": accuracy})
-        lab.say(Epoch(epoch=epoch, epochs=epochs, loss=loss, accuracy=accuracy, seconds_left=left_s))
-
-    return Outcome(Network(train(splits, architecture, training, on_epoch)), {"history": history})
 
 
 def make_variants(
