@@ -7,7 +7,7 @@ from typing import Any
 
 from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.convert import convert
-from fleet_cloud.factory.data import Splits, load_splits
+from fleet_cloud.factory.data import Splits, load_splits, make_lab
 from fleet_cloud.factory.evaluation.judging import Questions
 from fleet_cloud.factory.events import BuildEvent, Epoch, Stage
 from fleet_cloud.factory.gates import Measured
@@ -15,7 +15,7 @@ from fleet_cloud.factory.inspect import inspect_file
 from fleet_cloud.factory.keeping import Keeper
 from fleet_cloud.factory.keras_file import write_keras
 from fleet_cloud.factory.keys import describe_machinery, digest_splits, make_training_key
-from fleet_cloud.factory.lab import Lab, Part
+from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.measuring import Measurer
 from fleet_cloud.factory.network import Network
 from fleet_cloud.factory.outcome import Outcome
@@ -64,7 +64,8 @@ def build(
     """
     splits = load_splits(recipe.dataset, recipe.training.seed)
     say(Stage(name="data", detail=f"{recipe.dataset.kind}: {splits.describe()}"))
-    lab, samples = make_lab(recipe, splits, say), digest_splits(splits)
+    lab = make_lab(splits, recipe.dataset, recipe.training.seed, say)
+    samples = digest_splits(splits)
     pipeline = Pipeline(lab, recipe.model, keeper)
     base = make_float(recipe, samples, splits, pipeline)
     add_teachers(recipe, samples, pipeline, partial(_train, splits), fetched or {})
@@ -75,18 +76,6 @@ def build(
     evaluations = judge_variants(candidates, reference, splits)
     packages = [release(one, evaluations[one.name], splits, peers, say) for one in candidates]
     return Built(packages, _describe(recipe, splits, base, candidates), _collect(base, candidates))
-
-
-def make_lab(recipe: Recipe, splits: Splits, say: Say) -> Lab:
-    """Return what passes may look at: not the test split."""
-    return Lab(
-        train=Part(splits.train.x, splits.train.y),
-        validation=Part(splits.validation.x, splits.validation.y),
-        preprocessing=splits.preprocessing,
-        labels=splits.labels,
-        seed=recipe.training.seed,
-        say=say,
-    )
 
 
 def make_float(recipe: Recipe, samples: str, splits: Splits, pipeline: Pipeline) -> Made:

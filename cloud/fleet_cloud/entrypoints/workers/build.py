@@ -207,7 +207,7 @@ def fetch_teachers(client: Client, recipe: "Recipe") -> dict[str, bytes]:
         if teacher.version is not None:
             model, version = parse_reference(teacher.version)
             artifact = "keras" if teacher.variant is None else f"keras/{teacher.variant}"
-            found[name] = client.read_artifact(model, str(version), artifact)  # type: ignore[attr-defined]
+            found[name] = client.read_artifact(model, str(version), artifact)
     return found
 
 

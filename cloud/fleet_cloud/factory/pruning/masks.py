@@ -30,6 +30,9 @@ class Mask:
         (latent,), (mask,) = parts.trained, parts.held
         return type(self)(latent, mask)
 
+    def scale(self, factor: Array) -> Self:
+        return type(self)((self.latent * factor).astype(self.latent.dtype), self.mask)
+
 
 def mask_of(weight: Array, constraint: Constraint | None) -> Mask | None:
     """Return the mask that a weight has by now, or none if it keeps something else.

@@ -1,11 +1,11 @@
 """Recipes: what one may say, and how it is read. Imports no TensorFlow."""
 
 from fleet_cloud.factory.recipe.architecture import Architecture
+from fleet_cloud.factory.recipe.dataset import Augment, Dataset
 from fleet_cloud.factory.recipe.example import SCHEMA_NAME, write_example
 from fleet_cloud.factory.recipe.loading import describe_schema, examine_recipe, load_recipe
 from fleet_cloud.factory.recipe.problems import Problem
 from fleet_cloud.factory.recipe.recipe import (
-    Dataset,
     Recipe,
     Teacher,
     Training,
@@ -16,6 +16,7 @@ from fleet_cloud.factory.recipe.variants import Gates, Target, VariantRecipe, me
 __all__ = [
     "SCHEMA_NAME",
     "Architecture",
+    "Augment",
     "Dataset",
     "Gates",
     "Problem",

@@ -1,35 +1,19 @@
 """The recipe: one YAML file that says how to build a model."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from fleet_cloud.errors import RecipeError
 from fleet_cloud.factory.recipe.architecture import Architecture
+from fleet_cloud.factory.recipe.dataset import Dataset
 from fleet_cloud.factory.recipe.variants import DEFAULT_VARIANTS, Gates, VariantRecipe
-
-SplitFraction = Annotated[float, Meta(gt=0, lt=1)]
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
-
-
-class Dataset(_Part, frozen=True, kw_only=True):
-    """``kind``: ``digits`` (scikit-learn's, built in), ``images`` (folder or archive of
-    CLASS/image files) or ``npz`` (arrays x and y). Fractions are of all samples. ``resize``, ``fit``
-    and ``pad`` say how an image gets its size, here and on the device."""
-
-    kind: Literal["digits", "images", "npz"] = "digits"
-    path: str | None = None
-    image_size: Annotated[int, Meta(ge=4, le=1024)] = 32
-    validation_fraction: SplitFraction = 0.15
-    test_fraction: SplitFraction = 0.2
-    resize: Literal["nearest", "bilinear", "bicubic", "area"] = "bicubic"
-    fit: Literal["stretch", "crop", "letterbox"] = "stretch"
-    pad: Annotated[int, Meta(ge=0, le=255)] = 0
 
 
 class Training(_Part, frozen=True, kw_only=True):
@@ -70,27 +54,9 @@ def describe_recipe(recipe: Recipe) -> dict[str, Any]:
     return described
 
 
-def check_fractions(recipe: Recipe, path: Path) -> Recipe:
-    """Refuse what types and bounds alone do not catch. (A NaN passes no bound.)"""
-    dataset = recipe.dataset
-    if dataset.validation_fraction + dataset.test_fraction >= 1:
-        raise RecipeError(
-            f"{path}: validation_fraction and test_fraction leave nothing to train on",
-            hint="their sum must be below 1",
-        )
-    return recipe
-
-
 def resolve_paths(recipe: Recipe, path: Path) -> Recipe:
     """Make paths absolute (they are relative to the recipe), and check them."""
     replace, dataset = msgspec.structs.replace, recipe.dataset
-    if dataset.kind == "digits" and dataset.path is not None:
-        raise RecipeError(
-            f"{path}: dataset.path means nothing for the built-in digits",
-            hint="choose kind: images or kind: npz for data of your own",
-        )
-    if dataset.kind != "digits" and dataset.path is None:
-        raise RecipeError(f"{path}: dataset.path is needed for kind {dataset.kind!r}", hint="path: FILE")
     return replace(
         recipe,
         dataset=replace(dataset, path=_find_path(path, "dataset.path", dataset.path)),
