@@ -148,6 +148,7 @@ def _build_recipe(options: argparse.Namespace, say: Say) -> None:
 
     built = build(recipe, say, find_peers(), keeper, fetched)
     release = _compose(recipe.model, options.version, built.packages, built.lineage)
+    release = release.with_artifacts(built.artifacts)
     with _connect(options) as client:
         _say_registered(register_or_keep(client, release, partial(_say_waiting, say)), say)
 
