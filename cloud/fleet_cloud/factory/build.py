@@ -9,7 +9,7 @@ from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.convert import convert
 from fleet_cloud.factory.data import Splits, load_splits, make_lab
 from fleet_cloud.factory.evaluation.judging import Questions
-from fleet_cloud.factory.events import BuildEvent, Epoch, Stage
+from fleet_cloud.factory.events import BuildEvent, Stage
 from fleet_cloud.factory.gates import Measured
 from fleet_cloud.factory.inspect import inspect_file
 from fleet_cloud.factory.keeping import Keeper
@@ -33,7 +33,8 @@ from fleet_cloud.factory.recipe import (
 from fleet_cloud.factory.recipe.mistakes import FLOAT
 from fleet_cloud.factory.recipe.targets import RUNTIMES, allows_dynamic_per_channel
 from fleet_cloud.factory.releasing import judge_variants, release
-from fleet_cloud.factory.teachers import add_teachers
+from fleet_cloud.factory.report.making import make_artifacts, make_report
+from fleet_cloud.factory.teachers import Train, add_teachers
 from fleet_cloud.factory.train import train
 from fleet_cloud.factory.variant import Candidate, Maker
 
@@ -43,7 +44,7 @@ Say = Callable[[BuildEvent], None]
 @dataclass(frozen=True)
 class Built:
     """``artifacts``: what is kept of a version besides what goes to devices, by name: ``keras/VARIANT``, its
-    last Keras model, and ``keras``, the float network."""
+    last Keras model, ``keras``, the float network, and the report."""
 
     packages: list[Package]
     lineage: dict[str, Any]
@@ -56,44 +57,43 @@ def build(
     peers: Sequence[Peer] = (),
     keeper: Keeper | None = None,
     fetched: Mapping[str, bytes] | None = None,
+    *,
+    allow_code: bool = False,
 ) -> Built:
     """Build all variants; ``peers`` are asked for golden vectors, ``keeper`` for what was computed before.
 
-    ``fetched``: the Keras files of teachers that are versions, by their name in the recipe. Raises
-    `BuildError` (``build.gate``) when a variant does not hold its gates.
+    ``fetched``: the Keras files of teachers that are versions, by their name in the recipe.
+    ``allow_code``: run Python that an architecture of kind ``python`` names. Raises `BuildError`
+    (``build.gate``) when a variant does not hold its gates.
     """
     splits = load_splits(recipe.dataset, recipe.training.seed)
     say(Stage(name="data", detail=f"{recipe.dataset.kind}: {splits.describe()}"))
-    lab = make_lab(splits, recipe.dataset, recipe.training.seed, say)
-    samples = digest_splits(splits)
+    lab, samples = make_lab(splits, recipe.training.seed, say), digest_splits(splits)
     pipeline = Pipeline(lab, recipe.model, keeper)
-    base = make_float(recipe, samples, splits, pipeline)
-    add_teachers(recipe, samples, pipeline, partial(_train, splits), fetched or {})
+    base = make_float(recipe, samples, pipeline, partial(_train, allow_code))
+    add_teachers(recipe, samples, pipeline, partial(_train, allow_code), fetched or {})
     reference = convert(base.network, lab)
     candidates = make_variants(recipe, lab, pipeline, base, reference)
     check_gates(candidates)
     say(Stage(name="measuring", detail="on the test split; golden vectors"))
     evaluations = judge_variants(candidates, reference, splits)
     packages = [release(one, evaluations[one.name], splits, peers, say) for one in candidates]
-    return Built(packages, _describe(recipe, splits, base, candidates), _collect(base, candidates))
+    lineage = _describe(recipe, splits, base, candidates)
+    report = make_report(recipe, splits, base, candidates, evaluations, reference, lineage)
+    return Built(packages, lineage, {**_collect(base, candidates), **make_artifacts(report)})
 
 
-def make_float(recipe: Recipe, samples: str, splits: Splits, pipeline: Pipeline) -> Made:
+def make_float(recipe: Recipe, samples: str, pipeline: Pipeline, train_one: Train) -> Made:
     """Return the network that all variants are made of, and make it known as a teacher."""
     key = make_training_key(samples, recipe.architecture, recipe.training)
-    made = pipeline.begin(Place(FLOAT), key, partial(_train, splits, recipe.architecture, recipe.training))
+    made = pipeline.begin(Place(FLOAT), key, partial(train_one, recipe.architecture, recipe.training))
     pipeline.add_teacher(FLOAT, key, lambda: made)
     return made
 
 
-def _train(splits: Splits, architecture: Architecture, training: Training, lab: Lab) -> Outcome:
-    history: list[dict[str, float]] = []
-
-    def on_epoch(epoch: int, epochs: int, loss: float, accuracy: float, left_s: float) -> None:
-        history.append({"loss": loss, "validation_accuracy": accuracy})
-        lab.say(Epoch(epoch=epoch, epochs=epochs, loss=loss, accuracy=accuracy, seconds_left=left_s))
-
-    return Outcome(Network(train(splits, architecture, training, on_epoch)), {"history": history})
+def _train(allow_code: bool, architecture: Architecture, training: Training, lab: Lab) -> Outcome:
+    tuned = train(architecture, training, lab, allow_code=allow_code)
+    return Outcome(tuned.network, tuned.facts)
 
 
 def make_variants(
