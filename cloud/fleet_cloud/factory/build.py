@@ -8,7 +8,6 @@ from typing import Any
 from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.convert import convert
 from fleet_cloud.factory.data import Splits, load_splits, make_lab
-from fleet_cloud.factory.evaluation.judging import Questions
 from fleet_cloud.factory.events import BuildEvent, Stage
 from fleet_cloud.factory.gates import Measured
 from fleet_cloud.factory.inspect import inspect_file
@@ -16,7 +15,7 @@ from fleet_cloud.factory.keeping import Keeper
 from fleet_cloud.factory.keras_file import write_keras
 from fleet_cloud.factory.keys import describe_machinery, digest_splits, make_training_key
 from fleet_cloud.factory.lab import Lab
-from fleet_cloud.factory.measuring import Measurer
+from fleet_cloud.factory.measuring import Measurer, make_questions
 from fleet_cloud.factory.network import Network
 from fleet_cloud.factory.outcome import Outcome
 from fleet_cloud.factory.package import Package
@@ -100,11 +99,7 @@ def make_variants(
     recipe: Recipe, lab: Lab, pipeline: Pipeline, base: Made, reference: bytes
 ) -> list[Candidate]:
     """Return all variants, whether or not they hold their gates. ``reference``: the float file."""
-    validation = lab.validation
-    questions = Questions(
-        real=lab.real(validation.x), y=validation.y, split="validation", task=lab.task, labels=lab.labels
-    )
-    measurer = Measurer(reference, questions)
+    measurer = Measurer(reference, make_questions(lab))
 
     def finish(variant: VariantRecipe, made: Made) -> tuple[bytes, Measured]:
         content = make_file(variant, made.network, lab)
