@@ -49,11 +49,14 @@ def kill_at_random(lane: Lane, scenario: Scenario, assignment: str, chance: rand
     return "settled" if record["outcome_reported"] else str(record["state"])
 
 
+NAMED_BY_HASH = re.compile(r"[0-9a-f]{64}|(?<=/manifests-)[0-9a-f]{2}")
+
+
 def measure(state: Path) -> tuple[Counter[str], int]:
-    """Return how many files there are by name, digests left out, and the bytes of those that an update
-    writes. Release metadata grows with the releases; the log has bounds of its own."""
+    """Return how many files there are by name, digests and hashed bins left out, and the bytes of those that
+    an update writes. Release metadata grows with the releases; the log has bounds of its own."""
     files = [path for path in state.rglob("*") if path.is_file() and not path.name.startswith("agent.log")]
-    names = Counter(re.sub(r"[0-9a-f]{64}", "DIGEST", path.relative_to(state).as_posix()) for path in files)
+    names = Counter(NAMED_BY_HASH.sub("HASH", path.relative_to(state).as_posix()) for path in files)
     kept = [path for path in files if "trust" not in path.parts and not path.name.startswith("outbox.db")]
     return names, sum(path.stat().st_size for path in kept)
 

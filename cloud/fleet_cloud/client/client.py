@@ -1,8 +1,11 @@
 """Each call of the API as a method; problem documents become errors again."""
 
+import hashlib
+import io
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, BinaryIO, Final, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -12,6 +15,7 @@ from fleet_cloud.addresses import is_loopback
 from fleet_cloud.client.authorities import open_authorities, open_certificate
 from fleet_cloud.client.views import (
     ApiTokenView,
+    ArtifactView,
     AuditEntryView,
     AuthoritiesView,
     AuthorityRotationRequest,
@@ -203,6 +207,36 @@ class Client:
         path = _path("models", model, "versions")
         return self._send("POST", path, draft, VersionView, timeout_s=STORING_TIMEOUT_S)
 
+    def artifacts(self, model: str, version: str) -> list[ArtifactView]:
+        """What is kept with a version for people."""
+        return self._get(_path("models", model, "versions", version, "artifacts"), list[ArtifactView])
+
+    def save_artifact(self, model: str, version: str, name: str, target: BinaryIO) -> int:
+        """Write an artifact to ``target`` as it comes; return its bytes. Raises `Unavailable`
+        (``artifact.damaged``) when it is not what the controller has: ``target`` then holds it in part."""
+        path = _path("models", model, "versions", version, "artifacts", *name.split("/"))
+        digest, size = hashlib.sha256(), 0
+        with self._translated(), self._http.stream("GET", path, timeout=STORING_TIMEOUT_S) as response:
+            if not response.is_success:
+                response.read()
+            self._checked(response)
+            for part in response.iter_bytes():
+                digest.update(part)
+                size += target.write(part)
+        if response.headers.get("ETag") != f'"{digest.hexdigest()}"':
+            raise Unavailable(
+                f"artifact {name!r} came damaged from {self._server}",
+                hint="try again",
+                code="artifact.damaged",
+            )
+        return size
+
+    def read_artifact(self, model: str, version: str, name: str) -> bytes:
+        """Return an artifact that fits the memory, such as a report. Raises as `save_artifact`."""
+        target = io.BytesIO()
+        self.save_artifact(model, version, name, target)
+        return target.getvalue()
+
     def put_blob(self, sha256: Digest, content: bytes) -> None:
         """Upload a blob, unless the controller has it."""
         path = _path("blobs", sha256)
@@ -278,8 +312,14 @@ class Client:
         return self._read(self._checked(response), kind)
 
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
+        with self._translated():
             return self._http.request(method, path, **options)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Raise what goes wrong on the way as an error of the cloud."""
+        try:
+            yield
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as exc:
             raise self._no_address() from exc
         except httpx.HTTPError as exc:

@@ -71,7 +71,7 @@ class VariantView(msgspec.Struct, frozen=True, kw_only=True):
 
 class VersionView(msgspec.Struct, frozen=True, kw_only=True):
     """``created`` is false where the same content was registered before; ``released`` while the release keys
-    have not signed it."""
+    have not signed it. ``artifacts``: the names of what is kept with it for people."""
 
     model: str
     version: str
@@ -79,6 +79,15 @@ class VersionView(msgspec.Struct, frozen=True, kw_only=True):
     variants: list[VariantView]
     lineage: dict[str, Any] = {}
     released: bool = True
+    artifacts: list[str] = []
+
+
+class ArtifactView(msgspec.Struct, frozen=True, kw_only=True):
+    """``role``: who may read it."""
+
+    name: str
+    size_bytes: int
+    role: str
 
 
 class AssignmentView(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,10 +1,10 @@
 """Models, their versions and variants: immutable once released."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from fleet_shared.manifest import Manifest
+from fleet_shared.manifest import BlobRef, Manifest
 from fleet_shared.names import Digest, ModelName, VariantName
 from fleet_shared.version import Version
 
@@ -25,7 +25,7 @@ class Variant:
 class ModelVersion:
     """``content`` names what the version consists of, whatever its number: two versions with
     the same content are the same version. ``lineage`` says where it comes from (recipe, data
-    digest, libraries, history)."""
+    digest, libraries, history); ``artifacts``: what is kept for people, by name."""
 
     model: ModelName
     version: Version
@@ -33,3 +33,4 @@ class ModelVersion:
     created_ms: int
     variants: tuple[Variant, ...]
     lineage: Mapping[str, Any]
+    artifacts: Mapping[str, BlobRef] = field(default_factory=dict)

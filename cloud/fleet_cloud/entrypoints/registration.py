@@ -16,6 +16,7 @@ import msgspec
 from fleet_cloud.client import Client, VersionView
 from fleet_cloud.errors import BuildError, Conflict, NotFound, Unavailable
 from fleet_shared.errors import FleetError
+from fleet_shared.manifest import BlobRef
 from fleet_shared.names import Digest, digest_of, parse_digest
 
 log = logging.getLogger(__name__)
@@ -28,15 +29,18 @@ BLOBS_FOLDER: Final = "blobs"
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is sent to register a version, and the model's name. ``version``: none for the next."""
+    """What is sent to register a version, and the model's name. ``version``: none for the next.
+    ``artifacts``: what is kept for people; a controller from before there were any is not told of none."""
 
     model: str
     version: str | None
     variants: list[dict[str, Any]]
     lineage: dict[str, Any]
+    artifacts: dict[str, BlobRef] = {}
 
     def body(self) -> dict[str, Any]:
-        return {"version": self.version, "variants": self.variants, "lineage": self.lineage}
+        body = {"version": self.version, "variants": self.variants, "lineage": self.lineage}
+        return {**body, "artifacts": self.artifacts} if self.artifacts else body
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,16 @@ class Release:
 
     draft: Draft
     contents: Mapping[Digest, bytes]
+
+    def with_artifacts(self, artifacts: Mapping[str, bytes]) -> "Release":
+        """Return the release with these files kept for people, by name."""
+        refs = {
+            name: BlobRef(sha256=digest_of(content), size_bytes=len(content))
+            for name, content in artifacts.items()
+        }
+        contents = {digest_of(content): content for content in artifacts.values()}
+        draft = msgspec.structs.replace(self.draft, artifacts={**self.draft.artifacts, **refs})
+        return Release(draft, {**self.contents, **contents})
 
     def with_version(self, version: str | None) -> "Release":
         if version is None:

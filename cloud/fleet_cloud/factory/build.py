@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -9,19 +10,26 @@ from numpy.typing import NDArray
 
 from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.convert import convert
-from fleet_cloud.factory.data import Splits, load_splits
+from fleet_cloud.factory.data import Splits, load_splits, make_lab
 from fleet_cloud.factory.evaluate import LiteModel, evaluate
 from fleet_cloud.factory.events import BuildEvent, Stage, VariantBuilt, Warned
 from fleet_cloud.factory.gates import Measured
 from fleet_cloud.factory.keeping import Keeper
 from fleet_cloud.factory.keras_file import write_keras
-from fleet_cloud.factory.keys import describe_machinery, digest_splits, make_key
-from fleet_cloud.factory.lab import Lab, Part
+from fleet_cloud.factory.keys import describe_machinery, digest_splits, make_training_key
+from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.measuring import measure
 from fleet_cloud.factory.package import Package, package
 from fleet_cloud.factory.peers import Peer
-from fleet_cloud.factory.pipeline import FLOAT, Made, Pipeline, Place
-from fleet_cloud.factory.recipe import Recipe, VariantRecipe, describe_recipe, merge_gates
+from fleet_cloud.factory.pipeline import Made, Pipeline, Place
+from fleet_cloud.factory.recipe import (
+    Recipe,
+    VariantRecipe,
+    describe_recipe,
+    merge_gates,
+)
+from fleet_cloud.factory.recipe.mistakes import FLOAT
+from fleet_cloud.factory.teachers import add_teachers
 from fleet_cloud.factory.train import train
 from fleet_cloud.factory.variant import Candidate, Maker
 from fleet_shared.manifest import Metrics
@@ -42,38 +50,35 @@ class Built:
     artifacts: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def build(recipe: Recipe, say: Say, peers: Sequence[Peer] = (), keeper: Keeper | None = None) -> Built:
+def build(
+    recipe: Recipe,
+    say: Say,
+    peers: Sequence[Peer] = (),
+    keeper: Keeper | None = None,
+    fetched: Mapping[str, bytes] | None = None,
+) -> Built:
     """Build all variants; ``peers`` are asked for golden vectors, ``keeper`` for what was computed before.
-    Raises `BuildError` (``build.gate``) when a variant does not hold its gates."""
+
+    ``fetched``: the Keras files of teachers that are versions, by their name in the recipe. Raises
+    `BuildError` (``build.gate``) when a variant does not hold its gates.
+    """
     splits = load_splits(recipe.dataset, recipe.training.seed)
-    sizes = f"{len(splits.train.y)} train, {len(splits.validation.y)} validation, {len(splits.test.y)} test"
+    sizes = f"{len(splits.train.x)} train, {len(splits.validation.x)} validation, {len(splits.test.x)} test"
     say(Stage(name="data", detail=f"{recipe.dataset.kind}: {sizes}"))
-    lab = make_lab(recipe, splits, say)
+    lab = make_lab(splits, recipe.dataset, recipe.training.seed, say)
     pipeline = Pipeline(lab, recipe.model, keeper)
     base = make_float(recipe, splits, pipeline)
+    add_teachers(recipe, digest_splits(splits), pipeline, train, fetched or {})
     candidates = make_variants(recipe, lab, pipeline, base, say)
     check_gates(candidates)
     packages = [_package(candidate, splits, say, peers) for candidate in candidates]
     return Built(packages, _lineage(recipe, splits, base, candidates), _artifacts(base, candidates))
 
 
-def make_lab(recipe: Recipe, splits: Splits, say: Say) -> Lab:
-    """Return what passes may look at: not the test split."""
-    return Lab(
-        train=Part(splits.train.x, splits.train.y),
-        validation=Part(splits.validation.x, splits.validation.y),
-        preprocessing=splits.preprocessing,
-        labels=splits.labels,
-        seed=recipe.training.seed,
-        say=say,
-    )
-
-
 def make_float(recipe: Recipe, splits: Splits, pipeline: Pipeline) -> Made:
     """Return the network that all variants are made of, and make it known as a teacher."""
-    key = make_key(FLOAT, describe_machinery(), digest_splits(splits), recipe.architecture, recipe.training)
-
-    made = pipeline.begin(Place(FLOAT), key, lambda lab: train(recipe.architecture, recipe.training, lab))
+    key = make_training_key(digest_splits(splits), recipe.architecture, recipe.training)
+    made = pipeline.begin(Place(FLOAT), key, partial(train, recipe.architecture, recipe.training))
     pipeline.add_teacher(FLOAT, key, lambda: made)
     return made
 
@@ -109,8 +114,8 @@ def check_gates(candidates: Sequence[Candidate]) -> None:
 def _package(candidate: Candidate, splits: Splits, say: Say, peers: Sequence[Peer]) -> Package:
     name, content = candidate.name, candidate.content
     model = LiteModel(content)
-    test = evaluate(model, to_real(splits.test.x, splits.preprocessing), splits.test.y)
-    real = to_real(splits.validation.x[pick_in_turns(splits.validation.y)], splits.preprocessing)
+    test = evaluate(model, to_real(splits.test.x, splits.preprocessing), np.asarray(splits.test.y))
+    real = to_real(splits.validation.x[pick_in_turns(np.asarray(splits.validation.y))], splits.preprocessing)
     metrics = Metrics(
         accuracy=test.accuracy,
         validation_accuracy=candidate.measured.accuracy,

@@ -5,7 +5,7 @@ the weight follows from that, differentiably. Constraints are values: training t
 variables and settles the result into a new constraint.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -39,6 +39,14 @@ class Constraint(Protocol):
 
     def settle(self, parts: Parts) -> Self:
         """Return the constraint after training."""
+
+
+@runtime_checkable
+class Divisible(Constraint, Protocol):
+    """A constraint that goes on when filters or neurons of its weight are removed."""
+
+    def take(self, kept: Mapping[int, Array]) -> Self:
+        """Return the constraint of what stays of the weight: by axis, the indices that stay."""
 
 
 @runtime_checkable

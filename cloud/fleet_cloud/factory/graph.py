@@ -14,11 +14,13 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a layer. ``inputs``, ``outputs``: symbolic tensors (compare them by identity)."""
+    """One call of a layer. ``inputs``, ``outputs``: symbolic tensors (compare them by identity);
+    ``constants``: the arguments that are no such tensors."""
 
     layer: Any
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
+    constants: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def read_calls(model: Any) -> list[Call]:
     """
     by_depth = _graph_of(model)._nodes_by_depth  # noqa: SLF001  the only way
     return [
-        Call(node.operation, tuple(node.input_tensors), tuple(node.output_tensors))
+        Call(node.operation, tuple(node.input_tensors), tuple(node.output_tensors), _constants(node))
         for depth in sorted(by_depth, reverse=True)
         for node in by_depth[depth]
     ]
@@ -148,6 +150,11 @@ def _graph_of(model: Any) -> Any:
             code="build.graph",
         )
     return model
+
+
+def _constants(node: Any) -> tuple[Any, ...]:
+    arguments = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
+    return tuple(one for one in arguments if not isinstance(one, keras.KerasTensor))
 
 
 def _can_be_taken_apart(layer: Any) -> bool:

@@ -25,10 +25,10 @@ from fleet_cloud.factory.golden import (
     measure,
     pack_golden,
 )
+from fleet_cloud.factory.images import read_files
 from fleet_cloud.factory.inspect import FileFacts, inspect_file
 from fleet_cloud.factory.package import Package, allowed_peers, package
 from fleet_cloud.factory.peers import Peer
-from fleet_cloud.factory.reading import read_files
 from fleet_shared.manifest import Golden, Metrics, Preprocessing, Role, find_wrong_preprocessing
 from fleet_shared.pixels import fit_image, to_real
 

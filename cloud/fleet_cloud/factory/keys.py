@@ -17,6 +17,8 @@ import msgspec
 import numpy as np
 
 from fleet_cloud.factory.data import Splits
+from fleet_cloud.factory.recipe import Architecture, Training
+from fleet_cloud.factory.recipe.passes import Settings
 
 LIBRARIES: Final = (
     "tensorflow", "tensorflow-cpu", "keras", "ai-edge-litert", "ai-edge-quantizer", "numpy", "fleet-cloud",
@@ -26,6 +28,34 @@ LIBRARIES: Final = (
 def make_key(*parts: Any) -> str:
     """Return the digest of ``parts``: built-in types and structs."""
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
+
+
+def make_training_key(splits_digest: str, architecture: Architecture, training: Training) -> str:
+    """Return the key of a network that is trained from nothing but samples."""
+    return make_key("training", describe_machinery(), splits_digest, _by_content(architecture), training)
+
+
+def make_file_key(splits_digest: str, content_digest: str) -> str:
+    """Return the key of a network that is read from a file."""
+    return make_key("file", describe_machinery(), splits_digest, content_digest)
+
+
+def make_pass_key(
+    before: str, settings: Settings, teacher: str | None = None, goal: float | None = None
+) -> str:
+    """Return the key of what a pass makes of the network of key ``before``. ``teacher``: the key of the one
+    that it learns from; ``goal``: the score that it must keep, where it looks at that."""
+    return make_key("pass", before, settings, teacher, goal)
+
+
+def _by_content(architecture: Architecture) -> dict[str, Any]:
+    """Return an architecture with what its files hold in place of where they are."""
+    given = {name: getattr(architecture, name) for name in architecture.__struct_fields__}
+    return {name: digest_file(Path(value)) if _is_file(value) else value for name, value in given.items()}
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, str) and Path(value).is_absolute() and Path(value).exists()
 
 
 @cache
@@ -64,6 +94,10 @@ def digest_splits(splits: Splits) -> str:
                 digest.update(np.ascontiguousarray(array).data)
     digest.update(msgspec.json.encode((splits.labels, splits.preprocessing)))
     return digest.hexdigest()
+
+
+def digest_content(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def digest_file(path: Path) -> str:

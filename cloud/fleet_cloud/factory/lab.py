@@ -29,7 +29,9 @@ class Part:
 @dataclass(frozen=True)
 class Lab:
     """``augment``: changes a batch of real inputs (a Keras layer called with ``training=True``), or none.
-    ``teachers``: models that end in logits, by their name in the recipe; ``float`` is among them."""
+    ``teachers``: models that end in logits, by their name in the recipe: the one that the pass names.
+    ``score_min``: the validation score (as `tuning.score` has it) below which the gates of the variant do
+    not hold, for passes that look for as much as the gates allow; none: nothing says so."""
 
     train: Part
     validation: Part
@@ -40,6 +42,7 @@ class Lab:
     task: Task = "classification"
     augment: Any = None
     teachers: Mapping[str, Any] = field(default_factory=dict)
+    score_min: float | None = None
 
     def real(self, x: Array) -> NDArray[np.float32]:
         """Return raw samples as the model takes them."""

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fleet_cloud.errors import RecipeError
 from fleet_cloud.factory.arrays import check_finite
+from fleet_cloud.factory.recipe.dataset import Dataset
 
 Array = NDArray[Any]
 CODE: Final = "recipe.data.invalid"
@@ -20,15 +21,18 @@ ARRAYS_HINT: Final = (
 )
 NDIMS: Final = (2, 3, 4)
 """Samples first, then features, a grey image, or an image with channels."""
+_TASK_HINT: Final = (
+    "y has class numbers from 0, one a sample; with task: regression values, one or several a sample"
+)
 
 
 @dataclass(frozen=True)
 class Part:
-    """``name``: the split's, or empty for the whole set."""
+    """``name``: the split's, or empty for the whole set; ``y``: none where nobody says what samples are."""
 
     name: str
     x: Array
-    y: Array
+    y: Array | None
 
     @property
     def x_name(self) -> str:
@@ -39,21 +43,19 @@ class Part:
         return f"y_{self.name}" if self.name else "y"
 
 
-def find_parts(arrays: Mapping[str, Array], names: Sequence[str], path: Path) -> list[Part]:
-    """Return the whole set as one part, or the named splits that are there, checked."""
+def find_parts(arrays: Mapping[str, Array], names: Sequence[str], path: Path, dataset: Dataset) -> list[Part]:
+    """Return the whole set as one part, or the named splits that are there, checked; target values get two
+    dimensions."""
     wanted = [""] if "x" in arrays else [name for name in names if {f"x_{name}", f"y_{name}"} & set(arrays)]
     if not wanted:
         raise invalid(f"{path} has no array 'x' among {sorted(arrays)}", ARRAYS_HINT)
-    parts = []
-    for name in wanted:
-        pair = [arrays.get(f"{letter}_{name}" if name else letter) for letter in "xy"]
-        missing = [letter for letter, array in zip("xy", pair, strict=True) if array is None]
-        if missing:
-            raise invalid(f"{path} lacks {missing[0]}{f'_{name}' if name else ''}", ARRAYS_HINT)
-        parts.append(Part(name, np.asarray(pair[0]), np.asarray(pair[1])))
-    for part in parts:
+    parts = [_find_part(arrays, name, path, labelled=dataset.labels == "given") for name in wanted]
+    for number, part in enumerate(parts):
         _check_samples(part, path)
-        _check_numbers(part, path)
+        if part.y is not None and dataset.task == "classification":
+            _check_numbers(part, part.y, path)
+        elif part.y is not None:
+            parts[number] = replace(part, y=_check_values(part, part.y, path))
         if (part.x.shape[1:], part.x.dtype) != (parts[0].x.shape[1:], parts[0].x.dtype):
             raise invalid(
                 f"{path}: {part.x_name} has samples of {part.x.dtype} {part.x.shape[1:]}, "
@@ -63,9 +65,18 @@ def find_parts(arrays: Mapping[str, Array], names: Sequence[str], path: Path) ->
     return parts
 
 
+def _find_part(arrays: Mapping[str, Array], name: str, path: Path, labelled: bool) -> Part:
+    x, y = (arrays.get(f"{letter}_{name}" if name else letter) for letter in "xy")
+    missing = "x" if x is None else "y" if y is None and labelled else None
+    if missing is not None or x is None:
+        raise invalid(f"{path} lacks {missing}{f'_{name}' if name else ''}", ARRAYS_HINT)
+    return Part(name, np.asarray(x), np.asarray(y) if labelled else None)
+
+
 def find_labels(given: Array | None, parts: Sequence[Part], path: Path) -> tuple[str, ...]:
     """Return the labels, numbers if none are given; refuse class numbers that no data set has."""
-    count, largest = sum(len(part.y) for part in parts), max(int(part.y.max()) for part in parts)
+    each = [part.y for part in parts if part.y is not None]
+    count, largest = sum(len(y) for y in each), max(int(y.max()) for y in each)
     if largest >= count:
         raise invalid(
             f"{path}: y has the class {largest}, with {count} samples in all",
@@ -115,19 +126,33 @@ def _check_samples(part: Part, path: Path) -> None:
     check_finite(x, part.x_name, path, CODE)
 
 
-def _check_numbers(part: Part, path: Path) -> None:
-    y = part.y
+def _check_numbers(part: Part, y: Array, path: Path) -> None:
     if y.ndim != 1:
         raise invalid(f"{path}: {part.y_name} has shape {y.shape}, expected one dimension", ARRAYS_HINT)
     if y.dtype.kind not in "iu":
-        raise invalid(f"{path}: {part.y_name} is {y.dtype}, expected whole numbers", ARRAYS_HINT)
+        raise invalid(f"{path}: {part.y_name} is {y.dtype}, expected whole numbers", _TASK_HINT)
+    _check_count(part, y, path)
+    if y.min() < 0:
+        raise invalid(f"{path}: the smallest {part.y_name} is {int(y.min())}", "class numbers count from 0")
+
+
+def _check_values(part: Part, y: Array, path: Path) -> Array:
+    """Return target values as (n, outputs), float32."""
+    if y.ndim not in {1, 2} or 0 in y.shape[1:]:
+        raise invalid(f"{path}: {part.y_name} has shape {y.shape}, expected (n,) or (n, outputs)", _TASK_HINT)
+    if y.dtype.kind not in "iuf":
+        raise invalid(f"{path}: {part.y_name} is {y.dtype}, expected numbers", _TASK_HINT)
+    _check_count(part, y, path)
+    check_finite(y, part.y_name, path, CODE)
+    return y.reshape(len(y), -1).astype(np.float32)
+
+
+def _check_count(part: Part, y: Array, path: Path) -> None:
     if len(y) != len(part.x):
         raise invalid(
             f"{path}: {part.x_name} has {len(part.x)} samples, {part.y_name} has {len(y)}",
-            "one class number for each sample",
+            "one class number, or one row of values, for each sample",
         )
-    if y.min() < 0:
-        raise invalid(f"{path}: the smallest {part.y_name} is {int(y.min())}", "class numbers count from 0")
 
 
 def _text(label: object) -> str:

@@ -14,6 +14,7 @@ accumulates over weights.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,7 +26,9 @@ from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.graph import Call, flatten, read_calls
 
 Shape = tuple[int, ...]
-Count = Callable[[Any, Shape, Shape], int]
+Use = tuple[Any, int]
+"""A kernel, and the positions at which one call uses it."""
+Uses = Callable[[Any, Shape, Shape], list[Use]]
 """From layer, input shape and output shape, both without the batch."""
 
 
@@ -56,7 +59,8 @@ def describe_layers(model: Any) -> list[LayerCost]:
     costs: dict[str, LayerCost] = {}
     for call in read_calls(flatten(model)):
         layer, known = call.layer, costs.get(str(call.layer.name))
-        operations = _count(call)
+        uses = _find_uses(call)
+        operations = None if uses is None else sum(_size(kernel) * positions for kernel, positions in uses)
         if known is not None and operations is not None:
             operations += known.operations or 0
         weights = layer.weights if isinstance(layer, keras.Layer) else []
@@ -65,37 +69,45 @@ def describe_layers(model: Any) -> list[LayerCost]:
     return list(costs.values())
 
 
-def _count(call: Call) -> int | None:
+def find_positions(model: Any) -> dict[str, int]:
+    """Return by the path of each kernel of a model without models inside at how many positions one
+    inference uses it."""
+    positions: Counter[str] = Counter()
+    for call in read_calls(model):
+        for kernel, count in _find_uses(call) or []:
+            positions[kernel.path] += count
+    return dict(positions)
+
+
+def _find_uses(call: Call) -> list[Use] | None:
     layer = call.layer
-    for kinds, count in _COUNTS:
+    for kinds, find in _USES:
         if isinstance(layer, kinds):
             (taken,), (given,) = call.inputs, call.outputs
-            return count(layer, _shape(taken, layer), _shape(given, layer))
+            return find(layer, _shape(taken, layer), _shape(given, layer))
     known = isinstance(layer, _FREE) or not (isinstance(layer, keras.Layer) and layer.weights)
-    return 0 if known and type(layer).__name__ not in _PRODUCTS else None
+    return [] if known and type(layer).__name__ not in _PRODUCTS else None
 
 
-def _convolution(layer: Any, _taken: Shape, given: Shape) -> int:
-    return _size(layer.kernel) * (math.prod(given) // int(layer.filters))
+def _convolution(layer: Any, _taken: Shape, given: Shape) -> list[Use]:
+    return [(layer.kernel, math.prod(given) // int(layer.filters))]
 
 
-def _depthwise(layer: Any, _taken: Shape, given: Shape) -> int:
-    outputs: int = math.prod(layer.kernel.shape[-2:])
-    return _size(layer.kernel) * (math.prod(given) // outputs)
+def _depthwise(layer: Any, _taken: Shape, given: Shape) -> list[Use]:
+    return [(layer.kernel, math.prod(given) // math.prod(layer.kernel.shape[-2:]))]
 
 
-def _separable(layer: Any, _taken: Shape, given: Shape) -> int:
-    kernels = _size(layer.depthwise_kernel) + _size(layer.pointwise_kernel)
-    return kernels * (math.prod(given) // int(layer.filters))
+def _separable(layer: Any, _taken: Shape, given: Shape) -> list[Use]:
+    positions = math.prod(given) // int(layer.filters)
+    return [(layer.depthwise_kernel, positions), (layer.pointwise_kernel, positions)]
 
 
-def _transposed(layer: Any, taken: Shape, _given: Shape) -> int:
-    return _size(layer.kernel) * (math.prod(taken) // int(layer.kernel.shape[-1]))
+def _transposed(layer: Any, taken: Shape, _given: Shape) -> list[Use]:
+    return [(layer.kernel, math.prod(taken) // int(layer.kernel.shape[-1]))]
 
 
-def _dense(layer: Any, taken: Shape, _given: Shape) -> int:
-    units: int = layer.units
-    return math.prod(taken) * units
+def _dense(layer: Any, taken: Shape, _given: Shape) -> list[Use]:
+    return [(layer.kernel, math.prod(taken) // int(taken[-1]))]
 
 
 def _size(weight: Any) -> int:
@@ -113,7 +125,7 @@ def _shape(tensor: Any, layer: Any) -> Shape:
     return shape
 
 
-_COUNTS: Final[tuple[tuple[tuple[type, ...], Count], ...]] = (
+_USES: Final[tuple[tuple[tuple[type, ...], Uses], ...]] = (
     ((layers.SeparableConv1D, layers.SeparableConv2D), _separable),
     ((layers.DepthwiseConv1D, layers.DepthwiseConv2D), _depthwise),
     ((layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose), _transposed),

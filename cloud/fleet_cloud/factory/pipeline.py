@@ -14,20 +14,19 @@ import msgspec
 
 from fleet_cloud.factory.events import BuildEvent, Epoch, StepBegan, StepEnded
 from fleet_cloud.factory.keeping import Keeper, NoKeeper, Result
-from fleet_cloud.factory.keys import make_key
+from fleet_cloud.factory.keys import make_pass_key
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network
 from fleet_cloud.factory.outcome import Outcome
 from fleet_cloud.factory.passes import run_pass
-from fleet_cloud.factory.recipe.passes import Settings, find_teacher, name_pass
+from fleet_cloud.factory.recipe.passes import Settings, find_teacher, name_pass, seeks_goal
 from fleet_cloud.factory.repeatable import make_repeatable
 from fleet_cloud.factory.tuning import score
 
-FLOAT: Final = "float"
-"""The network before its first pass, also as a teacher."""
 TRAINING: Final = "training"
 
 Say = Callable[[BuildEvent], None]
+Compute = Callable[[Lab], Outcome]
 
 
 @dataclass(frozen=True)
@@ -92,40 +91,40 @@ class Pipeline:
             self._taught[name] = self._teachers[name][1]()
         return self._taught[name].network.model
 
-    def begin(self, place: Place, key: str, compute: Callable[[Lab], Outcome]) -> Made:
+    def begin(self, place: Place, key: str, compute: Compute) -> Made:
         """Return a network that is made of nothing but samples, by training or from a file."""
-        result, step = self._take(place, TRAINING, key, compute, ())
+        result, step = self._take(place, TRAINING, key, lambda: compute)
         return Made(result.network, key, (step,))
 
-    def run(self, subject: str, base: Made, passes: Sequence[Settings]) -> Made:
-        """Return what the passes make of ``base``, in order."""
+    def run(
+        self, subject: str, base: Made, passes: Sequence[Settings], score_min: float | None = None
+    ) -> Made:
+        """Return what the passes make of ``base``, in order. ``score_min``: see `Lab`."""
         made = Made(base.network, base.key)
         for number, settings in enumerate(passes, 1):
-            made = self._run_pass(Place(subject, number, len(passes)), made, settings)
+            goal = score_min if seeks_goal(settings) else None
+            made = self._run_pass(Place(subject, number, len(passes)), made, settings, goal)
         return made
 
-    def _run_pass(self, place: Place, before: Made, settings: Settings) -> Made:
-        named = find_teacher(settings)
-        teachers = () if named is None else (named,)
-        key = make_key("pass", before.key, settings, [self._teachers[name][0] for name in teachers])
+    def _run_pass(self, place: Place, before: Made, settings: Settings, goal: float | None) -> Made:
+        teacher = find_teacher(settings)
+        known = None if teacher is None else self._teachers[teacher][0]
+        key = make_pass_key(before.key, settings, known, goal)
 
-        def compute(lab: Lab) -> Outcome:
-            return run_pass(settings, before.network, lab)
+        def prepare() -> Compute:
+            teachers = {} if teacher is None else {teacher: self._teach(teacher)}
+            return lambda lab: run_pass(
+                settings, before.network, replace(lab, teachers=teachers, score_min=goal)
+            )
 
-        result, step = self._take(place, name_pass(settings), key, compute, teachers)
+        result, step = self._take(place, name_pass(settings), key, prepare)
         return Made(result.network, key, (*before.steps, step))
 
-    def _take(
-        self,
-        place: Place,
-        name: str,
-        key: str,
-        compute: Callable[[Lab], Outcome],
-        teachers: Sequence[str],
-    ) -> tuple[Result, Step]:
-        """Return the result from an earlier build, or compute it now."""
+    def _take(self, place: Place, name: str, key: str, prepare: Callable[[], Compute]) -> tuple[Result, Step]:
+        """Return the result from an earlier build, or compute it now. What has to be there first, such as a
+        teacher, is made by ``prepare``, before the step begins from its own state."""
         found = self._keeper.load(key)
-        result = found or self._compute(place, name, key, compute, teachers)
+        result = found or self._compute(place, name, key, prepare())
         step = Step(name, result.facts, result.score, result.seconds, found is not None)
         self._lab.say(
             StepEnded(
@@ -135,19 +134,8 @@ class Pipeline:
         )  # fmt: skip
         return result, step
 
-    def _compute(
-        self,
-        place: Place,
-        name: str,
-        key: str,
-        compute: Callable[[Lab], Outcome],
-        teachers: Sequence[str],
-    ) -> Result:
-        lab = replace(
-            self._lab,
-            say=self._say_of(place, name),
-            teachers={teacher: self._teach(teacher) for teacher in teachers},
-        )
+    def _compute(self, place: Place, name: str, key: str, compute: Compute) -> Result:
+        lab = replace(self._lab, say=self._say_of(place, name))
         lab.say(StepBegan(subject=place.subject, step=name, number=place.number, steps=place.steps))
         make_repeatable(lab.seed)
         begin = time.monotonic()

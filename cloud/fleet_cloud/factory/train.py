@@ -1,5 +1,6 @@
 """The first training of an architecture, and the softmax that is put on what came out of it."""
 
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -24,7 +25,7 @@ def train(architecture: Architecture, training: Training, lab: Lab) -> Outcome:
     check_architecture(architecture, shape)
     make_repeatable(training.seed)
     model = build_model(architecture, shape, len(lab.labels))
-    tuned = tune(Network(model), lab, as_tune(training))
+    tuned = tune(Network(model), replace(lab, seed=training.seed), as_tune(training))
     return Outcome(tuned.network, tuned.facts)
 
 

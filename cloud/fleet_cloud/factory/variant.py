@@ -12,6 +12,7 @@ from fleet_cloud.factory.gates import OF_ACCURACY, Failure, Measured, find_failu
 from fleet_cloud.factory.pipeline import Made, Pipeline
 from fleet_cloud.factory.recipe import Gates, VariantRecipe
 from fleet_cloud.factory.recipe.passes import name_pass
+from fleet_cloud.factory.recipe.targets import resolve
 from fleet_cloud.factory.recipe.weaker import choose_weaker, describe_change
 
 Say = Callable[[BuildEvent], None]
@@ -57,8 +58,9 @@ class Maker:
     def make(self, variant: VariantRecipe, gates: Gates) -> Candidate:
         """Return the variant, with the gates that it does not hold after all tries that it has."""
         tried: list[dict[str, Any]] = []
+        goal = find_goal(gates, self.base.score)
         while True:
-            made = self.pipeline.run(variant.name, self.base, variant.passes)
+            made = self.pipeline.run(variant.name, self.base, resolve(variant), goal)
             content, measured = self.finish(variant, made)
             failures = tuple(find_failures(gates, measured))
             candidate = Candidate(variant, made, content, measured, failures, tuple(tried))
@@ -89,6 +91,14 @@ class Maker:
         return msgspec.structs.replace(
             candidate.recipe, passes=(*passes[:index], settings, *passes[index + 1 :])
         )
+
+
+def find_goal(gates: Gates, float_accuracy: float | None) -> float | None:
+    """Return the least validation accuracy that the gates allow; none when they allow any."""
+    bounds = [] if gates.accuracy_min is None else [gates.accuracy_min]
+    if gates.accuracy_drop_max is not None and float_accuracy is not None:
+        bounds.append(float_accuracy - gates.accuracy_drop_max)
+    return max(bounds, default=None)
 
 
 def find_costs(base: Made, made: Made) -> list[float | None]:

@@ -14,8 +14,10 @@ class VariantDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class VersionDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``version``: the wanted number, or none for the next minor one."""
+    """``version``: the wanted number, or none for the next minor one. ``artifacts``: what is kept for
+    people, by name."""
 
     variants: tuple[VariantDraft, ...]
     version: str | None = None
     lineage: dict[str, Any] = {}
+    artifacts: dict[str, BlobRef] = {}

@@ -10,6 +10,7 @@ import msgspec
 from fleet_cloud.domain.model import ModelVersion, Variant
 from fleet_cloud.domain.people import Actor
 from fleet_cloud.errors import Conflict, Invalid, NotFound
+from fleet_cloud.services.artifacts import check_artifacts
 from fleet_cloud.services.audit import note
 from fleet_cloud.services.drafts import VersionDraft
 from fleet_cloud.services.packing import Packing
@@ -57,6 +58,7 @@ class Registry:
             if (known := transaction.models.find_content(name, content)) is not None:
                 return Registered(_same_number(known, draft), created=False)
         self._check_blobs(draft)
+        check_artifacts(draft.artifacts, self.blobs)
         encodings = self.packing.pack_now(_blobs(draft))
         for _ in range(ATTEMPTS):
             with self.uow.read() as transaction:
@@ -88,7 +90,9 @@ class Registry:
             for encoding in encodings:
                 transaction.models.add_encoding(encoding)
             subject = f"{version.model}:{version.version}"
-            after = {variant.name: variant.digest for variant in version.variants}
+            after: dict[str, object] = {variant.name: variant.digest for variant in version.variants}
+            if version.artifacts:
+                after["artifacts"] = sorted(version.artifacts)
             note(transaction, by, version.created_ms, "version.register", subject, after=after)
         return Registered(version, created=True)
 
@@ -150,6 +154,7 @@ class Registry:
             created_ms=self.clock.now_ms(),
             variants=tuple(Variant(digest_of_manifest(manifest), manifest) for manifest in manifests),
             lineage=draft.lineage,
+            artifacts=draft.artifacts,
         )
 
 
@@ -211,7 +216,7 @@ def _same_number(known: ModelVersion, draft: VersionDraft) -> ModelVersion:
 
 def _content(draft: VersionDraft) -> Digest:
     """Name what the version consists of: the blobs of each variant and what its contract promises,
-    without what is measured anew at each build (metrics, the golden tolerance)."""
+    without what is measured anew at each build (metrics, the golden tolerance, artifacts)."""
     contents = {
         variant.name: {
             "blobs": {role.value: blob.sha256 for role, blob in variant.blobs.items()},

@@ -6,7 +6,8 @@ from sqlalchemy import Engine, text
 
 from fleet_cloud.adapters.db.engine import MIGRATIONS, open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
-from fleet_shared.names import Digest
+from fleet_shared.names import Digest, ModelName
+from fleet_shared.version import Version
 
 USED, OPEN, KEY = "a" * 64, "b" * 64, "c" * 64
 INSERT = (
@@ -42,4 +43,26 @@ def test_a_token_that_was_used_stays_used_by_its_device(url: str) -> None:
         query = "SELECT secret_sha256, device, public_key_sha256 FROM enrolment ORDER BY secret_sha256"
         rows = [tuple(row) for row in connection.execute(text(query))]
     assert rows == [(USED, "pi-1", KEY), (OPEN, None, None)]
+    engine.dispose()
+
+
+VERSION = (
+    "INSERT INTO model_version (model, major, minor, patch, content, created_ms, manifests, lineage) "
+    "VALUES ('m', 1, 0, 0, 'c', 1, '[]', '{}')"
+)
+
+
+def test_versions_from_before_have_no_artifacts(url: str) -> None:
+    engine = open_engine(url)
+    move(engine, "0003")
+    with engine.begin() as connection:
+        connection.execute(text(VERSION))
+    move(engine, "0004")
+    with DatabaseUnitOfWork(engine).read() as transaction:
+        found = transaction.models.get(ModelName("m"), Version(1, 0, 0))
+    assert found is not None
+    assert found.artifacts == {}
+    move(engine, "-1")
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM model_version")).scalar() == 1
     engine.dispose()

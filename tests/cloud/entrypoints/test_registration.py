@@ -10,6 +10,7 @@ from fleet_cloud.entrypoints.registration import (
     Draft,
     Release,
     check_controller,
+    keep,
     load_kept,
     register,
     register_or_keep,
@@ -29,6 +30,24 @@ def make_release(model: str, version: str | None = None) -> Release:
     variant = {"name": package.name, "contract": package.contract, "blobs": package.refs}
     draft = Draft(model=model, version=version, variants=[variant], lineage={"recipe": "r"})
     return Release(draft, package.contents)
+
+
+def test_artifacts_go_with_a_release_and_are_kept_with_it(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    release = make_release("reported").with_artifacts({"report.html": b"<p>", "keras/fp32": b"k"})
+    kept = load_kept(keep(release))
+    assert kept.draft.artifacts == release.draft.artifacts
+    assert kept.contents == dict(release.contents)
+    with Client(server, KIT_TOKEN) as client:
+        version = register(client, kept, ignore)
+        assert version.artifacts == ["keras/fp32", "report.html"]
+        assert client.read_artifact("reported", version.version, "keras/fp32") == b"k"
+
+
+def test_a_controller_from_before_there_were_artifacts_is_not_told_of_none() -> None:
+    assert "artifacts" not in make_release("m").draft.body()
 
 
 def ignore(_: float) -> None:

@@ -120,7 +120,7 @@ def test_an_mlp_learns_features(tmp_path: Path) -> None:
         model="features",
         dataset=Dataset(kind="npz", path=str(tmp_path / "features.npz")),
         architecture=Architecture(kind="mlp", units=4),
-        training=Training(epochs=10, batch_size=16),
+        training=Training(epochs=20, batch_size=16),
     )
     accuracies = [p.contract.metrics.accuracy for p in build(recipe, ignore).packages]
     assert all(accuracy is not None and accuracy > 0.9 for accuracy in accuracies)

@@ -13,8 +13,8 @@ from PIL import Image
 
 from fleet_cloud.errors import BuildError, RecipeError
 from fleet_cloud.factory.data import Split, load_splits, plan_splits, write_source
-from fleet_cloud.factory.reading import Samples
 from fleet_cloud.factory.recipe import Dataset
+from fleet_cloud.factory.samples import Samples
 from fleet_shared.manifest import Fit, ImageRules, Preprocessing, Resize
 from fleet_shared.pixels import to_real
 

@@ -10,7 +10,7 @@ from fleet_cloud.adapters.db import tables
 from fleet_cloud.adapters.db.rows import upsert, write_json
 from fleet_cloud.domain.model import ModelVersion, Variant
 from fleet_shared.codec import Encoding
-from fleet_shared.manifest import Manifest, digest_of_manifest
+from fleet_shared.manifest import BlobRef, Manifest, digest_of_manifest
 from fleet_shared.messages.desired import EncodedBlob
 from fleet_shared.names import Digest, ModelName
 from fleet_shared.version import Version
@@ -55,6 +55,7 @@ class ModelTable:
                 created_ms=version.created_ms,
                 manifests=write_json([variant.manifest for variant in version.variants]),
                 lineage=write_json(version.lineage),
+                artifacts=write_json(version.artifacts),
             )
         )
 
@@ -86,6 +87,7 @@ def _version(row: Row[Any]) -> ModelVersion:
         created_ms=row.created_ms,
         variants=tuple(Variant(digest_of_manifest(manifest), manifest) for manifest in manifests),
         lineage=msgspec.json.decode(row.lineage),
+        artifacts=msgspec.json.decode(row.artifacts, type=dict[str, BlobRef]),
     )
 
 

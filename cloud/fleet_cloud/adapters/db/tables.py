@@ -91,6 +91,7 @@ model_version = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("manifests", Text, nullable=False),
     Column("lineage", Text, nullable=False),
+    Column("artifacts", Text, nullable=False),
     UniqueConstraint("model", "content"),
 )
 

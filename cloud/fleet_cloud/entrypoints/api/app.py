@@ -18,6 +18,7 @@ from fleet_cloud.domain.model import ModelVersion
 from fleet_cloud.domain.people import Actor, Role
 from fleet_cloud.entrypoints.api import problems, views
 from fleet_cloud.entrypoints.api.access import Access, address_of
+from fleet_cloud.entrypoints.api.artifacts import artifact_routes
 from fleet_cloud.entrypoints.api.blobs import blob_routes
 from fleet_cloud.entrypoints.api.bodies import Body, BodyOf, answer, parse
 from fleet_cloud.entrypoints.api.identity import identity_routes
@@ -95,6 +96,7 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(declare(router))
     for routes in (_device_routes, _model_routes, _rollout_routes, _telemetry_routes):
         app.include_router(declare(routes(services)), prefix="/api/v1")
+    app.include_router(declare(artifact_routes(services.registry, services.blobs)), prefix="/api/v1")
     app.include_router(declare(people_routes(services.tokens, services.audit)), prefix="/api/v1")
     app.include_router(declare(identity_routes(services.identities)), prefix="/api/v1")
     app.include_router(declare(trust_routes(services.signing)))

@@ -70,7 +70,7 @@ def blob_routes(blobs: Blobs) -> APIRouter:
     @router.get("/{sha256}", dependencies=[Depends(NeedsOrSignature(blobs))])
     def get_blob(sha256: str, request: Request) -> Response:
         """For devices: ``device``, ``expires`` and ``signature`` as in the address that they were given."""
-        return _serve(blobs, parse_digest(sha256), request)
+        return serve_blob(blobs, parse_digest(sha256), request)
 
     return router
 
@@ -123,7 +123,8 @@ def _drain(parts: "queue.Queue[bytes | None]", cut: threading.Event) -> Iterator
         raise Invalid("the upload was cut off", hint="send the blob again", code="blob.cut")
 
 
-def _serve(blobs: Blobs, digest: Digest, request: Request) -> Response:
+def serve_blob(blobs: Blobs, digest: Digest, request: Request) -> Response:
+    """Stream a blob, or the range of it that is asked for."""
     size = blobs.info(digest).size_bytes
     etag = f'"{digest}"'
     headers = {"ETag": etag, "Accept-Ranges": "bytes"}

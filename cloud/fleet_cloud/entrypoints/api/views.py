@@ -68,6 +68,7 @@ def show_version(
         ],
         lineage=dict(version.lineage),
         released=not any(variant.digest in unsigned for variant in version.variants),
+        artifacts=sorted(version.artifacts),
     )
 
 

@@ -1,1 +1,1 @@
-"""Fewer weights: single ones set to zero, or whole filters and neurons taken out."""
+"""Pruning: single weights set to zero; filters and neurons really removed, with all that hangs on them."""

@@ -1,6 +1,6 @@
 """The pass ``cluster``: weights, or groups of them, share the entries of a codebook."""
 
-from dataclasses import asdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,23 +12,23 @@ from fleet_cloud.factory.outcome import Outcome
 from fleet_cloud.factory.quantization.codebooks import Codebook, ScaledCodebook
 from fleet_cloud.factory.quantization.few_values import conditional_entropy, describe, entropy
 from fleet_cloud.factory.quantization.folding import fold_batch_norm
+from fleet_cloud.factory.quantization.importance import weigh_errors
 from fleet_cloud.factory.quantization.kernels import Kernel, kernels_of
-from fleet_cloud.factory.quantization.sharing import check_settings, share_kernel
+from fleet_cloud.factory.quantization.sharing import Terms, share_kernel
 from fleet_cloud.factory.recipe.passes import Cluster
 
 
 def cluster(settings: Cluster, network: Network, lab: Lab) -> Outcome:
     """Give each kernel a codebook and train the entries. Zeros stay zeros.
 
-    Batch normalization is folded first: it would give each channel values of its own. Raises `RecipeError`
-    for settings that do not go together (``recipe.pass``) and for a layer to keep that is not there
-    (``recipe.layer``), and as training does.
+    Batch normalization is folded first: it would give each channel values of its own. Raises `BuildError`
+    (``build.layer``) for a layer to keep that is not there, and as training does.
     """
-    check_settings(settings)
     folded = fold_batch_norm(network)
     kernels = kernels_of(folded.model, settings.keep)
     random = np.random.default_rng(lab.seed)
-    books = {kernel.path: share_kernel(settings, kernel, random) for kernel in kernels}
+    terms = _find_terms(settings, kernels, folded, lab)
+    books = {kernel.path: share_kernel(settings, kernel, terms[kernel.path], random) for kernel in kernels}
     tuned = fine_tune(folded.constrain(books), lab, settings.tune)
     facts = {
         "entries": settings.entries,
@@ -36,10 +36,27 @@ def cluster(settings: Cluster, network: Network, lab: Lab) -> Outcome:
         "per": settings.per,
         "normalize": settings.normalize,
         "rate": settings.rate,
+        "weigh": settings.weigh,
         "layers": [_describe(settings, kernel, books[kernel.path], tuned.network) for kernel in kernels],
-        "history": [asdict(epoch) for epoch in tuned.history],
+        **tuned.facts,
     }
     return Outcome(tuned.network, facts)
+
+
+def _find_terms(settings: Cluster, kernels: Sequence[Kernel], network: Network, lab: Lab) -> dict[str, Terms]:
+    """Return what errors and bits count for each kernel. By the loss one price holds for all kernels, so that
+    bits go where they help most; evenly each kernel has a price of its own, in units of its weights."""
+    if settings.weigh == "even":
+        return {
+            kernel.path: Terms(
+                np.ones(kernel.weight.shape), settings.rate * float(np.square(kernel.weight).mean())
+            )
+            for kernel in kernels
+        }
+    importance = weigh_errors(network, lab, [kernel.path for kernel in kernels])
+    total = sum(float((importance[one.path] * np.square(one.weight)).sum()) for one in kernels)
+    price = settings.rate * total / sum(kernel.weight.size for kernel in kernels)
+    return {kernel.path: Terms(importance[kernel.path], price) for kernel in kernels}
 
 
 def _describe(

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet_cloud.errors import RecipeError
+from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.network import array_of, layers_of
 
 Array = NDArray[Any]
@@ -46,15 +46,15 @@ class Kernel:
 
 def kernels_of(model: Any, keep: Sequence[str] = ()) -> list[Kernel]:
     """Return the kernels in the order of the layers, without those of the layers to ``keep``: by name,
-    ``first`` or ``last``. Raises `RecipeError` (``recipe.layer``) for a name that is no such layer's."""
+    ``first`` or ``last``. Raises `BuildError` (``build.layer``) for a name that is no such layer's."""
     found = [kernel for layer in layers_of(model) for kernel in _kernels(layer)]
     names = list(dict.fromkeys(kernel.layer for kernel in found))
     for name in keep:
         if name not in names and name not in _ENDS:
-            raise RecipeError(
+            raise BuildError(
                 f"keep: {name!r} is no layer with a kernel",
                 hint=f"first, last, or of: {', '.join(names)}",
-                code="recipe.layer",
+                code="build.layer",
             )
     ends = dict(zip(_ENDS, (names[0], names[-1]), strict=True)) if names else {}
     kept = {ends.get(name, name) for name in keep if name in names or name in ends}

@@ -41,13 +41,13 @@ def cluster_values(
     count: int,
     weights: Array | None = None,
     fixed: Fixed = (),
-    rate: float = 0.0,
+    price: float = 0.0,
 ) -> Clusters:
     """Return at most ``count`` clusters of ``values`` (any shape), the ``fixed`` centres among them, with a
     small sum of weight x squared distance; the smallest there is for up to `BINS` distinct values.
 
-    ``rate``: what one bit of an entropy coder costs, in units of the mean of weight x value^2: values then
-    prefer centres that many others have, and centres that are not worth their bits are given up
+    ``price``: what one bit of an entropy coder costs beside weight x squared distance: values then prefer
+    centres that many others have, and centres that are not worth their bits are given up
     (entropy-constrained quantization: Chou, Lookabaugh, Gray, 1989). 0: the distance alone.
     Raises `ValueError` if there are more fixed centres than ``count``.
     """
@@ -58,8 +58,8 @@ def cluster_values(
     rest = ~np.isin(x, fixed)  # those cost nothing, whatever the free centres are
     start = _find_optimum(*_put_together(x[rest], w[rest]), count - len(fixed), tuple(sorted(fixed)))
     found = _lloyd(x, w, start)
-    if rate > 0:
-        found = _with_rate(x, w, found, rate * float((w * x * x).mean()))
+    if price > 0:
+        found = _with_price(x, w, found, price)
     return Clusters(found.centres, found.free, found.indices.reshape(values.shape))
 
 
@@ -183,7 +183,7 @@ def _move(x: Floats, w: Floats, found: Clusters) -> Clusters:
     return Clusters(centres[order], found.free[order], np.argsort(order)[found.indices])
 
 
-def _with_rate(x: Floats, w: Floats, found: Clusters, price: float) -> Clusters:
+def _with_price(x: Floats, w: Floats, found: Clusters, price: float) -> Clusters:
     """Assign by weight x squared distance + price x bits, and move, in turns."""
     for _ in range(_ROUNDS):
         used = _drop_unused(found)

@@ -1,6 +1,5 @@
 """The pass ``log-quantize``: each weight becomes a sign and a power, or zero."""
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ Array = NDArray[Any]
 def log_quantize(settings: LogQuantize, network: Network, lab: Lab) -> Outcome:
     """Put the kernels on logarithmic levels and train on. Zeros stay zeros.
 
-    Batch normalization is folded first: it would scale the levels. Raises `RecipeError` (``recipe.layer``)
+    Batch normalization is folded first: it would scale the levels. Raises `BuildError` (``build.layer``)
     for a layer to keep that is not there, and as training does.
     """
     folded = fold_batch_norm(network)
@@ -35,7 +34,7 @@ def log_quantize(settings: LogQuantize, network: Network, lab: Lab) -> Outcome:
         "base": settings.base,
         "terms": settings.terms,
         "layers": [_describe(kernel, levels[kernel.path], tuned.network) for kernel in kernels],
-        "history": [asdict(epoch) for epoch in tuned.history],
+        **tuned.facts,
     }
     return Outcome(tuned.network, facts)
 

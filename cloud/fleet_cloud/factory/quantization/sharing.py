@@ -1,42 +1,50 @@
 """From a kernel to its codebook: which entries, and which weight has which."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from fleet_cloud.errors import RecipeError
 from fleet_cloud.factory.constraints import Array
 from fleet_cloud.factory.quantization.codebooks import GRID, Codebook, ScaledCodebook
 from fleet_cloud.factory.quantization.kernels import Kernel
-from fleet_cloud.factory.quantization.kmeans import Clusters, cluster_values
+from fleet_cloud.factory.quantization.kmeans import cluster_values
 from fleet_cloud.factory.quantization.vectors import cluster_vectors
 from fleet_cloud.factory.recipe.passes import Cluster
 
 
-def check_settings(settings: Cluster) -> None:
-    """Raise `RecipeError` (``recipe.pass``) for settings that do not go together."""
-    wrong = None
-    if settings.group > 1 and (settings.normalize or settings.per == "channel"):
-        wrong = "group: groups have one codebook for a tensor, in its own units"
-    elif settings.group > 1 and settings.rate:
-        wrong = "rate: it is for single weights"
-    elif settings.normalize and settings.per == "channel":
-        wrong = "normalize: the codebook is one for all channels, each has a scale"
-    elif settings.normalize and settings.entries < 4:
-        wrong = f"entries: {settings.entries}, but -1, 0 and 1 are among them; at least 4"
-    if wrong:
-        raise RecipeError(f"cluster: {wrong}", hint="leave one of the two out", code="recipe.pass")
+@dataclass(frozen=True)
+class Terms:
+    """``importance``: how much an error of each weight counts, in the kernel's shape; ``price``: what a bit
+    costs beside importance x squared error."""
+
+    importance: Array
+    price: float = 0.0
 
 
-def share_kernel(settings: Cluster, kernel: Kernel, random: np.random.Generator) -> Codebook | ScaledCodebook:
+def share_kernel(
+    settings: Cluster, kernel: Kernel, terms: Terms, random: np.random.Generator
+) -> Codebook | ScaledCodebook:
     """Return the codebook of one kernel. Weights that are zero have an entry that stays zero."""
     if settings.normalize:
-        return _share_scaled(settings, kernel)
+        return _share_scaled(settings, kernel, terms)
     if settings.group > 1:
         return _share_groups(settings, kernel, random)
-    rows = _by_channel(kernel) if settings.per == "channel" else kernel.weight[np.newaxis]
-    books = [_cluster(row, settings) for row in rows]
+    return _share_single(settings, kernel, terms)
+
+
+def _share_single(settings: Cluster, kernel: Kernel, terms: Terms) -> Codebook:
+    by_channel = settings.per == "channel"
+    rows, importance = (
+        _by_channel(kernel, array) if by_channel else array[np.newaxis]
+        for array in (kernel.weight, terms.importance)
+    )
+    books = [
+        cluster_values(row, settings.entries, weights, (0.0,) if np.any(row == 0) else (), terms.price)
+        for row, weights in zip(rows, importance, strict=True)
+    ]
     begins = np.cumsum([0, *(len(book.centres) for book in books[:-1])])
     together = np.stack([book.indices + begin for book, begin in zip(books, begins, strict=True)])
-    indices = _back_from_channels(kernel, together) if settings.per == "channel" else together[0]
+    indices = _back_from_channels(kernel, together) if by_channel else together[0]
     return Codebook(
         entries=np.concatenate([book.centres for book in books]).astype(np.float32)[:, np.newaxis],
         free=np.concatenate([book.free for book in books]).astype(np.float32)[:, np.newaxis],
@@ -46,16 +54,12 @@ def share_kernel(settings: Cluster, kernel: Kernel, random: np.random.Generator)
     )
 
 
-def _cluster(values: Array, settings: Cluster) -> Clusters:
-    fixed = (0.0,) if np.any(values == 0) else ()
-    return cluster_values(values, settings.entries, None, fixed, settings.rate)
-
-
-def _share_scaled(settings: Cluster, kernel: Kernel) -> ScaledCodebook:
+def _share_scaled(settings: Cluster, kernel: Kernel, terms: Terms) -> ScaledCodebook:
     scales = np.where(kernel.largest > 0, kernel.largest, np.float32(1))
     ratio = kernel.weight / scales
     fixed = (-1.0, 0.0, 1.0) if np.any(ratio == 0) else (-1.0, 1.0)
-    found = cluster_values(ratio, settings.entries, np.square(scales), fixed, settings.rate)
+    importance = terms.importance * np.square(scales)  # of an error of the ratio
+    found = cluster_values(ratio, settings.entries, importance, fixed, terms.price)
     codes, same = np.unique(np.round(found.centres * GRID), return_inverse=True)
     indices = same[found.indices]
     ends = np.abs(ratio) == 1
@@ -95,9 +99,9 @@ def _mask(kernel: Kernel) -> Array:
     return np.asarray((kernel.weight != 0).astype(kernel.weight.dtype))
 
 
-def _by_channel(kernel: Kernel) -> Array:
-    """Return the weights as (channels, weights of a channel)."""
-    front = np.moveaxis(kernel.weight, kernel.channels, range(len(kernel.channels)))
+def _by_channel(kernel: Kernel, array: Array) -> Array:
+    """Return an array of the kernel's shape as (channels, weights of a channel)."""
+    front = np.moveaxis(array, kernel.channels, range(len(kernel.channels)))
     count = int(np.prod([kernel.weight.shape[axis] for axis in kernel.channels]))
     return front.reshape(count, -1)
 

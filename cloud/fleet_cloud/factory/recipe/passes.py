@@ -4,13 +4,14 @@ A pass takes a network and returns a network: `fleet_cloud.factory.passes` carri
 here is one kind; ``pass`` names it in a recipe.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 Share = Annotated[float, Meta(gt=0, lt=1)]
 """A fraction that is neither nothing nor all."""
+ENDS_AND_ZERO: Final = 3
 Bits = Annotated[int, Meta(ge=2, le=8)]
 
 
@@ -29,6 +30,11 @@ def find_teacher(settings: Settings) -> str | None:
     if not isinstance(tune, Tune) or tune.distil is None or not tune.epochs:
         return None
     return tune.distil.teacher
+
+
+def seeks_goal(settings: Settings) -> bool:
+    """Return whether what a pass does depends on the gates of its variant."""
+    return isinstance(settings, Int8) and settings.recover > 0
 
 
 class AttentionPair(Settings, frozen=True, kw_only=True):
@@ -129,15 +135,28 @@ class Cluster(Settings, frozen=True, kw_only=True, tag_field="pass", tag="cluste
     (product quantization). ``per``: one codebook for a tensor, or for each output channel. ``normalize``:
     cluster each channel in units of its largest weight, on the grid of int8, so that int8 afterwards keeps
     the number of codes. ``rate``: what a bit of an index costs, in units of the mean square of the weights:
-    with more of it fewer entries do most of the work, and the indices take fewer bits; 0.001 is little."""
+    with more of it fewer entries do most of the work, and the indices take fewer bits; 0.001 is little.
+    ``weigh``: every error counts alike, or as much as the loss minds it (no labels are needed); bits then go
+    to the layers that need them."""
 
     entries: Annotated[int, Meta(ge=2, le=256)] = 32
     group: Annotated[int, Meta(ge=1, le=64)] = 1
     per: Literal["tensor", "channel"] = "tensor"
     normalize: bool = False
     rate: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    weigh: Literal["even", "loss"] = "even"
     keep: tuple[str, ...] = ()
     tune: Tune = Tune()
+
+    def __post_init__(self) -> None:
+        if self.group > 1 and (self.normalize or self.per == "channel" or self.rate):
+            raise ValueError("group: groups have one codebook for a tensor, without normalize and rate")
+        if self.normalize and self.per == "channel":
+            raise ValueError("normalize: all channels have one codebook, and each a scale: leave per out")
+        if self.normalize and self.entries < ENDS_AND_ZERO + 1:
+            raise ValueError(
+                f"normalize: -1, 0 and 1 are among the entries, and {self.entries} leaves no more"
+            )
 
 
 class Int8(Settings, frozen=True, kw_only=True, tag_field="pass", tag="int8"):

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_cloud.factory.evaluation.intervals import (
@@ -32,6 +32,7 @@ def test_wilson_gives_the_values_of_newcombes_table(right: int, count: int, low:
     assert bounds(estimate_share(right, count)) == pytest.approx((low, high), abs=6e-5)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400).flatmap(lambda count: st.tuples(st.integers(0, count), st.just(count))))
 def test_wilsons_bounds_are_where_the_normal_test_just_does_not_refuse(pair: tuple[int, int]) -> None:
     right, count = pair
@@ -55,6 +56,7 @@ def test_without_a_change_the_interval_is_not_a_point() -> None:
     assert (low, high) == pytest.approx((-Z * Z / (100 + Z * Z), Z * Z / (100 + Z * Z)))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.integers(0, n), st.just(n))))
 def test_a_drop_turned_round_has_the_interval_turned_round(counts: tuple[int, int, int]) -> None:
     lost, won, count = counts

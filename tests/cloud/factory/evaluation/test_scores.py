@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -32,6 +32,7 @@ def brute_auc(scores: NDArray[Any], of_class: NDArray[np.bool_]) -> float:
     return float(np.mean(pairs))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
 def test_auc_is_the_share_of_pairs_in_the_right_order_ties_half(pairs: list[tuple[int, bool]]) -> None:
     scores = np.array([score for score, _ in pairs], dtype=np.float32)

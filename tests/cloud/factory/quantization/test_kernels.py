@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from fleet_cloud.errors import RecipeError
+from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.quantization.few_values import conditional_entropy, describe, entropy
 from fleet_cloud.factory.quantization.kernels import kernels_of
 
@@ -35,9 +35,9 @@ def test_kernels_have_their_channels_and_the_order_of_the_file() -> None:
 
 def test_layers_are_kept_by_name_and_place() -> None:
     assert [one.layer for one in kernels_of(net(), ("first", "last", "three"))] == ["two", "four"]
-    with pytest.raises(RecipeError, match="'batch_normalization'") as caught:
+    with pytest.raises(BuildError, match="'batch_normalization'") as caught:
         kernels_of(net(), ("batch_normalization",))
-    assert caught.value.code == "recipe.layer"
+    assert caught.value.code == "build.layer"
     assert "one, two, three, four, five" in str(caught.value.hint)
 
 

@@ -1,4 +1,4 @@
-"""k-means over numbers: as good as every way to divide them, with fixed centres and at a rate."""
+"""k-means over numbers: as good as every way to divide them, with fixed centres and at a price."""
 
 from itertools import combinations_with_replacement
 
@@ -86,32 +86,31 @@ def test_only_fixed_centres() -> None:
         cluster_values(np.ones(3), 1, fixed=(0.0, 1.0))
 
 
-def cost_at_rate(x: NDArray[np.float64], found: Clusters, price: float) -> float:
+def cost_at_price(x: NDArray[np.float64], found: Clusters, price: float) -> float:
     lengths = code_lengths(found.indices, len(found.centres))
     return float(np.square(x - found.centres[found.indices]).sum() + price * lengths[found.indices].sum())
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.001, 0.01, 0.1, 1.0]), st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_a_rate_lowers_what_it_prices(seed: int, rate: float, zero: bool) -> None:
+def test_a_price_lowers_what_it_counts(seed: int, price: float, zero: bool) -> None:
     x = np.random.default_rng(seed).normal(size=300)
     fixed = (0.0,) if zero else ()
-    price = rate * float(np.square(x).mean())
-    plain, priced = cluster_values(x, 8, None, fixed), cluster_values(x, 8, None, fixed, rate)
-    assert cost_at_rate(x, priced, price) <= cost_at_rate(x, plain, price) * (1 + 1e-9)
+    plain, priced = cluster_values(x, 8, None, fixed), cluster_values(x, 8, None, fixed, price)
+    assert cost_at_price(x, priced, price) <= cost_at_price(x, plain, price) * (1 + 1e-9)
     assert not zero or 0.0 in priced.centres
 
 
-def test_a_higher_rate_takes_fewer_bits_and_a_larger_error() -> None:
+def test_a_higher_price_takes_fewer_bits_and_a_larger_error() -> None:
     x = np.random.default_rng(1).normal(size=5_000)
-    found = [cluster_values(x, 16, rate=rate) for rate in (0.0, 0.01, 0.1)]
+    found = [cluster_values(x, 16, price=price) for price in (0.0, 0.01, 0.1)]
     bits = [code_lengths(one.indices, len(one.centres))[one.indices].mean() for one in found]
     errors = [np.square(x - one.centres[one.indices]).mean() for one in found]
     assert bits[0] > bits[1] > bits[2]
     assert errors[0] < errors[1] < errors[2]
 
 
-def test_a_rate_beats_fewer_entries_of_the_same_entropy() -> None:
+def test_a_price_beats_fewer_entries_of_the_same_entropy() -> None:
     """At fewer bits the entropy-constrained clusters have the smaller error by far."""
     x = np.random.default_rng(2).laplace(size=20_000)
 
@@ -120,6 +119,6 @@ def test_a_rate_beats_fewer_entries_of_the_same_entropy() -> None:
         return float(bits), float(np.square(x - found.centres[found.indices]).mean())
 
     plain = bits_and_error(cluster_values(x, 4))
-    priced = bits_and_error(cluster_values(x, 32, rate=0.15))
+    priced = bits_and_error(cluster_values(x, 32, price=0.3))
     assert priced[0] < plain[0]
     assert priced[1] < 0.7 * plain[1]

@@ -1,0 +1,97 @@
+"""What types and bounds alone do not catch in a recipe. Pure: no file is looked at."""
+
+from collections import Counter
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Final
+
+from fleet_cloud.factory.recipe.order import find_nonsense
+from fleet_cloud.factory.recipe.passes import find_teacher
+from fleet_cloud.factory.recipe.problems import Problem
+from fleet_cloud.factory.recipe.recipe import Recipe, Teacher
+from fleet_cloud.factory.recipe.variants import VariantRecipe
+from fleet_cloud.factory.recipe.weaker import weaken
+from fleet_shared.errors import FleetError
+from fleet_shared.names import parse_model_name, parse_variant_name
+from fleet_shared.version import Version
+
+FLOAT: Final = "float"
+"""The teacher that is always there: the network before its first pass."""
+
+
+def find_mistakes(recipe: Recipe) -> list[Problem]:
+    """Return all of them, in the order of the recipe's keys."""
+    return [
+        *_find_bad_name("model", recipe.model),
+        *(problem for name, teacher in recipe.teachers.items() for problem in _check_teacher(name, teacher)),
+        *_find_repeated(recipe),
+        *(
+            problem
+            for number, variant in enumerate(recipe.variants)
+            for problem in _check_variant(f"variants[{number}]", variant, recipe)
+        ),
+    ]
+
+
+def parse_reference(text: str) -> tuple[str, Version]:
+    """Return model and version of ``digits:1.2.0``; raise `InvalidName` for anything else."""
+    model, _, number = text.partition(":")
+    return parse_model_name(model), Version.parse(number)
+
+
+def _find_bad_name(key: str, name: str) -> Iterator[Problem]:
+    try:
+        if key == "model":
+            parse_model_name(name)
+        else:
+            parse_variant_name(name)
+    except FleetError as exc:
+        yield Problem(key, exc.message, exc.hint)
+
+
+def _check_teacher(name: str, teacher: Teacher) -> Iterator[Problem]:
+    key = f"teachers.{name}"
+    yield from _find_bad_name(key, name)
+    if name == FLOAT:
+        yield Problem(key, f"{FLOAT!r} is the network of this recipe itself", "choose another name")
+    given = [field for field in ("architecture", "file", "version") if getattr(teacher, field) is not None]
+    if len(given) != 1:
+        why = "says nothing of what it is" if not given else f"is given as {' and as '.join(given)}"
+        yield Problem(key, f"the teacher {why}", "one of architecture (with training), file, version")
+    if teacher.variant is not None and teacher.version is None:
+        yield Problem(f"{key}.variant", "a variant is one of a version", "version: MODEL:X.Y.Z")
+    if teacher.version is not None:
+        try:
+            parse_reference(teacher.version)
+        except FleetError as exc:
+            yield Problem(f"{key}.version", exc.message, "write MODEL:X.Y.Z, such as digits:1.2.0")
+
+
+def _find_repeated(recipe: Recipe) -> Iterator[Problem]:
+    for name, count in Counter(variant.name for variant in recipe.variants).items():
+        if count > 1:
+            yield Problem(
+                "variants", f"{count} variants called {name!r}", "each variant has a name of its own"
+            )
+
+
+def _check_variant(key: str, variant: VariantRecipe, recipe: Recipe) -> Iterator[Problem]:
+    yield from _find_bad_name(f"{key}.name", variant.name)
+    for index, why in find_nonsense(variant.passes):
+        yield Problem(f"{key}.passes[{index}]", why, "change the order, or leave one of the two out")
+    known = [FLOAT, *recipe.teachers]
+    for index, settings in enumerate(variant.passes):
+        teacher = find_teacher(settings)
+        if teacher is not None and teacher not in known:
+            close = get_close_matches(teacher, known, 1)
+            yield Problem(
+                f"{key}.passes[{index}].tune.distil.teacher",
+                f"there is no teacher {teacher!r}",
+                f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}",
+            )
+    if variant.back_off and not any(weaken(settings) for settings in variant.passes):
+        yield Problem(
+            f"{key}.back_off",
+            "none of the passes can be weakened",
+            "leave back_off out",
+        )
