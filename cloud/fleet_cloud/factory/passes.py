@@ -10,10 +10,14 @@ from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network, Precision
 from fleet_cloud.factory.outcome import Outcome
 from fleet_cloud.factory.pruning.weights import prune_weights
+from fleet_cloud.factory.quantization.clustering import cluster
+from fleet_cloud.factory.quantization.logarithmic import log_quantize
 from fleet_cloud.factory.recipe.passes import (
+    Cluster,
     DynamicRange,
     Float16,
     Int8,
+    LogQuantize,
     PruneWeights,
     Settings,
     Train,
@@ -40,6 +44,8 @@ def _dynamic_range(_settings: DynamicRange, network: Network, _lab: Lab) -> Outc
 PASSES: Final[Mapping[type[Settings], Pass]] = {
     Train: train_again,
     PruneWeights: prune_weights,
+    LogQuantize: log_quantize,
+    Cluster: cluster,
     Int8: _int8,
     Float16: _float16,
     DynamicRange: _dynamic_range,

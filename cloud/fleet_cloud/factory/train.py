@@ -5,27 +5,29 @@ from typing import Any
 
 import keras
 
-from fleet_cloud.factory.architectures import build_model, check_architecture
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network
 from fleet_cloud.factory.outcome import Outcome
 from fleet_cloud.factory.recipe import Architecture, Training
 from fleet_cloud.factory.recipe.passes import Tune
 from fleet_cloud.factory.repeatable import make_repeatable
+from fleet_cloud.factory.starting import make_start
 from fleet_cloud.factory.tuning import tune
 
 
 def train(architecture: Architecture, training: Training, lab: Lab) -> Outcome:
-    """Return the trained network; the weights of the best epoch by the validation split are kept.
+    """Return the trained network; the weights of the best epoch by the validation split are kept. Without
+    labels a model of the user's own stays as it is.
 
     The same seed, data, libraries and kind of processor give the same weights. Raises `RecipeError`
     (``recipe.architecture``) when the architecture does not fit the samples, `BuildError` as `tune` does.
     """
-    shape = lab.train.x.shape[1:]
-    check_architecture(architecture, shape)
     make_repeatable(training.seed)
-    model = build_model(architecture, shape, len(lab.labels))
-    tuned = tune(Network(model), replace(lab, seed=training.seed), as_tune(training))
+    lab = replace(lab, seed=training.seed)
+    network = Network(make_start(architecture, lab).model)
+    if lab.train.y is None:
+        return Outcome(network)
+    tuned = tune(network, lab, as_tune(training))
     return Outcome(tuned.network, tuned.facts)
 
 
