@@ -65,7 +65,7 @@ def build(
     """
     splits = load_splits(recipe.dataset, recipe.training.seed)
     say(Stage(name="data", detail=f"{recipe.dataset.kind}: {splits.describe()}"))
-    lab, samples = make_lab(splits, recipe.dataset, recipe.training.seed, say), digest_splits(splits)
+    lab, samples = make_lab(splits, recipe.training.seed, say), digest_splits(splits)
     pipeline = Pipeline(lab, recipe.model, keeper)
     base = make_float(recipe, samples, splits, pipeline)
     add_teachers(recipe, samples, pipeline, partial(_train, splits), fetched or {})

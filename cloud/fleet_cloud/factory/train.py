@@ -5,14 +5,13 @@ from typing import Any
 
 import keras
 
-from fleet_cloud.factory.architectures import build_model, check_architecture
-from fleet_cloud.factory.data import Splits
+from fleet_cloud.factory.data import Splits, make_lab
 from fleet_cloud.factory.events import BuildEvent, Epoch
-from fleet_cloud.factory.lab import Lab, Part
 from fleet_cloud.factory.network import Network
 from fleet_cloud.factory.recipe import Architecture, Training
 from fleet_cloud.factory.recipe.passes import Tune
 from fleet_cloud.factory.repeatable import make_repeatable
+from fleet_cloud.factory.starting import make_start
 from fleet_cloud.factory.tuning import tune
 
 OnEpoch = Callable[[int, int, float, float, float], None]
@@ -26,17 +25,9 @@ def train(splits: Splits, architecture: Architecture, training: Training, on_epo
     (``recipe.architecture``) when the architecture does not fit the samples, and `BuildError` as `tune`
     does.
     """
-    check_architecture(architecture, splits.train.x.shape[1:])
     make_repeatable(training.seed)
-    model = build_model(architecture, splits.train.x.shape[1:], len(splits.labels))
-    lab = Lab(
-        train=Part(splits.train.x, splits.train.y),
-        validation=Part(splits.validation.x, splits.validation.y),
-        preprocessing=splits.preprocessing,
-        labels=splits.labels,
-        seed=training.seed,
-        say=_teller(on_epoch),
-    )
+    lab = make_lab(splits, training.seed, _teller(on_epoch))
+    model = make_start(architecture, lab).model
     return tune(Network(model), lab, as_tune(training)).network.model
 
 

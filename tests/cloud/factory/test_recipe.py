@@ -48,7 +48,7 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
             "Expected `int`, got `str` - at `training.epochs`",
             "keys",
         ),
-        ("{model: m, training: {epochs: 0}}", ">= 1 - at `training.epochs`", "keys"),
+        ("{model: m, training: {epochs: 0}}", "with no epochs", "trained already"),
         ("{model: m, training: {learning_rate: 2e-3}}", "`training.learning_rate`", "write 0.002"),
         ("{model: m, variants: []}", "`variants`", "keys"),
         ("{model: m, variants: [{name: a}, {name: a}]}", "2 variants called 'a'", "name of its own"),

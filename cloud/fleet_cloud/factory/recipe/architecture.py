@@ -22,6 +22,9 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
 )
 """The keys of each kind, besides ``kind``, and what they are when they are not given."""
 
+OWN: Final = frozenset({"file", "python"})
+"""Kinds that are the user's own model."""
+
 DEPTH_MAX: Final = 56
 
 
@@ -52,12 +55,18 @@ def find_fault(architecture: Architecture) -> tuple[str, str] | None:
     given = [key for key in architecture.__struct_fields__[1:] if getattr(architecture, key) is not None]
     for key in given:
         if key not in known:
-            return f"{key} means nothing for kind {architecture.kind!r}", f"its keys are {', '.join(known)}"
+            return (
+                f"architecture.{key} means nothing for kind {architecture.kind!r}",
+                f"its keys are {', '.join(known)}",
+            )
     if architecture.kind == "resnet" and (
         architecture.get("depth") < 8 or architecture.get("depth") % 6 != 2
     ):
-        return f"a resnet has no depth of {architecture.depth}", "8, 14, 20, 26, ... or 56"
+        return (
+            f"architecture.depth: a resnet has no depth of {architecture.depth}",
+            "8, 14, 20, 26, ... or 56",
+        )
     for key in {"path", "function"} & set(known):
         if key not in given:
-            return f"{key} is needed for kind {architecture.kind!r}", f"{key}: {key.upper()}"
+            return f"architecture.{key} is needed for kind {architecture.kind!r}", f"{key}: {key.upper()}"
     return None

@@ -88,17 +88,20 @@ def find_dataset_fault(dataset: Dataset) -> tuple[str, str] | None:
         ("input", dataset.input, "[96, 96, 3]"),
     ):
         if key in known and not given:
-            return f"{key} is needed for kind {kind!r}", f"{key}: {example}"
+            return f"dataset.{key} is needed for kind {kind!r}", f"{key}: {example}"
     if dataset.task == "regression" and kind == "images":
         return "a folder of images has classes, not values", "kind: npz, with the values in y"
     if dataset.task == "regression" and dataset.labels == "none":
         return "without labels there is nothing to fit", "leave out labels: none"
     if dataset.validation_fraction + dataset.test_fraction >= 1:
-        return "validation_fraction and test_fraction leave nothing to train on", "their sum must be below 1"
+        return (
+            "dataset.validation_fraction and test_fraction leave nothing to train on",
+            "their sum must be below 1",
+        )
     return None
 
 
 def _explain(kind: str, key: str) -> str:
     if kind == "digits" and key == "path":
-        return "path means nothing for the built-in digits"
-    return f"{key} means nothing for kind {kind!r}"
+        return "dataset.path means nothing for the built-in digits"
+    return f"dataset.{key} means nothing for kind {kind!r}"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Final
 
-from fleet_cloud.factory.recipe.architecture import Architecture, find_fault
+from fleet_cloud.factory.recipe.architecture import OWN, Architecture, find_fault
 from fleet_cloud.factory.recipe.dataset import find_dataset_fault
 from fleet_cloud.factory.recipe.order import find_nonsense
 from fleet_cloud.factory.recipe.passes import find_teacher
@@ -27,6 +27,7 @@ def find_mistakes(recipe: Recipe) -> list[Problem]:
         *_find_bad_name("model", recipe.model),
         *(Problem("dataset", *fault) for fault in [find_dataset_fault(recipe.dataset)] if fault is not None),
         *_find_fault("architecture", recipe.architecture),
+        *_find_idleness(recipe),
         *(problem for name, teacher in recipe.teachers.items() for problem in _check_teacher(name, teacher)),
         *_find_repeated(recipe),
         *(
@@ -56,6 +57,15 @@ def _find_bad_name(key: str, name: str) -> Iterator[Problem]:
 def _find_fault(key: str, architecture: Architecture) -> Iterator[Problem]:
     if (fault := find_fault(architecture)) is not None:
         yield Problem(key, *fault)
+
+
+def _find_idleness(recipe: Recipe) -> Iterator[Problem]:
+    if not recipe.training.epochs and recipe.architecture.kind not in OWN:
+        yield Problem(
+            "training.epochs",
+            "with no epochs nothing is learned",
+            "epochs: 0 is for a model that is trained already: architecture: {kind: file, path: FILE}",
+        )
 
 
 def _check_teacher(name: str, teacher: Teacher) -> Iterator[Problem]:

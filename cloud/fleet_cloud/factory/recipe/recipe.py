@@ -17,9 +17,10 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Training(_Part, frozen=True, kw_only=True):
-    """``patience``: epochs without a better validation accuracy before training stops."""
+    """``patience``: epochs without a better validation accuracy before training stops. ``epochs: 0`` takes a
+    model of the user's own as it is."""
 
-    epochs: Annotated[int, Meta(ge=1, le=100_000)] = 25
+    epochs: Annotated[int, Meta(ge=0, le=100_000)] = 25
     batch_size: Annotated[int, Meta(ge=1, le=65_536)] = 64
     learning_rate: Annotated[float, Meta(gt=0, le=10)] = 0.002
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 1
