@@ -16,7 +16,7 @@ from fleet_cloud.factory.labelled import CODE, Part, find_labels, find_parts, in
 from fleet_cloud.factory.recipe.dataset import Dataset
 from fleet_cloud.factory.samples import SPLIT_NAMES, Samples, SplitName
 from fleet_cloud.factory.tables import read_table
-from fleet_shared.manifest import ImageRules, Preprocessing
+from fleet_shared.manifest import ImageRules, Preprocessing, find_wrong_preprocessing
 
 Array = NDArray[Any]
 
@@ -35,7 +35,10 @@ def read_samples(dataset: Dataset) -> Samples:
             return read_table(path, dataset)
         case "none":
             samples = _make_none(dataset)
-    return replace(samples, preprocessing=plan_preprocessing(dataset, samples.preprocessing))
+    preprocessing = plan_preprocessing(dataset, samples.preprocessing)
+    if wrong := find_wrong_preprocessing(preprocessing, (1, *samples.x.shape[1:])):
+        raise invalid(f"dataset.{wrong}", "one number for all channels, or one for each")
+    return replace(samples, preprocessing=preprocessing)
 
 
 def plan_preprocessing(dataset: Dataset, usual: Preprocessing) -> Preprocessing:

@@ -202,21 +202,41 @@ def test_a_function_that_gives_no_model_is_refused(tmp_path: Path, source: str, 
     assert "mine.py" in caught.value.message
 
 
-def test_code_is_not_run_unless_it_is_allowed(tmp_path: Path) -> None:
+def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
     inputs = keras.Input(SHAPE)
     x = layers.Lambda(lambda value: value * 2, output_shape=SHAPE)(inputs)
     model = keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x)))
     for name in ("own.keras", "own.h5"):
         model.save(tmp_path / name)
-        with pytest.raises(Invalid) as caught:
-            load(tmp_path / name)
-        assert caught.value.code == "model.code", caught.value
-        np.testing.assert_allclose(run(load(tmp_path / name, allow_code=True).model), run(model), atol=1e-5)
+        with pytest.raises(Invalid, match=r"own\.\w+ holds code") as caught:
+            load(tmp_path / name, allow_code=True)
+        assert caught.value.code == "model.code"
+
+
+def test_a_function_is_not_run_unless_it_is_allowed_and_makes_no_lambda_layers(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     with pytest.raises(Invalid) as caught:
         load_function(tmp_path / "mine.py", f"open({str(marker)!r}, 'w')", allow_code=False)
     assert caught.value.code == "model.code"
     assert not marker.exists()
+    source = """
+from keras import Input, Sequential, layers
+
+class Twice(layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+def make(shape, outputs):
+    return Sequential([Input(shape), LAYER, layers.Flatten(), layers.Dense(outputs)])
+"""
+    with pytest.raises(Invalid, match="Lambda") as caught:
+        load_function(
+            tmp_path / "mine.py",
+            source.replace("LAYER", "layers.Lambda(lambda x: 2 * x, output_shape=lambda shape: shape)"),
+        )
+    assert caught.value.code == "model.code"
+    own = load_function(tmp_path / "mine.py", source.replace("LAYER", "Twice()"))
+    assert [type(layer).__name__ for layer in own.model.layers][1] == "Twice"
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
