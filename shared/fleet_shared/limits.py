@@ -40,6 +40,12 @@ ENROLMENT_BYTES: Final = 256 * KIB
 TOKEN_CHARS: Final = 1024
 BLOB_BYTES: Final = 2 * 1024 * MIB
 
+# The encoding `codebook`, which devices decode in pure Python
+CODEBOOK_BYTES: Final = 32 * MIB
+"""Plain bytes of one file."""
+CODEBOOK_WORK: Final = 4_000_000
+"""Decisions of the adaptive coder in one file: about 4 s on a workstation, 20 s on a Raspberry Pi 4."""
+
 # Time
 BLOB_URL_LIFE_S: Final = 300
 DESIRED_LIFE_S: Final = 90 * 24 * 3600

@@ -18,7 +18,7 @@ from fleet_agent.transfer.download import Downloader
 from fleet_agent.transfer.questions import Questions
 from fleet_agent.transfer.response import Response, Wanted
 from fleet_agent.transfer.urls import BlobUrls
-from fleet_agent.update.install import Installer, plan_transfer
+from fleet_agent.update.install import Installer, _heed, plan_transfer
 from fleet_agent.update.record import UpdateRecord
 from fleet_shared.codec import Encoding, encode_blob
 from fleet_shared.manifest import BlobRef, Manifest, Role, encode_manifest
@@ -44,9 +44,9 @@ def manifest() -> bytes:
     )  # fmt: skip
 
 
-def entry(encoded: bytes = PACKED) -> RunEntry:
+def entry(encoded: bytes = PACKED, encoding: Encoding = Encoding.ZSTD) -> RunEntry:
     packed = EncodedBlob(
-        blob=digest_of(MODEL), encoding=Encoding.ZSTD, sha256=digest_of(encoded),
+        blob=digest_of(MODEL), encoding=encoding, sha256=digest_of(encoded),
         encoded_bytes=len(encoded), size_bytes=len(MODEL),
     )  # fmt: skip
     return RunEntry(
@@ -89,6 +89,25 @@ def test_the_smallest_encoding_that_is_understood_is_carried() -> None:
 
     plan = plan_transfer(entry(), parse_manifest(manifest()).blobs)
     assert [carried.encoded.encoding for carried in plan] == [Encoding.ZSTD, Encoding.IDENTITY]
+
+
+def test_a_model_that_came_as_a_codebook_is_the_same(tmp_path: Path) -> None:
+    packed = encode_blob(Encoding.CODEBOOK, MODEL)
+    put(tmp_path, packed, GOLDEN)
+    one = installer(tmp_path)
+    one.verify(entry(packed, Encoding.CODEBOOK), manifest(), threading.Event())
+    assert (one.slots.path(digest_of(manifest())) / "model.tflite").read_bytes() == MODEL
+
+
+def test_decoding_ends_when_the_update_was_given_up(tmp_path: Path) -> None:
+    """What was read at once may take long to decode."""
+    aborted = threading.Event()
+    decoded = _heed(iter([b"one", b"two"]), aborted)
+    assert next(decoded) == b"one"
+    aborted.set()
+    with pytest.raises(TransferError) as caught:
+        next(decoded)
+    assert caught.value.code == "transfer.aborted"
 
 
 def test_a_full_disk_is_seen_before_the_first_byte(tmp_path: Path) -> None:

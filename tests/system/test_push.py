@@ -94,6 +94,8 @@ def test_push_with_mosquitto_postgresql_and_s3(
             assert f"fleet/v1/devices/{device}/{channel}" in topics, "the broker was passed by"
     with psycopg.connect(postgres_url) as connection:
         assert connection.execute("SELECT count(*) FROM assignment").fetchone() == (2,)
+        codebooks = connection.execute("SELECT sha256 FROM encoding WHERE encoding = 'codebook'").fetchall()
+        assert given & {sha256 for (sha256,) in codebooks}, "weights travel as numbers of entries"
     assert not (tmp_path / "controller" / "fleet.db").exists()
     assert not (tmp_path / "controller" / "blobs").exists()
 

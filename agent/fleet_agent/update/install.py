@@ -108,7 +108,8 @@ class Installer:
                 for carried in plan:
                     parts = _read(self.downloads / carried.encoded.sha256, aborted)
                     plain = decode_blob(carried.encoded.encoding, parts, carried.blob.size_bytes)
-                    write_verified(staging / FILES[carried.role], plain, carried.blob)
+                    heeding = _heed(plain, aborted)  # what is read at once may take long to decode
+                    write_verified(staging / FILES[carried.role], heeding, carried.blob)
         finally:
             if not aborted.is_set():
                 self._forget(plan)
@@ -167,7 +168,11 @@ def _no_room(why: str) -> TransferError:
 
 def _read(path: Path, aborted: threading.Event) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while part := file.read(PART_BYTES):
-            if aborted.is_set():
-                raise TransferError("the installation was ended", code="transfer.aborted")
-            yield part
+        yield from _heed(iter(lambda: file.read(PART_BYTES), b""), aborted)
+
+
+def _heed(parts: Iterator[bytes], aborted: threading.Event) -> Iterator[bytes]:
+    for part in parts:
+        if aborted.is_set():
+            raise TransferError("the installation was ended", code="transfer.aborted")
+        yield part

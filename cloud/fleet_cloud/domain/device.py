@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
+from fleet_shared.codec import Encoding
 from fleet_shared.messages.reported import Reported
 from fleet_shared.names import DeviceId, Digest
+
+ALWAYS: Final = frozenset({Encoding.IDENTITY.value, Encoding.ZSTD.value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,12 @@ class Device:
     def attributes(self) -> dict[str, str]:
         """What selectors see: labels, ``fact.*`` and ``id``."""
         return {**self.labels, **_facts(self.reported), "id": self.id}
+
+    def decodes(self, encoding: Encoding) -> bool:
+        """Whether it is of use to offer an encoding: one that is silent about what it decodes gets what
+        every agent ever decoded."""
+        reported = () if self.reported is None else self.reported.facts.encodings
+        return encoding.value in (reported or ALWAYS)
 
 
 def _facts(reported: Reported | None) -> dict[str, str]:

@@ -1,45 +1,39 @@
-"""Carry a recipe out: train, compress, convert, measure, gate, package."""
+"""Carry a recipe out: train, compress, convert, measure, gate, release."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.convert import convert
 from fleet_cloud.factory.data import Splits, load_splits, make_lab
-from fleet_cloud.factory.evaluate import LiteModel, evaluate
-from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt, Warned
+from fleet_cloud.factory.evaluation.judging import Questions
+from fleet_cloud.factory.events import BuildEvent, Stage
 from fleet_cloud.factory.gates import Measured
+from fleet_cloud.factory.inspect import inspect_file
 from fleet_cloud.factory.keeping import Keeper
 from fleet_cloud.factory.keras_file import write_keras
 from fleet_cloud.factory.keys import describe_machinery, digest_splits, make_training_key
 from fleet_cloud.factory.lab import Lab
-from fleet_cloud.factory.measuring import measure
+from fleet_cloud.factory.measuring import Measurer
 from fleet_cloud.factory.network import Network
-from fleet_cloud.factory.outcome import Outcome
-from fleet_cloud.factory.package import Package, package
+from fleet_cloud.factory.package import Package
 from fleet_cloud.factory.peers import Peer
 from fleet_cloud.factory.pipeline import Made, Pipeline, Place
 from fleet_cloud.factory.recipe import (
-    Architecture,
     Recipe,
-    Training,
     VariantRecipe,
     describe_recipe,
     merge_gates,
 )
 from fleet_cloud.factory.recipe.mistakes import FLOAT
+from fleet_cloud.factory.recipe.targets import RUNTIMES, allows_dynamic_per_channel
+from fleet_cloud.factory.releasing import judge_variants, release
+from fleet_cloud.factory.report.making import make_artifacts, make_report
 from fleet_cloud.factory.teachers import add_teachers
 from fleet_cloud.factory.train import train
 from fleet_cloud.factory.variant import Candidate, Maker
-from fleet_shared.manifest import Metrics
-from fleet_shared.pixels import to_real
-
-GOLDEN_CANDIDATES: Final = 64
 
 Say = Callable[[BuildEvent], None]
 
@@ -47,7 +41,7 @@ Say = Callable[[BuildEvent], None]
 @dataclass(frozen=True)
 class Built:
     """``artifacts``: what is kept of a version besides what goes to devices, by name: ``keras/VARIANT``, its
-    last Keras model."""
+    last Keras model, ``keras``, the float network, and the report."""
 
     packages: list[Package]
     lineage: dict[str, Any]
@@ -67,107 +61,76 @@ def build(
     `BuildError` (``build.gate``) when a variant does not hold its gates.
     """
     splits = load_splits(recipe.dataset, recipe.training.seed)
-    sizes = f"{len(splits.train)} train, {len(splits.validation)} validation, {len(splits.test)} test"
-    say(Stage(name="data", detail=f"{recipe.dataset.kind}: {sizes}"))
-    lab = make_lab(splits, recipe.training.seed, say)
+    say(Stage(name="data", detail=f"{recipe.dataset.kind}: {splits.describe()}"))
+    lab, samples = make_lab(splits, recipe.training.seed, say), digest_splits(splits)
     pipeline = Pipeline(lab, recipe.model, keeper)
-    base = make_float(recipe, splits, pipeline)
-    add_teachers(recipe, digest_splits(splits), pipeline, partial(_train, splits), fetched or {})
-    candidates = make_variants(recipe, lab, pipeline, base, say)
+    base = make_float(recipe, samples, pipeline)
+    add_teachers(recipe, samples, pipeline, train, fetched or {})
+    reference = convert(base.network, lab)
+    candidates = make_variants(recipe, lab, pipeline, base, reference)
     check_gates(candidates)
-    packages = [_package(candidate, splits, say, peers) for candidate in candidates]
-    return Built(packages, _lineage(recipe, splits, base, candidates), _artifacts(base, candidates))
+    say(Stage(name="measuring", detail="on the test split; golden vectors"))
+    evaluations = judge_variants(candidates, reference, splits)
+    packages = [release(one, evaluations[one.name], splits, peers, say) for one in candidates]
+    lineage = _describe(recipe, splits, base, candidates)
+    report = make_report(recipe, splits, base, candidates, evaluations, reference, lineage)
+    return Built(packages, lineage, {**_collect(base, candidates), **make_artifacts(report)})
 
 
-def make_float(recipe: Recipe, splits: Splits, pipeline: Pipeline) -> Made:
+def make_float(recipe: Recipe, samples: str, pipeline: Pipeline) -> Made:
     """Return the network that all variants are made of, and make it known as a teacher."""
-    key = make_training_key(digest_splits(splits), recipe.architecture, recipe.training)
-    made = pipeline.begin(Place(FLOAT), key, partial(_train, splits, recipe.architecture, recipe.training))
+    key = make_training_key(samples, recipe.architecture, recipe.training)
+    made = pipeline.begin(Place(FLOAT), key, partial(train, recipe.architecture, recipe.training))
     pipeline.add_teacher(FLOAT, key, lambda: made)
     return made
 
 
-def _train(splits: Splits, architecture: Architecture, training: Training, lab: Lab) -> Outcome:
-    history: list[dict[str, float]] = []
+def make_variants(
+    recipe: Recipe, lab: Lab, pipeline: Pipeline, base: Made, reference: bytes
+) -> list[Candidate]:
+    """Return all variants, whether or not they hold their gates. ``reference``: the float file."""
+    validation = lab.validation
+    questions = Questions(
+        real=lab.real(validation.x), y=validation.y, split="validation", task=lab.task, labels=lab.labels
+    )
+    measurer = Measurer(reference, questions)
 
-    def on_epoch(epoch: int, epochs: int, loss: float, accuracy: float, left_s: float) -> None:
-        history.append({"loss": loss, "validation_accuracy": accuracy})
-        lab.say(Epoch(epoch=epoch, epochs=epochs, loss=loss, accuracy=accuracy, seconds_left=left_s))
+    def finish(variant: VariantRecipe, made: Made) -> tuple[bytes, Measured]:
+        content = make_file(variant, made.network, lab)
+        return content, measurer.measure(content)
 
-    return Outcome(Network(train(splits, architecture, training, on_epoch)), {"history": history})
-
-
-def make_variants(recipe: Recipe, lab: Lab, pipeline: Pipeline, base: Made, say: Say) -> list[Candidate]:
-    """Return all variants, whether or not they hold their gates. The test split is not read."""
-    reference = convert(base.network, lab)
-
-    def finish(_variant: VariantRecipe, made: Made) -> tuple[bytes, Measured]:
-        content = convert(made.network, lab)
-        return content, measure(content, reference, lab)
-
-    maker = Maker(pipeline, base, finish, say)
+    maker = Maker(pipeline, base, finish, lab.say)
     return [maker.make(variant, merge_gates(recipe.gates, variant.gates)) for variant in recipe.variants]
+
+
+def make_file(variant: VariantRecipe, network: Network, lab: Lab) -> bytes:
+    """Return the file of a variant; raise `BuildError` (``build.target``) when its target cannot run it."""
+    precision = network.precision
+    if precision.kind == "dynamic-range" and not allows_dynamic_per_channel(variant.target):
+        precision = replace(precision, per_channel_dense=False)
+    content = convert(replace(network, precision=precision), lab)
+    if RUNTIMES[variant.target] not in inspect_file(content).runtimes:
+        raise BuildError(
+            f"variant {variant.name!r} is for {variant.target}, which cannot run all of its operators",
+            hint="choose another target or other passes; docs/runtimes.md has the table",
+            code="build.target",
+        )
+    return content
 
 
 def check_gates(candidates: Sequence[Candidate]) -> None:
     """Raise `BuildError` (``build.gate``) when a variant does not hold its gates, naming each of them."""
     failed = [candidate for candidate in candidates if candidate.failures]
-    if not failed:
-        return
-    raise BuildError(
-        "; ".join(
-            f"variant {candidate.name!r} does not hold its gate: {failure.why}"
-            for candidate in failed
-            for failure in candidate.failures
-        ),
-        hint="train longer, compress less, or change the gate in the recipe; nothing was registered",
-        code="build.gate",
-    )
-
-
-def _package(candidate: Candidate, splits: Splits, say: Say, peers: Sequence[Peer]) -> Package:
-    name, content = candidate.name, candidate.content
-    model = LiteModel(content)
-    test = evaluate(model, to_real(splits.test.x, splits.preprocessing), splits.test.y)
-    real = to_real(splits.validation.x[pick_in_turns(splits.validation.y)], splits.preprocessing)
-    metrics = Metrics(
-        accuracy=test.accuracy,
-        validation_accuracy=candidate.measured.accuracy,
-        latency_p50_us=test.latency_p50_us,
-        test_samples=test.samples,
-    )
-    built = package(
-        name,
-        content,
-        labels=splits.labels,
-        preprocessing=splits.preprocessing,
-        metrics=metrics,
-        candidates=[[model.quantize(real[i : i + 1])] for i in range(len(real))],
-        peers=peers,
-    )
-    say(
-        VariantBuilt(
-            name=name,
-            size_bytes=len(content),
-            accuracy=metrics.accuracy,
-            validation_accuracy=metrics.validation_accuracy,
-            latency_p50_us=metrics.latency_p50_us,
+    if failed:
+        raise BuildError(
+            "; ".join(candidate.explain() for candidate in failed),
+            hint="train longer, compress less, or change the gate in the recipe; nothing was registered",
+            code="build.gate",
         )
-    )
-    for warning in built.warnings:
-        say(Warned(message=warning))
-    return built
 
 
-def pick_in_turns(y: NDArray[np.int64], count: int = GOLDEN_CANDIDATES) -> list[int]:
-    """Return the indices of the first ``count`` samples, classes taking turns."""
-    turn = np.zeros(len(y), dtype=np.int64)
-    for number in np.unique(y):
-        turn[y == number] = np.arange(np.sum(y == number))
-    return [int(i) for i in np.argsort(turn, kind="stable")[:count]]
-
-
-def _lineage(recipe: Recipe, splits: Splits, base: Made, candidates: Sequence[Candidate]) -> dict[str, Any]:
+def _describe(recipe: Recipe, splits: Splits, base: Made, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """Return the lineage: what the version was made of, by what, and how it went."""
     machinery, training = describe_machinery(), base.steps[0]
     return {
         "recipe": describe_recipe(recipe),
@@ -180,8 +143,7 @@ def _lineage(recipe: Recipe, splits: Splits, base: Made, candidates: Sequence[Ca
     }
 
 
-def _artifacts(base: Made, candidates: Sequence[Candidate]) -> dict[str, bytes]:
-    last = {candidate.name: candidate.made.network for candidate in candidates}
-    return {"keras": write_keras(base.network.model)} | {
-        f"keras/{name}": write_keras(network.model) for name, network in last.items()
-    }
+def _collect(base: Made, candidates: Sequence[Candidate]) -> dict[str, bytes]:
+    """Return the artifacts by name."""
+    last = {f"keras/{candidate.name}": candidate.model for candidate in candidates}
+    return {name: write_keras(model) for name, model in {"keras": base.network.model, **last}.items()}

@@ -51,6 +51,11 @@ class Splits:
     skipped: tuple[str, ...] = ()
     augment: Augment | None = None
 
+    def describe(self) -> str:
+        """Return how many samples there are in each split."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return ", ".join(f"{len(part.x)} {name}" for name, part in parts.items())
+
 
 def load_splits(dataset: Dataset, seed: int) -> Splits:
     """Load the data set and split it; the same seed gives the same splits."""
@@ -110,7 +115,7 @@ def write_source(split: Split, path: Path) -> None:
         raise BuildError(f"{path} is no name of a source", hint="it ends in .npz", code="build.output")
     arrays = {"x": split.x} if split.y is None else {"x": split.x, "y": split.y}
     try:
-        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(path, **arrays)
     except OSError as exc:
         raise BuildError(
             f"{path} cannot be written: {exc.strerror}", hint="choose another folder", code="build.output"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
 from fleet_cloud.domain.decide import Action, Assign, Finish, Refuse, TimeOut, decide
+from fleet_cloud.domain.device import Device
 from fleet_cloud.domain.rollout import (
     Assignment,
     AssignmentState,
@@ -133,7 +134,7 @@ class Tick:
             order=order,
         )
         transaction.assignments.put(assignment)
-        desired = self._desired(transaction, rollout, assignment, action, order)
+        desired = self._desired(transaction, rollout, assignment, action, order, known)
         envelope = self.trust.sign_desired(desired)
         transaction.desired.put(SignedDesired(action.device, order, envelope, desired.expires_ms))
         topic = self.topics.device(action.device, Channel.DESIRED)
@@ -146,6 +147,7 @@ class Tick:
         assignment: Assignment,
         action: Assign,
         order: Order,
+        device: Device,
     ) -> Desired:
         version = get_version(transaction, ModelRef(rollout.model, rollout.version))
         (variant,) = [variant for variant in version.variants if variant.digest == action.manifest]
@@ -153,6 +155,7 @@ class Tick:
             encoding
             for blob in variant.manifest.blobs.values()
             for encoding in transaction.models.encodings(blob.sha256)
+            if device.decodes(encoding.encoding)
         ]
         now_ms = self.clock.now_ms()
         return Desired(

@@ -5,7 +5,9 @@ back. Encodings are listed in a desired document with hash and both lengths. A d
 produces more than the length that was promised.
 """
 
+import importlib.util
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from typing_extensions import assert_never
 
@@ -17,10 +19,15 @@ from fleet_shared.wire import OpenEnum
 class Encoding(OpenEnum):
     IDENTITY = "identity"
     ZSTD = "zstd"
+    CODEBOOK = "codebook"
     UNKNOWN = "unknown"
 
 
-SUPPORTED = (Encoding.IDENTITY, Encoding.ZSTD)
+_HAS_LZMA: Final = importlib.util.find_spec("_lzma") is not None
+"""A Python that was built without it decodes no codebook."""
+
+SUPPORTED: Final = (Encoding.IDENTITY, Encoding.ZSTD, *([Encoding.CODEBOOK] if _HAS_LZMA else []))
+"""What this process decodes; a device reports it."""
 
 
 def encode_blob(encoding: Encoding, content: bytes) -> bytes:
@@ -29,12 +36,19 @@ def encode_blob(encoding: Encoding, content: bytes) -> bytes:
 
 
 def encode_parts(encoding: Encoding, parts: Iterable[bytes], size_bytes: int) -> Iterator[bytes]:
-    """Yield ``parts``, ``size_bytes`` in all, in ``encoding``; in bounded memory."""
+    """Yield ``parts``, ``size_bytes`` in all, in ``encoding``; in bounded memory.
+
+    Raises `CodecError` where the encoding does not take so many bytes.
+    """
     match encoding:
         case Encoding.IDENTITY:
             return iter(parts)
         case Encoding.ZSTD:
             return zstd.encode(parts, size_bytes)
+        case Encoding.CODEBOOK:
+            from fleet_shared.codec import codebook  # an idle agent does not need it
+
+            return codebook.encode(parts, size_bytes)
         case Encoding.UNKNOWN:
             raise CodecError("cannot encode with an unknown encoding")
         case _ as never:
@@ -62,6 +76,10 @@ def _decode(encoding: Encoding, parts: Iterable[bytes]) -> Iterator[bytes]:
             return identity.decode(parts)
         case Encoding.ZSTD:
             return zstd.decode(parts)
+        case Encoding.CODEBOOK:
+            from fleet_shared.codec import codebook
+
+            return codebook.decode(parts)
         case Encoding.UNKNOWN:
             raise CodecError("this agent does not know the encoding", hint="update the agent")
         case _ as never:

@@ -72,7 +72,7 @@ def test_events_tell_the_story_in_order(digits: DigitsBuild) -> None:
     assert [event.epoch for event in epochs] == list(range(1, EPOCHS + 1))
     assert epochs[-1].seconds_left == 0
     assert epochs[-1].loss < epochs[0].loss
-    assert [event.name for event in digits.events if isinstance(event, Stage)] == ["data"]
+    assert [event.name for event in digits.events if isinstance(event, Stage)] == ["data", "measuring"]
     ended = [(event.subject, event.step) for event in digits.events if isinstance(event, StepEnded)]
     assert ended == [("float", "training"), ("int8", "int8")]
     assert [event.name for event in digits.events if isinstance(event, VariantBuilt)] == ["fp32", "int8"]
@@ -123,7 +123,7 @@ def test_an_mlp_learns_features(tmp_path: Path) -> None:
         training=Training(epochs=20, batch_size=16),
     )
     accuracies = [p.contract.metrics.accuracy for p in build(recipe, ignore).packages]
-    assert all(accuracy is not None and accuracy > 0.9 for accuracy in accuracies)
+    assert all(accuracy is not None and accuracy >= 0.9 for accuracy in accuracies)
     with pytest.raises(RecipeError, match="small-cnn") as caught:
         build(msgspec.structs.replace(recipe, architecture=Architecture()), ignore)
     assert caught.value.code == "recipe.architecture"

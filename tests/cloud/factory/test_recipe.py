@@ -67,7 +67,7 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
         ("model: " + "[" * 3000, "nested too deeply", "two levels"),
         ("model: a\0b", "cannot be read: unacceptable character", "YAML"),
         ("model: 2024-13-45", "cannot be read: month must be", "YAML"),
-        ("{model: m, dataset: {kind: npz}}", "dataset.path is needed", "path: FILE"),
+        ("{model: m, dataset: {kind: npz}}", "path is needed for kind 'npz' - at `dataset`", "path: FILE"),
         ("{model: m, dataset: {kind: npz, path: no.npz}}", "no.npz does not exist", "relative"),
     ],
 )

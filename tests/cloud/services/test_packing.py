@@ -23,6 +23,7 @@ from fleet_shared.messages.desired import EncodedBlob
 from fleet_shared.names import Digest, digest_of
 from tests.cloud.domain.test_rules import variant
 from tests.kit.people import ADMIN
+from tests.kit.weights import clustered
 
 LARGE = b"fleet " * (PACKED_AT_ONCE_BYTES // 6 + 10)
 
@@ -85,6 +86,25 @@ def test_a_small_model_is_packed_once_at_registration(place: Place) -> None:
     assert place.packing.pack_next() is False
 
 
+def test_weights_of_few_values_are_kept_as_a_codebook_beside_zstd(place: Place) -> None:
+    content = clustered(8_000, 1)
+    blob = place.register(content)
+    kept = {one.encoding: one for one in place.encodings(blob)}
+    assert set(kept) == {Encoding.ZSTD, Encoding.CODEBOOK}
+    assert kept[Encoding.CODEBOOK].encoded_bytes < 0.95 * kept[Encoding.ZSTD].encoded_bytes
+    packed = b"".join(place.store.read(kept[Encoding.CODEBOOK].sha256))
+    assert b"".join(decode_blob(Encoding.CODEBOOK, [packed], len(content))) == content
+
+
+def test_a_larger_one_gets_its_codebook_later(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing_module, "CODED_AT_ONCE_BYTES", 1000)
+    blob = place.register(clustered(8_000, 1))
+    assert [one.encoding for one in place.encodings(blob)] == [Encoding.ZSTD]
+    assert place.packing.pack_next() is True
+    assert len(place.encodings(blob)) == 2
+    assert place.packing.pack_next() is False
+
+
 def test_a_large_model_is_packed_after_its_registration(place: Place) -> None:
     blob = place.register(LARGE)
     assert place.encodings(blob) == []
@@ -94,7 +114,9 @@ def test_a_large_model_is_packed_after_its_registration(place: Place) -> None:
     assert encoding.encoded_bytes < len(LARGE) // 10
     packed = b"".join(place.store.read(encoding.sha256))
     assert b"".join(decode_blob(Encoding.ZSTD, [packed], len(LARGE))) == LARGE
+    assert place.packing.pack_next() is True, "and as a codebook, which is no shorter"
     assert place.packing.pack_next() is False
+    assert place.encodings(blob) == [encoding]
 
 
 def test_what_is_not_worth_packing_is_tried_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,4 +184,5 @@ def test_a_blob_that_cannot_be_stored_does_not_keep_the_others_waiting(
 
     monkeypatch.setattr(place.store, "put", full)
     assert place.packing.pack_next() is True
+    assert place.packing.pack_next() is True, "as a codebook"
     assert place.packing.pack_next() is False, "it is not packed again and again"

@@ -13,8 +13,9 @@ from fleet_shared.messages.desired import Policy
 from fleet_shared.messages.reported import Order
 from fleet_shared.names import DeviceId
 from fleet_shared.version import ModelRef
-from tests.kit.parts import PI, Parts, outcome_batch
+from tests.kit.parts import ABLE, PI, Parts, outcome_batch
 from tests.kit.people import ADMIN
+from tests.kit.weights import clustered
 
 
 @pytest.fixture
@@ -129,6 +130,25 @@ def test_the_next_generation_is_above_what_database_and_device_have_seen(fleet: 
     other_epoch = msgspec.structs.replace(reported, accepted=Order(key_epoch=9, generation=0))
     fleet.observe.reported(PI, other_epoch)
     assert fleet.push().order == Order(key_epoch=1, generation=43)
+
+
+@pytest.mark.parametrize(
+    ("says", "offered"),
+    [
+        ((), {"zstd"}),
+        (("identity", "zstd"), {"zstd"}),
+        (("identity", "zstd", "codebook"), {"zstd", "codebook"}),
+    ],
+)
+def test_a_device_is_offered_what_it_says_it_decodes(
+    parts: Parts, says: tuple[str, ...], offered: set[str]
+) -> None:
+    parts.add_device(facts=msgspec.structs.replace(ABLE, encodings=says))
+    parts.registry.register("m", parts.draft(clustered(4000, 2)), ADMIN)
+    parts.push()
+    (message,) = parts.outgoing()
+    (entry,) = json.loads(signed_payload(message.payload))["run"]
+    assert {one["encoding"] for one in entry["encodings"]} == offered
 
 
 def test_an_idle_tick_does_nothing(fleet: Parts) -> None:

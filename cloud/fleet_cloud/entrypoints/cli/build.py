@@ -24,10 +24,13 @@ def build(
     held_out: Annotated[
         Path | None, typer.Option(help="Also write the test split here (.npz): a source for devices.")
     ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Compute everything anew, and keep nothing.")
+    ] = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Train and compress a model on this machine, and register it as a new version."""
-    registered = run_build(get_connection(context), recipe, version, held_out)
+    registered = run_build(get_connection(context), recipe, version, held_out, no_cache)
     if output is Format.JSON:
         print_json(registered)
         return
@@ -41,13 +44,18 @@ def describe_fate(done: str, model: str, version: str, created: bool) -> str:
 
 
 def run_build(
-    connection: Connection, recipe: Path, version: str | None = None, held_out: Path | None = None
+    connection: Connection,
+    recipe: Path,
+    version: str | None = None,
+    held_out: Path | None = None,
+    no_cache: bool = False,
 ) -> "Registered":
     """Build ``recipe`` and show progress on standard error; raise `BuildError` when it fails."""
     from fleet_cloud.entrypoints.cli.build_process import follow_build
 
     options = {"--version": version, "--held-out": held_out}
     given = [word for key, value in options.items() if value is not None for word in (key, str(value))]
+    given += ["--no-cache"] if no_cache else []
     return show_build(follow_build(["recipe", str(recipe), *given], connection))
 
 

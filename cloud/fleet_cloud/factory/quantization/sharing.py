@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fleet_cloud.factory.constraints import Array
+from fleet_cloud.factory.quantization.changing import ChangingCodebook
 from fleet_cloud.factory.quantization.codebooks import GRID, Codebook, ScaledCodebook
 from fleet_cloud.factory.quantization.kernels import Kernel
-from fleet_cloud.factory.quantization.kmeans import cluster_values
+from fleet_cloud.factory.quantization.kmeans import cluster_values, code_lengths
 from fleet_cloud.factory.quantization.vectors import cluster_vectors
 from fleet_cloud.factory.recipe.passes import Cluster
 
@@ -69,6 +70,28 @@ def _share_scaled(settings: Cluster, kernel: Kernel, terms: Terms) -> ScaledCode
         scales=scales,
         free=(~np.isin(codes, np.array(fixed) * GRID)).astype(np.float32),
         indices=indices.astype(np.int32),
+    )
+
+
+def let_change(book: ScaledCodebook, kernel: Kernel, terms: Terms) -> ChangingCodebook:
+    """Return the codebook with the kernel's own weights behind it, so that a weight may take another entry.
+
+    A bit costs price / (importance x scale^2) beside the squared error of weight / scale; the importance is
+    the mean of the channel's, and the bits of an entry are those of now.
+    """
+    importance = terms.importance.mean(axis=kernel.others, keepdims=True) * np.square(book.scales)
+    lengths = code_lengths(book.indices, len(book.entries))
+    lengths = np.where(np.isfinite(lengths), lengths, np.log2(kernel.weight.size))
+    tolls = (terms.price / importance)[..., np.newaxis] * lengths
+    ends = np.abs(kernel.weight) == kernel.largest
+    pinned = np.where(ends | (kernel.weight == 0), book.indices, -1)
+    return ChangingCodebook(
+        latent=kernel.weight,
+        entries=book.entries,
+        scales=book.scales,
+        free=book.free,
+        tolls=tolls.astype(np.float32),
+        pinned=pinned.astype(np.int32),
     )
 
 

@@ -88,7 +88,7 @@ def find_dataset_fault(dataset: Dataset) -> tuple[str, str] | None:
         ("input", dataset.input, "[96, 96, 3]"),
     ):
         if key in known and not given:
-            return f"dataset.{key} is needed for kind {kind!r}", f"{key}: {example}"
+            return f"{key} is needed for kind {kind!r}", f"{key}: {example}"
     if dataset.task == "regression" and kind == "images":
         return "a folder of images has classes, not values", "kind: npz, with the values in y"
     if dataset.task == "regression" and dataset.labels == "none":
@@ -103,5 +103,5 @@ def find_dataset_fault(dataset: Dataset) -> tuple[str, str] | None:
 
 def _explain(kind: str, key: str) -> str:
     if kind == "digits" and key == "path":
-        return "dataset.path means nothing for the built-in digits"
-    return f"dataset.{key} means nothing for kind {kind!r}"
+        return "path means nothing for the built-in digits"
+    return f"{key} means nothing for kind {kind!r}"

@@ -7,8 +7,8 @@ import msgspec
 from msgspec import Meta
 
 from fleet_cloud.errors import RecipeError
-from fleet_cloud.factory.recipe.architecture import OWN, Architecture, find_fault
-from fleet_cloud.factory.recipe.dataset import Dataset, find_dataset_fault
+from fleet_cloud.factory.recipe.architecture import Architecture
+from fleet_cloud.factory.recipe.dataset import Dataset
 from fleet_cloud.factory.recipe.variants import DEFAULT_VARIANTS, Gates, VariantRecipe
 
 
@@ -55,31 +55,31 @@ def describe_recipe(recipe: Recipe) -> dict[str, Any]:
     return described
 
 
-def check_fractions(recipe: Recipe, path: Path) -> Recipe:
-    """Refuse what types and bounds alone do not catch. (A NaN passes no bound.)"""
-    if (fault := find_fault(recipe.architecture)) is not None:
-        raise RecipeError(f"{path}: {fault[0]}", hint=fault[1])
-    if (fault := find_dataset_fault(recipe.dataset)) is not None:
-        raise RecipeError(f"{path}: {fault[0]}", hint=fault[1])
-    if not recipe.training.epochs and recipe.architecture.kind not in OWN:
-        raise RecipeError(
-            f"{path}: with no epochs nothing is learned",
-            hint="epochs: 0 is for a model that is trained already: architecture: {kind: file, path: FILE}",
-        )
-    return recipe
-
-
 def resolve_paths(recipe: Recipe, path: Path) -> Recipe:
     """Make paths absolute (they are relative to the recipe), and check them."""
-    replace, dataset, architecture = msgspec.structs.replace, recipe.dataset, recipe.architecture
+    replace, dataset = msgspec.structs.replace, recipe.dataset
     return replace(
         recipe,
         dataset=replace(dataset, path=_find_path(path, "dataset.path", dataset.path)),
-        architecture=replace(
-            architecture,
-            path=_find_path(path, "architecture.path", architecture.path),
-            weights=_find_path(path, "architecture.weights", architecture.weights),
-        ),
+        architecture=_resolve_architecture(path, "architecture", recipe.architecture),
+        teachers={name: _resolve_teacher(path, name, teacher) for name, teacher in recipe.teachers.items()},
+    )
+
+
+def _resolve_teacher(path: Path, name: str, teacher: Teacher) -> Teacher:
+    key, architecture = f"teachers.{name}", teacher.architecture
+    return msgspec.structs.replace(
+        teacher,
+        architecture=architecture and _resolve_architecture(path, f"{key}.architecture", architecture),
+        file=_find_path(path, f"{key}.file", teacher.file),
+    )
+
+
+def _resolve_architecture(path: Path, key: str, architecture: Architecture) -> Architecture:
+    return msgspec.structs.replace(
+        architecture,
+        path=_find_path(path, f"{key}.path", architecture.path),
+        weights=_find_path(path, f"{key}.weights", architecture.weights),
     )
 
 

@@ -1,0 +1,162 @@
+"""One form for a model file: the same weights and operators give the same bytes.
+
+Conversion is not reproducible (tensorflow #55512): buffers and tensors come in another order, names end in
+counters of the process, metadata tells of the converter. Here everything is numbered by its first use, equal
+buffers are one, inner tensors are named by their number, and what no runtime reads is left out: description,
+metadata, the ranges that scales were made from. Names of inputs and outputs, and signatures, stay.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from fleet_cloud.errors import Invalid
+from fleet_cloud.factory.inspect import MAGIC
+
+DATA_ALIGNMENT_BYTES: Final = 16
+"""What kernels expect of constant tensors (``force_align`` of the schema)."""
+_EMPTY: Final = 0
+"""The buffer of tensors without constant data."""
+
+
+def canonicalise(content: bytes) -> bytes:
+    """Return the file in its one form; it computes the same. Of a canonical file it returns a copy.
+
+    Raises `Invalid` (``model.file.invalid``) for what is no model file, and for one that keeps its weights
+    outside the flatbuffer.
+    """
+    if content[4:8] != MAGIC:
+        raise _invalid("its identifier is missing")
+    try:
+        model: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
+    except Exception as exc:  # whatever a damaged file causes, it is refused
+        raise _invalid(str(exc)) from exc
+    if _is_scattered(model):
+        raise _invalid("it keeps weights outside of the flatbuffer")
+    model.description = model.metadata = model.metadataBuffer = None
+    numbers = [_renumber_tensors(graph) for graph in model.subgraphs]
+    _renumber_signatures(model, numbers)
+    _renumber_buffers(model)
+    _renumber_op_codes(model)
+    for graph in model.subgraphs:
+        _strip(graph)
+    builder = _AlignedBuilder(len(content))
+    builder.Finish(model.Pack(builder), MAGIC)
+    return bytes(builder.Output())
+
+
+class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
+    """The generated classes forget ``force_align``."""
+
+    def CreateNumpyVector(self, x: NDArray[Any]) -> int:  # noqa: N802 - the name of FlatBuffers
+        if x.dtype == np.uint8:
+            self.StartVector(x.itemsize, x.size, DATA_ALIGNMENT_BYTES)
+            self.head -= x.size
+            self.Bytes[self.head : self.head + x.size] = x.tobytes()
+            self.vectorNumElems = x.size
+            return int(self.EndVector())
+        return int(super().CreateNumpyVector(x))
+
+
+def _renumber_tensors(graph: Any) -> dict[int, int]:
+    """Bring the tensors into the order of their first use; return their new numbers by the old."""
+    used = [*_listed(graph.inputs)]
+    for operator in graph.operators or []:
+        for some in (operator.inputs, operator.intermediates, operator.outputs):
+            used += _listed(some)
+    used += _listed(graph.outputs)
+    numbers = {old: new for new, old in enumerate(dict.fromkeys(one for one in used if one >= 0))}
+    graph.tensors = [graph.tensors[old] for old in numbers]
+    graph.inputs, graph.outputs = _mapped(graph.inputs, numbers), _mapped(graph.outputs, numbers)
+    for operator in graph.operators or []:
+        operator.inputs, operator.outputs = (
+            _mapped(operator.inputs, numbers),
+            _mapped(operator.outputs, numbers),
+        )
+        operator.intermediates = _mapped(operator.intermediates, numbers)
+    return numbers
+
+
+def _renumber_signatures(model: Any, numbers: Sequence[dict[int, int]]) -> None:
+    for signature in model.signatureDefs or []:
+        here = numbers[signature.subgraphIndex]
+        for some in (signature.inputs or [], signature.outputs or []):
+            for named in some:
+                named.tensorIndex = here[named.tensorIndex]
+            some.sort(key=lambda named: named.name)
+    if model.signatureDefs:
+        model.signatureDefs.sort(key=lambda signature: signature.signatureKey)
+
+
+def _renumber_buffers(model: Any) -> None:
+    kept: dict[bytes, int] = {b"": _EMPTY}
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            data = model.buffers[tensor.buffer].data
+            content = b"" if data is None else np.asarray(data, dtype=np.uint8).tobytes()
+            tensor.buffer = kept.setdefault(content, len(kept))
+    model.buffers = [_buffer(content) for content in kept]
+
+
+def _buffer(content: bytes) -> Any:
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(content, dtype=np.uint8) if content else None
+    return buffer
+
+
+def _renumber_op_codes(model: Any) -> None:
+    operators = [operator for graph in model.subgraphs for operator in graph.operators or []]
+    kept: dict[tuple[Any, ...], int] = {}
+    codes = []
+    for operator in operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        key = (code.deprecatedBuiltinCode, code.builtinCode, code.customCode, code.version)
+        if key not in kept:
+            kept[key] = len(kept)
+            codes.append(code)
+        operator.opcodeIndex = kept[key]
+    model.operatorCodes = codes
+
+
+def _strip(graph: Any) -> None:
+    """Leave out what only people and converters read."""
+    outside = {*_listed(graph.inputs), *_listed(graph.outputs)}
+    graph.debugMetadataIndex = -1
+    for operator in graph.operators or []:
+        operator.debugMetadataIndex = -1
+    for number, tensor in enumerate(graph.tensors):
+        if number not in outside:
+            tensor.name = str(number)
+        quantization = tensor.quantization
+        if quantization is not None and quantization.scale is not None and len(quantization.scale):
+            quantization.min = quantization.max = None
+
+
+def _is_scattered(model: Any) -> bool:
+    operators = [operator for graph in model.subgraphs for operator in graph.operators or []]
+    return bool(
+        model.externalBuffers
+        or any(buffer.offset > 1 for buffer in model.buffers)
+        or any(operator.largeCustomOptionsOffset > 1 for operator in operators)
+    )
+
+
+def _listed(some: Any) -> list[int]:
+    return [] if some is None else [int(one) for one in some]
+
+
+def _mapped(some: Any, numbers: dict[int, int]) -> Any:
+    """Return the new numbers; -1, an operand that is left out, stays."""
+    return None if some is None else np.array([numbers.get(one, -1) for one in _listed(some)], dtype=np.int32)
+
+
+def _invalid(why: str) -> Invalid:
+    return Invalid(
+        f"the file is not a TFLite model that can be brought into its one form: {why}",
+        hint="export it again",
+        code="model.file.invalid",
+    )

@@ -1,0 +1,58 @@
+"""Whole numbers as bytes, seven bits each, low ones first; and a reader that trusts no length."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from fleet_shared.errors import CodecError
+
+NUMBER_BYTES: Final = 5
+"""No number here needs more than 35 bits."""
+
+
+def write_number(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+class Reader:
+    """Takes exactly what is asked for from parts of any size. Raises `CodecError` where they end early."""
+
+    def __init__(self, parts: Iterable[bytes]) -> None:
+        self._parts = iter(parts)
+        self._left: bytes = b""
+
+    def take(self, count: int) -> bytes:
+        pieces, missing = [], count
+        while missing:
+            if not self._left:
+                self._left = self._next()
+            piece, self._left = self._left[:missing], self._left[missing:]
+            pieces.append(piece)
+            missing -= len(piece)
+        return b"".join(pieces)
+
+    def number(self, most: int) -> int:
+        """Return the next number, at most ``most``."""
+        number = 0
+        for place in range(NUMBER_BYTES):
+            byte = self.take(1)[0]
+            number |= (byte & 0x7F) << (7 * place)
+            if byte < 0x80:
+                if number > most:
+                    raise CodecError(f"codebook data is damaged: {number} where at most {most} can be")
+                return number
+        raise CodecError("codebook data is damaged: a number does not end")
+
+    def expect_end(self) -> None:
+        if self._left or any(self._parts):
+            raise CodecError("codebook data is damaged: bytes follow its end")
+
+    def _next(self) -> bytes:
+        for part in self._parts:
+            if part:
+                return part
+        raise CodecError("codebook data ends early")

@@ -1,0 +1,132 @@
+"""One form of a model file: the same bytes for the same weights, and nothing lost that is computed with."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+
+from fleet_cloud.errors import Invalid
+from fleet_cloud.factory.canonical import DATA_ALIGNMENT_BYTES, canonicalise
+from fleet_cloud.factory.wire import measure_wire
+from fleet_shared.codec.codebook.tensors import find_tensors
+from tests.cloud.factory.conversion import to_tflite
+from tests.cloud.factory.edited_model import edit
+
+
+def network() -> keras.Model:
+    keras.utils.set_random_seed(3)
+    image = keras.Input((8, 8, 1))
+    one = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(image)
+    two = keras.layers.Conv2D(8, 3, padding="same")(one)
+    joined = keras.layers.Concatenate()([keras.layers.Add()([one, two]), one])
+    flat = keras.layers.Flatten()(keras.layers.MaxPooling2D()(joined))
+    return keras.Model(image, keras.layers.Dense(4, activation="softmax")(flat))
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, bytes]:
+    """The same weights, converted twice, in models whose layers are numbered differently."""
+    return {
+        f"{kind}-{turn}": to_tflite(network(), quantize)
+        for kind, quantize in (("fp32", False), ("int8", True))
+        for turn in (1, 2)
+    }
+
+
+def answers(content: bytes) -> NDArray[Any]:
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    given, taken = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    draw = np.random.default_rng(4)
+    out = []
+    for _ in range(5):
+        interpreter.set_tensor(
+            given["index"], draw.random((1, 8, 8, 1), dtype=np.float32).astype(given["dtype"])
+        )
+        interpreter.invoke()
+        out.append(interpreter.get_tensor(taken["index"]))
+    return np.concatenate(out)
+
+
+@pytest.mark.parametrize("kind", ["fp32", "int8"])
+def test_two_conversions_give_the_same_bytes(files: dict[str, bytes], kind: str) -> None:
+    first, second = (canonicalise(files[f"{kind}-{turn}"]) for turn in (1, 2))
+    assert first == second
+    assert canonicalise(first) == first
+    assert len(first) <= len(files[f"{kind}-1"])
+
+
+@pytest.mark.parametrize("kind", ["fp32", "int8"])
+def test_it_computes_the_same(files: dict[str, bytes], kind: str) -> None:
+    np.testing.assert_array_equal(answers(canonicalise(files[f"{kind}-1"])), answers(files[f"{kind}-1"]))
+
+
+def test_signatures_stay_and_metadata_goes(files: dict[str, bytes]) -> None:
+    before, after = (
+        Interpreter(model_content=one) for one in (files["int8-1"], canonicalise(files["int8-1"]))
+    )
+    assert after.get_signature_list() == before.get_signature_list()
+    for details in ("get_input_details", "get_output_details"):
+        names = [getattr(one, details)()[0]["name"] for one in (before, after)]
+        assert names[0] == names[1]
+    model: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(canonicalise(files["int8-1"])))
+    assert model.metadata is None
+    assert not model.description
+
+
+def test_order_and_names_do_not_matter(files: dict[str, bytes]) -> None:
+    """Buffers turned around, one of them twice, a tensor nobody uses, other names."""
+
+    def shuffle(model: Any) -> None:
+        count = len(model.buffers)
+        graph = model.subgraphs[0]
+        model.buffers = [schema.BufferT(), *model.buffers[::-1], *model.buffers]
+        for number, tensor in enumerate(graph.tensors):
+            tensor.buffer = count - tensor.buffer if number % 2 else count + 1 + tensor.buffer
+            if number not in {*graph.inputs, *graph.outputs}:
+                tensor.name = f"other_{number}"
+        graph.tensors.append(schema.TensorT(shape=np.array([3], dtype=np.int32), name="nobody"))
+        model.operatorCodes = [*model.operatorCodes, *model.operatorCodes]
+        model.description = "of another converter"
+
+    changed = edit(files["fp32-1"], shuffle)
+    assert changed != files["fp32-1"]
+    assert canonicalise(changed) == canonicalise(files["fp32-1"])
+
+
+def test_other_weights_give_other_bytes(files: dict[str, bytes]) -> None:
+    def nudge(model: Any) -> None:
+        data = max((one.data for one in model.buffers if one.data is not None), key=len)
+        data.flags.writeable or data.setflags(write=True)
+        data[0] ^= 1
+
+    assert canonicalise(edit_copy(files["fp32-1"], nudge)) != canonicalise(files["fp32-1"])
+
+
+def edit_copy(content: bytes, change: Any) -> bytes:
+    return edit(bytearray(content), change)  # type: ignore[arg-type]
+
+
+def test_weights_are_aligned(files: dict[str, bytes]) -> None:
+    content = canonicalise(files["int8-1"])
+    places = find_tensors(content)
+    assert len(places) >= 6
+    assert {place.begin % DATA_ALIGNMENT_BYTES for place in places} == {0}
+
+
+@pytest.mark.parametrize("content", [b"", b"none at all", b"\x10\0\0\0TFL3" + b"\xff" * 40])
+def test_what_is_no_model_is_refused(content: bytes) -> None:
+    with pytest.raises(Invalid) as refused:
+        canonicalise(content)
+    assert refused.value.code == "model.file.invalid"
+
+
+def test_the_wire_is_measured(files: dict[str, bytes]) -> None:
+    measured = measure_wire(files["int8-1"])
+    assert list(measured) == ["identity", "zstd", "codebook", "xz"]
+    assert measured["identity"] == len(files["int8-1"])
+    assert measured["codebook"] < measured["zstd"] < measured["identity"]
