@@ -95,7 +95,7 @@ def find_dataset_fault(dataset: Dataset) -> tuple[str, str] | None:
         return "without labels there is nothing to fit", "leave out labels: none"
     if dataset.validation_fraction + dataset.test_fraction >= 1:
         return (
-            "dataset.validation_fraction and test_fraction leave nothing to train on",
+            "validation_fraction and test_fraction leave nothing to train on",
             "their sum must be below 1",
         )
     return None
