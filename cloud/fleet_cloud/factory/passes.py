@@ -47,9 +47,9 @@ def _dynamic_range(_settings: DynamicRange, network: Network, _lab: Lab) -> Outc
 
 PASSES: Final[Mapping[type[Settings], Pass]] = {
     Train: train_again,
-    PruneWeights: prune_weights,
     PruneFilters: prune_filters,
     PruneNeurons: prune_neurons,
+    PruneWeights: prune_weights,
     LogQuantize: log_quantize,
     Cluster: cluster,
     Int8: _int8,
