@@ -56,7 +56,7 @@ def read_images(path: Path, dataset: Dataset) -> Samples:
         _find_splits(path, names, 2 if dataset.labels == "given" else 1),
     )
     if dataset.labels == "none":
-        return Samples(x, None, (), preprocessing, given, skipped=skipped)
+        return Samples(x, None, (), preprocessing, given, dataset.task, skipped)
     everything = [*names, *map(PurePosixPath, skipped)]
     _check_folders(path, everything)
     labels = _find_classes(path, everything)

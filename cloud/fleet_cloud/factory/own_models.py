@@ -75,22 +75,31 @@ def check_fits(own: OwnModel, lab: Lab) -> None:
             f"the model takes samples of {takes}, and the data set has {shape}",
             "set dataset.image_size, or choose another model",
         )
-    if lab.train.y is None:
-        return
     if lab.task == "regression":
-        _check_values(own, gives, int(lab.train.y.shape[1]))
-    elif gives != len(lab.labels):
-        raise _refuse(
-            f"the model tells {gives} classes apart, and the data set has {len(lab.labels)}",
-            "both must have the same classes, in the same order (folders: by name)",
-        )
+        _check_values(own, gives, None if lab.train.y is None else int(lab.train.y.shape[1]))
+    else:
+        _check_classes(own, gives, None if lab.train.y is None else len(lab.labels))
 
 
-def _check_values(own: OwnModel, gives: int, wanted: int) -> None:
+def _check_values(own: OwnModel, gives: int, wanted: int | None) -> None:
     if own.head == "softmax":
         raise _refuse("the model ends in a softmax, and the task is regression", "task: classification")
-    if gives != wanted:
+    if wanted not in {None, gives}:
         raise _refuse(f"the model gives {gives} values, and the data set has {wanted}", "compare y")
+
+
+def _check_classes(own: OwnModel, gives: int, wanted: int | None) -> None:
+    activation = _find_activation(own.model.output._keras_history.operation)  # noqa: SLF001
+    if activation not in {"", "linear"}:
+        raise _refuse(
+            f"the model ends in {activation}, and the task is classification",
+            "end in logits or a softmax; task: regression takes the outputs as they are",
+        )
+    if wanted not in {None, gives}:
+        raise _refuse(
+            f"the model tells {gives} classes apart, and the data set has {wanted}",
+            "both must have the same classes, in the same order (folders: by name)",
+        )
 
 
 def detach_head(model: Any) -> OwnModel:

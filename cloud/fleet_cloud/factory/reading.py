@@ -100,4 +100,6 @@ def _make_none(dataset: Dataset) -> Samples:
     image = len(dataset.input) == 3
     colour = dataset.colour or ({1: "grey", 3: "rgb"}.get(dataset.input[-1]) if image else None)
     x = np.zeros((0, *dataset.input), np.uint8 if image else np.float32)
-    return Samples(x, None, (), Preprocessing(colour=colour, scale=1 / 255 if image else 1.0))
+    return Samples(
+        x, None, (), Preprocessing(colour=colour, scale=1 / 255 if image else 1.0), task=dataset.task
+    )

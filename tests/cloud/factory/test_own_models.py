@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from fleet_cloud.factory.lite import LiteModel
 from fleet_cloud.factory.own_files import load_own_file
 from fleet_cloud.factory.own_models import OwnModel, check_fits, detach_head, load_own_model
 from fleet_cloud.factory.recipe import Architecture
-from tests.cloud.factory.small import CLASSES, SIZE, make_lab, make_model
+from tests.cloud.factory.small import CLASSES, SIZE, make_lab, make_model, unlabelled
 
 Array = NDArray[Any]
 # Keras copies variables in a way that numpy 2 means to change when it saves them.
@@ -285,6 +286,16 @@ def test_a_model_and_a_data_set_that_do_not_belong_together_are_refused() -> Non
     wide = keras.Input((9, 9, 1))
     with pytest.raises(RecipeError, match=r"\(9, 9, 1\), and the data set has \(8, 8, 1\)"):
         check_fits(OwnModel(keras.Model(wide, layers.Dense(4)(layers.Flatten()(wide))), "none"), lab)
+
+
+def test_outputs_that_are_no_logits_are_values_also_without_labels() -> None:
+    inputs = keras.Input(SHAPE)
+    for activation in ("sigmoid", "relu"):
+        last = layers.Dense(3, activation=activation)
+        own = detach_head(keras.Model(inputs, last(layers.Flatten()(inputs))))
+        with pytest.raises(RecipeError, match=f"ends in {activation}, and the task is classification"):
+            check_fits(own, unlabelled(make_lab(8)))
+        check_fits(own, replace(unlabelled(make_lab(8)), task="regression"))
 
 
 def test_a_saved_model_becomes_a_float_file_when_code_is_allowed(tmp_path: Path) -> None:
