@@ -17,14 +17,11 @@ from fleet_cloud.factory.keys import describe_machinery, digest_splits, make_tra
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.measuring import Measurer, make_questions
 from fleet_cloud.factory.network import Network
-from fleet_cloud.factory.outcome import Outcome
 from fleet_cloud.factory.package import Package
 from fleet_cloud.factory.peers import Peer
 from fleet_cloud.factory.pipeline import Made, Pipeline, Place
 from fleet_cloud.factory.recipe import (
-    Architecture,
     Recipe,
-    Training,
     VariantRecipe,
     describe_recipe,
     merge_gates,
@@ -69,8 +66,8 @@ def build(
     say(Stage(name="data", detail=f"{recipe.dataset.kind}: {splits.describe()}"))
     lab, samples = make_lab(splits, recipe.training.seed, say), digest_splits(splits)
     pipeline = Pipeline(lab, recipe.model, keeper)
-    base = make_float(recipe, samples, pipeline, partial(_train, allow_code))
-    add_teachers(recipe, samples, pipeline, partial(_train, allow_code), fetched or {})
+    base = make_float(recipe, samples, pipeline, partial(train, allow_code=allow_code))
+    add_teachers(recipe, samples, pipeline, partial(train, allow_code=allow_code), fetched or {})
     reference = convert(base.network, lab)
     candidates = make_variants(recipe, lab, pipeline, base, reference)
     check_gates(candidates)
@@ -88,11 +85,6 @@ def make_float(recipe: Recipe, samples: str, pipeline: Pipeline, train_one: Trai
     made = pipeline.begin(Place(FLOAT), key, partial(train_one, recipe.architecture, recipe.training))
     pipeline.add_teacher(FLOAT, key, lambda: made)
     return made
-
-
-def _train(allow_code: bool, architecture: Architecture, training: Training, lab: Lab) -> Outcome:
-    tuned = train(architecture, training, lab, allow_code=allow_code)
-    return Outcome(tuned.network, tuned.facts)
 
 
 def make_variants(

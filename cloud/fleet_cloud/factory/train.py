@@ -1,4 +1,4 @@
-"""Train a Keras 3 model that ends in logits."""
+"""The first training of an architecture, and the softmax that is put on what came out of it."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,14 +7,15 @@ import keras
 
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network
+from fleet_cloud.factory.outcome import Outcome
 from fleet_cloud.factory.recipe import Architecture, Training
 from fleet_cloud.factory.recipe.passes import Tune
 from fleet_cloud.factory.repeatable import make_repeatable
 from fleet_cloud.factory.starting import make_start
-from fleet_cloud.factory.tuning import Tuned, tune
+from fleet_cloud.factory.tuning import tune
 
 
-def train(architecture: Architecture, training: Training, lab: Lab, *, allow_code: bool = False) -> Tuned:
+def train(architecture: Architecture, training: Training, lab: Lab, *, allow_code: bool = False) -> Outcome:
     """Return the trained network (logits out); the weights of the best validation score are kept.
 
     The same seed, data, libraries and kind of processor give the same weights. ``allow_code``: see
@@ -24,7 +25,8 @@ def train(architecture: Architecture, training: Training, lab: Lab, *, allow_cod
     make_repeatable(training.seed)
     lab = replace(lab, seed=training.seed)
     start = make_start(architecture, lab, allow_code=allow_code)
-    return tune(Network(start.model), lab, as_tune(training))
+    tuned = tune(Network(start.model), lab, as_tune(training))
+    return Outcome(tuned.network, tuned.facts)
 
 
 def as_tune(training: Training) -> Tune:
