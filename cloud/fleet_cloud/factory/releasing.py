@@ -1,6 +1,7 @@
 """From variants that hold their gates to what is registered: the test split is read here, once for each."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -35,11 +36,15 @@ def judge_variants(
         task=splits.task,
         labels=splits.labels,
     )
-    files = [
-        judging.Candidate(one.name, one.content, count_parameters(one.model), count_operations(one.model))
-        for one in candidates
-    ]
+    files = [_describe(one) for one in candidates]
     return {one.variant: one for one in judging.judge(files, questions, reference)}
+
+
+def _describe(candidate: Candidate) -> judging.Candidate:
+    found, model = judging.Candidate(candidate.name, candidate.content), candidate.model
+    if model is None:
+        return found
+    return replace(found, parameters=count_parameters(model), operations=count_operations(model))
 
 
 def release(
