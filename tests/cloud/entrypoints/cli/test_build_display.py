@@ -23,6 +23,8 @@ BUILT = VariantBuilt(name="int8", size_bytes=2048, accuracy=0.5, validation_accu
 def test_accuracies_say_of_which_split_they_are() -> None:
     assert "validation accuracy 90.0 %" in describe_event(EPOCH)
     assert "test accuracy 50.0 %" in describe_event(BUILT)
+    without = Epoch(epoch=3, epochs=25, loss=0.5, error=0.25, seconds_left=7.0)
+    assert "loss 0.5000  validation error 0.2500  7 s left" in describe_event(without)
     assert describe_event(Warned(message="proves little")) == "  warning: proves little"
 
 
