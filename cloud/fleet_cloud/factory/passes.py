@@ -50,8 +50,6 @@ PASSES: Final[Mapping[type[Settings], Pass]] = {
     PruneFilters: prune_filters,
     PruneNeurons: prune_neurons,
     PruneWeights: prune_weights,
-    PruneFilters: prune_filters,
-    PruneNeurons: prune_neurons,
     LogQuantize: log_quantize,
     Cluster: cluster,
     Int8: _int8,
