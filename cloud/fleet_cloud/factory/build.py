@@ -8,7 +8,6 @@ from typing import Any
 from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.convert import convert
 from fleet_cloud.factory.data import Splits, load_splits, make_lab
-from fleet_cloud.factory.evaluation.judging import Questions
 from fleet_cloud.factory.events import BuildEvent, Stage
 from fleet_cloud.factory.gates import Measured
 from fleet_cloud.factory.inspect import inspect_file
@@ -16,7 +15,7 @@ from fleet_cloud.factory.keeping import Keeper
 from fleet_cloud.factory.keras_file import write_keras
 from fleet_cloud.factory.keys import describe_machinery, digest_splits, make_training_key
 from fleet_cloud.factory.lab import Lab
-from fleet_cloud.factory.measuring import Measurer
+from fleet_cloud.factory.measuring import Measurer, make_questions
 from fleet_cloud.factory.network import Network
 from fleet_cloud.factory.package import Package
 from fleet_cloud.factory.peers import Peer
@@ -31,7 +30,7 @@ from fleet_cloud.factory.recipe.mistakes import FLOAT
 from fleet_cloud.factory.recipe.targets import RUNTIMES, allows_dynamic_per_channel
 from fleet_cloud.factory.releasing import judge_variants, release
 from fleet_cloud.factory.report.making import make_artifacts, make_report
-from fleet_cloud.factory.teachers import add_teachers
+from fleet_cloud.factory.teachers import Train, add_teachers
 from fleet_cloud.factory.train import train
 from fleet_cloud.factory.variant import Candidate, Maker
 
@@ -54,18 +53,21 @@ def build(
     peers: Sequence[Peer] = (),
     keeper: Keeper | None = None,
     fetched: Mapping[str, bytes] | None = None,
+    *,
+    allow_code: bool = False,
 ) -> Built:
     """Build all variants; ``peers`` are asked for golden vectors, ``keeper`` for what was computed before.
 
-    ``fetched``: the Keras files of teachers that are versions, by their name in the recipe. Raises
-    `BuildError` (``build.gate``) when a variant does not hold its gates.
+    ``fetched``: the Keras files of teachers that are versions, by their name in the recipe.
+    ``allow_code``: run Python that an architecture of kind ``python`` names. Raises `BuildError`
+    (``build.gate``) when a variant does not hold its gates.
     """
     splits = load_splits(recipe.dataset, recipe.training.seed)
     say(Stage(name="data", detail=f"{recipe.dataset.kind}: {splits.describe()}"))
     lab, samples = make_lab(splits, recipe.training.seed, say), digest_splits(splits)
     pipeline = Pipeline(lab, recipe.model, keeper)
-    base = make_float(recipe, samples, pipeline)
-    add_teachers(recipe, samples, pipeline, train, fetched or {})
+    base = make_float(recipe, samples, pipeline, partial(train, allow_code=allow_code))
+    add_teachers(recipe, samples, pipeline, partial(train, allow_code=allow_code), fetched or {})
     reference = convert(base.network, lab)
     candidates = make_variants(recipe, lab, pipeline, base, reference)
     check_gates(candidates)
@@ -77,10 +79,10 @@ def build(
     return Built(packages, lineage, {**_collect(base, candidates), **make_artifacts(report)})
 
 
-def make_float(recipe: Recipe, samples: str, pipeline: Pipeline) -> Made:
+def make_float(recipe: Recipe, samples: str, pipeline: Pipeline, train_one: Train) -> Made:
     """Return the network that all variants are made of, and make it known as a teacher."""
     key = make_training_key(samples, recipe.architecture, recipe.training)
-    made = pipeline.begin(Place(FLOAT), key, partial(train, recipe.architecture, recipe.training))
+    made = pipeline.begin(Place(FLOAT), key, partial(train_one, recipe.architecture, recipe.training))
     pipeline.add_teacher(FLOAT, key, lambda: made)
     return made
 
@@ -89,11 +91,7 @@ def make_variants(
     recipe: Recipe, lab: Lab, pipeline: Pipeline, base: Made, reference: bytes
 ) -> list[Candidate]:
     """Return all variants, whether or not they hold their gates. ``reference``: the float file."""
-    validation = lab.validation
-    questions = Questions(
-        real=lab.real(validation.x), y=validation.y, split="validation", task=lab.task, labels=lab.labels
-    )
-    measurer = Measurer(reference, questions)
+    measurer = Measurer(reference, make_questions(lab))
 
     def finish(variant: VariantRecipe, made: Made) -> tuple[bytes, Measured]:
         content = make_file(variant, made.network, lab)

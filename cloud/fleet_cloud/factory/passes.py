@@ -47,6 +47,8 @@ def _dynamic_range(_settings: DynamicRange, network: Network, _lab: Lab) -> Outc
 
 PASSES: Final[Mapping[type[Settings], Pass]] = {
     Train: train_again,
+    PruneFilters: prune_filters,
+    PruneNeurons: prune_neurons,
     PruneWeights: prune_weights,
     PruneFilters: prune_filters,
     PruneNeurons: prune_neurons,
