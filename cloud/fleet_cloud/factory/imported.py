@@ -14,7 +14,6 @@ from PIL import Image
 from fleet_cloud.errors import Invalid, RecipeError
 from fleet_cloud.factory.arrays import check_finite, read_arrays
 from fleet_cloud.factory.code import check_no_code
-from fleet_cloud.factory.evaluate import LiteModel
 from fleet_cloud.factory.golden import (
     Measured,
     Vectors,
@@ -27,6 +26,7 @@ from fleet_cloud.factory.golden import (
 )
 from fleet_cloud.factory.images import read_files
 from fleet_cloud.factory.inspect import FileFacts, inspect_file
+from fleet_cloud.factory.lite import LiteModel
 from fleet_cloud.factory.package import Package, allowed_peers, package
 from fleet_cloud.factory.peers import Peer
 from fleet_shared.manifest import Golden, Metrics, Preprocessing, Role, find_wrong_preprocessing

@@ -16,7 +16,8 @@ from fleet_cloud.factory.tuning import tune
 
 
 def train(architecture: Architecture, training: Training, lab: Lab, *, allow_code: bool = False) -> Outcome:
-    """Return the trained network (logits out); the weights of the best validation score are kept.
+    """Return the trained network (logits out); the weights of the best validation score are kept. Without
+    labels a model of the user's own stays as it is.
 
     The same seed, data, libraries and kind of processor give the same weights. ``allow_code``: see
     `fleet_cloud.factory.own_models`. Raises `RecipeError` (``recipe.architecture``) when the architecture
@@ -24,8 +25,10 @@ def train(architecture: Architecture, training: Training, lab: Lab, *, allow_cod
     """
     make_repeatable(training.seed)
     lab = replace(lab, seed=training.seed)
-    start = make_start(architecture, lab, allow_code=allow_code)
-    tuned = tune(Network(start.model), lab, as_tune(training))
+    network = Network(make_start(architecture, lab, allow_code=allow_code).model)
+    if lab.train.y is None:
+        return Outcome(network)
+    tuned = tune(network, lab, as_tune(training))
     return Outcome(tuned.network, tuned.facts)
 
 

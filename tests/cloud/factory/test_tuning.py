@@ -216,12 +216,12 @@ def test_without_labels_only_what_needs_none_can_be_learnt() -> None:
     lab = unlabelled(make_lab())
     with pytest.raises(BuildError) as caught:
         tune(linear(), lab, HOW)
-    assert caught.value.code == "build.unlabelled"
+    assert caught.value.code == "build.labels"
     quiet = tune(linear(), lab, HOW, Quiet())
     assert quiet.history[1].loss < quiet.history[0].loss
     with pytest.raises(BuildError) as caught:
         tune(linear(), replace(lab, validation=Part(lab.validation.x, None)), HOW, Quiet())
-    assert caught.value.code == "build.unlabelled"
+    assert caught.value.code == "build.labels"
 
 
 def test_regression_is_trained_and_judged_by_the_squared_error() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from fleet_cloud.errors import RecipeError
+from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.events import Warned
 from fleet_cloud.factory.finetuning import fine_tune
 from fleet_cloud.factory.lab import Lab
@@ -21,7 +21,7 @@ def prune_weights(settings: PruneWeights, network: Network, lab: Lab) -> Outcome
 
     With epochs the zeros grow while it trains (`Ramp`), else all are set at once. Depthwise kernels are left
     alone: they are a percent or so of the weights, and no sum over channels makes up for a lost one. Raises
-    `RecipeError`: ``recipe.layer`` for a layer that is not there, ``recipe.pass`` for weights that share a
+    `BuildError`: ``build.layer`` for a layer that is not there, ``build.constraint`` for weights that share a
     codebook or lie on a grid; and as training does.
     """
     masks = _find_masks(settings, network)
@@ -49,17 +49,17 @@ def _find_masks(settings: PruneWeights, network: Network) -> dict[str, Mask]:
         constraint = network.constraints.get(kernel.path)
         mask = mask_of(kernel.weight, constraint)
         if mask is None:
-            raise RecipeError(
+            raise BuildError(
                 f"prune-weights: {kernel.path} keeps its {getattr(constraint, 'kind', '')}, without zeros",
                 hint="prune before weights get a codebook or a grid: those keep the zeros",
-                code="recipe.pass",
+                code="build.constraint",
             )
         masks[kernel.path] = mask
     if not masks:
-        raise RecipeError(
+        raise BuildError(
             "prune-weights: no layer is left to prune",
             hint="convolutions and dense layers can be pruned; skip fewer of them",
-            code="recipe.layer",
+            code="build.layer",
         )
     return masks
 

@@ -77,5 +77,5 @@ def find_fault(architecture: Architecture) -> tuple[str, str] | None:
         )
     for key in {"path", "function"} & set(known):
         if key not in given:
-            return f"architecture.{key} is needed for kind {architecture.kind!r}", f"{key}: {key.upper()}"
+            return f"{key} is needed for kind {architecture.kind!r}", f"{key}: {key.upper()}"
     return None

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from fleet_cloud.errors import RecipeError
+from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.constraints import Array, Parts, Tensor
 from fleet_cloud.factory.events import BuildEvent, Warned
 from fleet_cloud.factory.finetuning import fine_tune
@@ -72,9 +72,9 @@ def test_layers_are_left_alone_by_name_and_by_place() -> None:
 
 @pytest.mark.parametrize("skip", [("hiden",), ("stem", "conv", "hidden", "head")])
 def test_a_layer_that_is_not_there_cannot_be_left_alone_nor_can_all_be(skip: tuple[str, ...]) -> None:
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(BuildError) as caught:
         prune_weights(PruneWeights(skip=skip, tune=AT_ONCE), make_network(), make_lab())
-    assert caught.value.code == "recipe.layer"
+    assert caught.value.code == "build.layer"
 
 
 def test_training_ends_with_the_share_and_zeros_stay_through_later_training() -> None:
@@ -173,9 +173,9 @@ class Grid:
 def test_weights_that_keep_something_else_are_refused() -> None:
     network = make_network()
     grid = Grid(kernels(network)["conv/kernel"])
-    with pytest.raises(RecipeError, match="conv/kernel keeps its grid") as caught:
+    with pytest.raises(BuildError, match="conv/kernel keeps its grid") as caught:
         prune_weights(PruneWeights(tune=AT_ONCE), network.constrain({"conv/kernel": grid}), make_lab())
-    assert caught.value.code == "recipe.pass"
+    assert caught.value.code == "build.constraint"
 
 
 def test_depthwise_kernels_are_left_alone() -> None:
