@@ -96,9 +96,9 @@ def test_all_variants_that_fail_are_named_together() -> None:
 def test_costs_and_the_goal_follow_from_scores() -> None:
     bench = Bench()
     made = bench.make(variant(back_off=0), Gates())
-    unknown, *_ = find_costs(Made(make_network(), "float"), made)
+    unknown, *_ = find_costs(Made(make_network(), "float"), made.made)
     assert unknown is None, "of the float network no score is known"
-    assert len(find_costs(made, made)) == 2
+    assert len(find_costs(made.made, made.made)) == 2
     assert find_goal(Gates(), 0.9) is None
     assert find_goal(Gates(accuracy_min=0.8), 0.9) == 0.8
     assert find_goal(Gates(accuracy_min=0.8, accuracy_drop_max=0.05), 0.9) == pytest.approx(0.85)
