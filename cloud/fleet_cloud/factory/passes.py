@@ -9,6 +9,8 @@ from fleet_cloud.factory.distillation.again import train_again
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network, Precision
 from fleet_cloud.factory.outcome import Outcome
+from fleet_cloud.factory.pruning.filters import prune_filters
+from fleet_cloud.factory.pruning.neurons import prune_neurons
 from fleet_cloud.factory.pruning.weights import prune_weights
 from fleet_cloud.factory.quantization.clustering import cluster
 from fleet_cloud.factory.quantization.logarithmic import log_quantize
@@ -18,6 +20,8 @@ from fleet_cloud.factory.recipe.passes import (
     Float16,
     Int8,
     LogQuantize,
+    PruneFilters,
+    PruneNeurons,
     PruneWeights,
     Settings,
     Train,
@@ -43,6 +47,8 @@ def _dynamic_range(_settings: DynamicRange, network: Network, _lab: Lab) -> Outc
 
 PASSES: Final[Mapping[type[Settings], Pass]] = {
     Train: train_again,
+    PruneFilters: prune_filters,
+    PruneNeurons: prune_neurons,
     PruneWeights: prune_weights,
     LogQuantize: log_quantize,
     Cluster: cluster,

@@ -15,16 +15,17 @@ from fleet_cloud.factory.starting import make_start
 from fleet_cloud.factory.tuning import tune
 
 
-def train(architecture: Architecture, training: Training, lab: Lab) -> Outcome:
-    """Return the trained network; the weights of the best epoch by the validation split are kept. Without
+def train(architecture: Architecture, training: Training, lab: Lab, *, allow_code: bool = False) -> Outcome:
+    """Return the trained network (logits out); the weights of the best validation score are kept. Without
     labels a model of the user's own stays as it is.
 
-    The same seed, data, libraries and kind of processor give the same weights. Raises `RecipeError`
-    (``recipe.architecture``) when the architecture does not fit the samples, `BuildError` as `tune` does.
+    The same seed, data, libraries and kind of processor give the same weights. ``allow_code``: see
+    `fleet_cloud.factory.own_models`. Raises `RecipeError` (``recipe.architecture``) when the architecture
+    does not fit the samples, and `BuildError` as `tune` does.
     """
     make_repeatable(training.seed)
     lab = replace(lab, seed=training.seed)
-    network = Network(make_start(architecture, lab).model)
+    network = Network(make_start(architecture, lab, allow_code=allow_code).model)
     if lab.train.y is None:
         return Outcome(network)
     tuned = tune(network, lab, as_tune(training))

@@ -1,6 +1,5 @@
 """The pipeline: what is computed, what is taken from the cache, and that both give the same."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,19 +128,18 @@ def test_a_teacher_is_made_when_a_pass_needs_it_and_never_for_one_that_is_there(
     assert [subject for subject, _, _ in run().ended] == ["float", "variant", "variant"]
 
 
-def test_how_a_teacher_came_about_changes_nothing(keeper: CacheKeeper, tmp_path: Path) -> None:
+def test_how_a_teacher_came_about_changes_nothing() -> None:
     """A step begins from the same random numbers, whether a teacher was trained just before it or not."""
     taught = Train(tune=msgspec.structs.replace(ONCE, distil=Distil(teacher="big")))
-    made = []
-    for number in range(2):
+    place, key = Place("teacher big"), "b" * 64
+
+    def learn(there: bool) -> Network:
         stage = Stage(NoKeeper())
-        teacher = stage.pipeline.begin(Place("teacher big"), "b" * 64, train)
-        make: Callable[[], Made] = lambda teacher=teacher: teacher  # noqa: E731
-        if number:
-            make = lambda stage=stage: stage.pipeline.begin(Place("teacher big"), "b" * 64, train)  # noqa: E731
-        stage.pipeline.add_teacher("big", "b" * 64, make)
-        made.append(stage.run(taught).network)
-    assert_same_weights(*made)
+        teacher = stage.pipeline.begin(place, key, train) if there else None
+        stage.pipeline.add_teacher("big", key, lambda: teacher or stage.pipeline.begin(place, key, train))
+        return stage.run(taught).network
+
+    assert_same_weights(learn(there=True), learn(there=False))
 
 
 def test_events_of_a_pass_say_of_which_variant_it_is(keeper: CacheKeeper) -> None:

@@ -9,7 +9,7 @@ from fleet_cloud.factory.evaluation.results import Estimate
 def say_accuracy(accuracy: Estimate | None, rmse: Estimate | None = None) -> str:
     """Return ``98.3 % (96.4 to 99.2)``, an RMSE, or ``unknown``."""
     if rmse is not None:
-        return f"RMSE {rmse.value:.4g}" + _between(rmse, 1, ".4g")
+        return f"RMSE {rmse.value:.3g}" + _between(rmse, 1, ".3g")
     return "unknown" if accuracy is None else f"{100 * accuracy.value:.1f} %" + _between(accuracy, 100, ".1f")
 
 

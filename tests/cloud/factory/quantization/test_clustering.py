@@ -112,6 +112,7 @@ def test_the_file_has_as_many_int8_codes_as_entries_and_all_the_zeros(rate: floa
         ({"group": 2, "per": "channel"}, "group"),
         ({"group": 2, "rate": 0.01}, "group"),
         ({"normalize": True, "per": "channel"}, "normalize: all channels"),
+        ({"group": 2, "weigh": "loss"}, "group"),
         ({"change": True}, "change"),
         ({"normalize": True, "entries": 3}, "3 leaves no more"),
     ],
