@@ -24,10 +24,27 @@ def build(
     held_out: Annotated[
         Path | None, typer.Option(help="Also write the test split here (.npz): a source for devices.")
     ] = None,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="On a shared worker (fleet worker builds), not on this machine.")
+    ] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Train and compress a model on this machine, and register it as a new version."""
-    registered = run_build(get_connection(context), recipe, version, held_out)
+    """Train and compress a model, and register it as a new version."""
+    connection = get_connection(context)
+    if not remote:
+        print_registered(run_build(connection, recipe, version, held_out), output)
+        return
+    from fleet_cloud.entrypoints.cli.builds import queue_build, watch_build
+
+    if held_out is not None:
+        raise typer.BadParameter(
+            "it is written where the data is: build without --remote", param_hint="--held-out"
+        )
+    job = queue_build(connection, recipe, version)
+    print_registered(watch_build(connection, job.id), output)
+
+
+def print_registered(registered: "Registered", output: Output) -> None:
     if output is Format.JSON:
         print_json(registered)
         return
