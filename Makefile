@@ -7,7 +7,7 @@ JOBS := 3
 # Where this is set, each of the many processes of a test compiles all that it imports.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-long test-pythons test-arm64 check format bench docs lock env tflite clean
+.PHONY: help demo test test-long test-pythons test-arm64 check format bench bench-compress docs lock env tflite clean
 
 help: ## list the commands
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,10 @@ format: env ## format the code and mend what ruff can mend
 
 bench: env tflite ## print the benchmarks' tables and write them as JSON under .bench/
 	@$(PY) -m tests.bench
+
+bench-compress: env ## compression methods beside TensorFlow Model Optimization: DATA=FOLDER, ARGS=--quick
+	@scripts/env bench-tfmot || [ $$? = 3 ]
+	@$(PY) -m tests.bench.compress $(if $(DATA),--data $(DATA)) $(ARGS)
 
 docs: env ## write the generated documents
 	@$(PY) scripts/docs

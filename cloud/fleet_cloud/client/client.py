@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self, TypeVar
+from typing import IO, Any, Final, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -217,7 +217,7 @@ class Client:
         """What is kept with a version for people."""
         return self._get(_path("models", model, "versions", version, "artifacts"), list[ArtifactView])
 
-    def save_artifact(self, model: str, version: str, name: str, target: BinaryIO) -> int:
+    def save_artifact(self, model: str, version: str, name: str, target: IO[bytes]) -> int:
         """Write an artifact to ``target`` as it comes; return its bytes. Raises `Unavailable`
         (``artifact.damaged``) when it is not what the controller has: ``target`` then holds it in part."""
         path = _path("models", model, "versions", version, "artifacts", *name.split("/"))
@@ -250,7 +250,7 @@ class Client:
             return
         self._checked(self._call("PUT", path, content=content, timeout=STORING_TIMEOUT_S))
 
-    def save_blob(self, sha256: Digest, target: BinaryIO) -> None:
+    def save_blob(self, sha256: Digest, target: IO[bytes]) -> None:
         """Write a blob to ``target`` as it comes. Raises `Unavailable` (``blob.damaged``) when it is not what
         was asked for."""
         digest = hashlib.sha256()

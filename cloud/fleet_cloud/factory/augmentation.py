@@ -1,8 +1,8 @@
 """Training samples changed at random: moved, turned, mirrored, brighter or darker, noisy.
 
-All movements are one transformation of the image, so that it is read once. The random numbers are NumPy's,
-from a seed: the same on every machine. Labels stay as they are: what would change them (a mirrored letter)
-must not be asked for.
+All movements are one transformation of the image, so that it is read once. The random numbers follow from a
+seed, which whoever trains sets anew: so a training can be repeated. Labels stay as they are: what would
+change them (a mirrored letter) must not be asked for.
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,18 @@ Reals = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Movement:
+    """Each of so many images. ``angle``: in radians; ``zoom``: larger than 1 is nearer; ``mirror``: -1 or 1,
+    from left to right and from top to bottom; ``down``, ``right``: where the image is read, in pixels."""
+
+    angle: Any
+    zoom: Any
+    mirror: tuple[Any, Any]
+    down: Any
+    right: Any
+
+
+@dataclass(frozen=True)
 class Range:
     """The smallest and the largest real value, of each channel."""
 
@@ -29,50 +41,61 @@ class Range:
     high: Reals
 
 
-class Augmentation:
-    """Called with a batch of real inputs (n, height, width, channels), returns one of the same shape."""
+class Augmentation(keras.Layer):  # type: ignore[misc]
+    """Called with a batch of real inputs (n, height, width, channels), gives one of the same shape."""
 
     def __init__(self, how: Augment, values: Range, seed: int) -> None:
-        self._how, self._values, self._seed = how, values, seed
-        self.restart()
+        super().__init__(name="augmentation", trainable=False)
+        self._how, self._values = how, values
+        self._span = values.high - values.low
+        self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def restart(self) -> None:
-        """Begin again with the same random numbers: each training does."""
-        self._random = np.random.default_rng((self._seed, 0xA06))
-
-    def __call__(self, x: Any, *, training: bool = True) -> Any:
+    def call(self, x: Any, training: bool = False) -> Any:
         """Return ``x`` changed; without ``training`` as it is."""
+        how = self._how
         if not training:
             return x
-        moved = self._move(x) if self._moves() else x
-        return self._recolour(moved) if self._recolours() else moved
-
-    def _moves(self) -> bool:
-        how = self._how
-        return how.flip != "none" or any((how.shift, how.crop_padding, how.rotate_degrees, how.zoom))
-
-    def _recolours(self) -> bool:
-        return any((self._how.brightness, self._how.contrast, self._how.noise))
+        if how.flip != "none" or any((how.shift, how.crop_padding, how.rotate_degrees, how.zoom)):
+            x = self._move(x)
+        return self._recolour(x) if any((how.brightness, how.contrast, how.noise)) else x
 
     def _move(self, x: Any) -> Any:
-        count, height, width = x.shape[:3]
-        transforms = make_transforms(self._how, count, (height, width), self._random)
-        return keras.ops.image.affine_transform(
+        how, ops, size, count = self._how, keras.ops, x.shape[1:3], (keras.ops.shape(x)[0],)
+        moves = [self._draw(how.shift * length, count) + self._draw_pixels(count) for length in size]
+        transforms = make_transforms(
+            Movement(
+                angle=self._draw(np.radians(how.rotate_degrees), count),
+                zoom=ops.exp(self._draw(np.log1p(how.zoom), count)),
+                mirror=(self._draw_signs("horizontal", count), self._draw_signs("vertical", count)),
+                down=moves[0],
+                right=moves[1],
+            ),
+            size,
+        )
+        return ops.image.affine_transform(
             x, transforms, interpolation="bilinear", fill_mode="nearest", data_format="channels_last"
         )
 
     def _recolour(self, x: Any) -> Any:
-        how, span = self._how, self._values.high - self._values.low
-        each = (x.shape[0], 1, 1, 1)
-        mean = keras.ops.mean(x, axis=(1, 2, 3), keepdims=True)
+        how, ops, each = self._how, keras.ops, (keras.ops.shape(x)[0], 1, 1, 1)
+        mean = ops.mean(x, axis=(1, 2, 3), keepdims=True)
         x = mean + (x - mean) * (1 + self._draw(how.contrast, each))
-        x = x + self._draw(how.brightness, each) * span
+        x = x + self._draw(how.brightness, each) * self._span
         if how.noise:
-            x = x + self._random.standard_normal(tuple(x.shape), dtype=np.float32) * how.noise * span
-        return keras.ops.clip(x, self._values.low, self._values.high)
+            x = x + keras.random.normal(ops.shape(x), seed=self.seed_generator) * (how.noise * self._span)
+        return ops.clip(x, self._values.low, self._values.high)
 
-    def _draw(self, limit: float, shape: tuple[int, ...]) -> Reals:
-        return self._random.uniform(-limit, limit, shape).astype(np.float32)
+    def _draw(self, limit: float, shape: tuple[Any, ...]) -> Any:
+        return keras.random.uniform(shape, -1.0, 1.0, seed=self.seed_generator) * float(limit)
+
+    def _draw_pixels(self, count: tuple[Any, ...]) -> Any:
+        limit = self._how.crop_padding
+        pixels = keras.random.randint(count, -limit, limit + 1, seed=self.seed_generator)
+        return keras.ops.cast(pixels, "float32")
+
+    def _draw_signs(self, way: str, count: tuple[Any, ...]) -> Any:
+        signs = keras.ops.sign(self._draw(1.0, count))
+        return signs if self._how.flip in {way, "both"} else keras.ops.ones_like(signs)
 
 
 def make_augmentation(
@@ -93,25 +116,14 @@ def make_augmentation(
     return Augmentation(how, Range(np.minimum(low, high), np.maximum(low, high)), seed)
 
 
-def make_transforms(how: Augment, count: int, size: tuple[int, int], random: np.random.Generator) -> Reals:
-    """Return (count, 8): the projective transformations from places in the result to places in the image,
-    as `keras.ops.image.affine_transform` takes them. ``size``: height and width."""
-    angle = np.radians(random.uniform(-1, 1, count) * how.rotate_degrees)
-    zoom = np.power(1 + how.zoom, random.uniform(-1, 1, count))
-    mirror = [_draw_signs(how.flip in {name, "both"}, count, random) for name in ("horizontal", "vertical")]
-    moves = [
-        random.uniform(-1, 1, count) * how.shift * length
-        + random.integers(-how.crop_padding, how.crop_padding + 1, count)
-        for length in size
-    ]
-    a = np.stack([np.cos(angle) * mirror[0], -np.sin(angle) * mirror[1]]) / zoom
-    b = np.stack([np.sin(angle) * mirror[0], np.cos(angle) * mirror[1]]) / zoom
+def make_transforms(how: Movement, size: tuple[int, int]) -> Any:
+    """Return (n, 8): the projective transformations from places in the result to places in the image, as
+    `keras.ops.image.affine_transform` takes them. ``size``: height and width."""
+    ops = keras.ops
     y, x = (size[0] - 1) / 2, (size[1] - 1) / 2
-    zero = np.zeros(count)
-    left, top = x - a[0] * x - a[1] * y + moves[1], y - b[0] * x - b[1] * y + moves[0]
-    return np.stack([a[0], a[1], left, b[0], b[1], top, zero, zero], axis=1).astype(np.float32)
-
-
-def _draw_signs(wanted: bool, count: int, random: np.random.Generator) -> Array:
-    signs = np.where(random.random(count) < 0.5, -1.0, 1.0)
-    return signs if wanted else np.ones(count)
+    cos, sin = ops.cos(how.angle) / how.zoom, ops.sin(how.angle) / how.zoom
+    a, b = cos * how.mirror[0], -sin * how.mirror[1]
+    c, d = sin * how.mirror[0], cos * how.mirror[1]
+    left, top = x - a * x - b * y + how.right, y - c * x - d * y + how.down
+    zero = ops.zeros_like(a)
+    return ops.stack([a, b, left, c, d, top, zero, zero], axis=1)

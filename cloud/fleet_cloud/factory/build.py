@@ -1,45 +1,22 @@
-"""Carry a recipe out: train, compress, convert, measure, gate, package."""
+"""Carry a recipe out: train, compress, convert, measure, gate, release."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from fleet_cloud.errors import BuildError
-from fleet_cloud.factory.convert import convert
+from fleet_cloud.factory.candidates import Candidates, Means, make_candidates
 from fleet_cloud.factory.data import Splits, load_splits, make_lab
-from fleet_cloud.factory.evaluate import LiteModel, evaluate
-from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt, Warned
-from fleet_cloud.factory.gates import Measured
+from fleet_cloud.factory.events import BuildEvent, Stage
 from fleet_cloud.factory.keeping import Keeper
 from fleet_cloud.factory.keras_file import write_keras
-from fleet_cloud.factory.keys import describe_machinery, digest_splits, make_training_key
-from fleet_cloud.factory.lab import Lab
-from fleet_cloud.factory.measuring import measure
-from fleet_cloud.factory.network import Network
-from fleet_cloud.factory.outcome import Outcome
-from fleet_cloud.factory.package import Package, package
+from fleet_cloud.factory.keys import describe_machinery, digest_splits
+from fleet_cloud.factory.package import Package
 from fleet_cloud.factory.peers import Peer
-from fleet_cloud.factory.pipeline import Made, Pipeline, Place
-from fleet_cloud.factory.recipe import (
-    Architecture,
-    Recipe,
-    Training,
-    VariantRecipe,
-    describe_recipe,
-    merge_gates,
-)
-from fleet_cloud.factory.recipe.mistakes import FLOAT
-from fleet_cloud.factory.teachers import add_teachers
-from fleet_cloud.factory.train import train
-from fleet_cloud.factory.variant import Candidate, Maker
-from fleet_shared.manifest import Metrics
-from fleet_shared.pixels import to_real
-
-GOLDEN_CANDIDATES: Final = 64
+from fleet_cloud.factory.recipe import Recipe, describe_recipe
+from fleet_cloud.factory.releasing import judge_variants, release
+from fleet_cloud.factory.report.making import make_artifacts, make_report
+from fleet_cloud.factory.variant import Candidate
 
 Say = Callable[[BuildEvent], None]
 
@@ -47,7 +24,7 @@ Say = Callable[[BuildEvent], None]
 @dataclass(frozen=True)
 class Built:
     """``artifacts``: what is kept of a version besides what goes to devices, by name: ``keras/VARIANT``, its
-    last Keras model."""
+    last Keras model, ``keras``, the float network, and the report."""
 
     packages: list[Package]
     lineage: dict[str, Any]
@@ -60,128 +37,58 @@ def build(
     peers: Sequence[Peer] = (),
     keeper: Keeper | None = None,
     fetched: Mapping[str, bytes] | None = None,
+    *,
+    allow_code: bool = False,
 ) -> Built:
     """Build all variants; ``peers`` are asked for golden vectors, ``keeper`` for what was computed before.
 
-    ``fetched``: the Keras files of teachers that are versions, by their name in the recipe. Raises
-    `BuildError` (``build.gate``) when a variant does not hold its gates.
+    ``fetched``: the Keras files of teachers that are versions, by their name in the recipe.
+    ``allow_code``: run Python that an architecture of kind ``python`` names. Raises `BuildError`
+    (``build.gate``) when a variant does not hold its gates.
     """
     splits = load_splits(recipe.dataset, recipe.training.seed)
-    sizes = f"{len(splits.train.x)} train, {len(splits.validation.x)} validation, {len(splits.test.x)} test"
-    say(Stage(name="data", detail=f"{recipe.dataset.kind}: {sizes}"))
-    lab = make_lab(splits, recipe.dataset, recipe.training.seed, say)
-    pipeline = Pipeline(lab, recipe.model, keeper)
-    base = make_float(recipe, splits, pipeline)
-    add_teachers(recipe, digest_splits(splits), pipeline, partial(_train, splits), fetched or {})
-    candidates = make_variants(recipe, lab, pipeline, base, say)
-    check_gates(candidates)
-    packages = [_package(candidate, splits, say, peers) for candidate in candidates]
-    return Built(packages, _lineage(recipe, splits, base, candidates), _artifacts(base, candidates))
-
-
-def make_float(recipe: Recipe, splits: Splits, pipeline: Pipeline) -> Made:
-    """Return the network that all variants are made of, and make it known as a teacher."""
-    key = make_training_key(digest_splits(splits), recipe.architecture, recipe.training)
-    made = pipeline.begin(Place(FLOAT), key, partial(_train, splits, recipe.architecture, recipe.training))
-    pipeline.add_teacher(FLOAT, key, lambda: made)
-    return made
-
-
-def _train(splits: Splits, architecture: Architecture, training: Training, lab: Lab) -> Outcome:
-    history: list[dict[str, float]] = []
-
-    def on_epoch(epoch: int, epochs: int, loss: float, accuracy: float, left_s: float) -> None:
-        history.append({"loss": loss, "validation_accuracy": accuracy})
-        lab.say(Epoch(epoch=epoch, epochs=epochs, loss=loss, accuracy=accuracy, seconds_left=left_s))
-
-    return Outcome(Network(train(splits, architecture, training, on_epoch)), {"history": history})
-
-
-def make_variants(recipe: Recipe, lab: Lab, pipeline: Pipeline, base: Made, say: Say) -> list[Candidate]:
-    """Return all variants, whether or not they hold their gates. The test split is not read."""
-    reference = convert(base.network, lab)
-
-    def finish(_variant: VariantRecipe, made: Made) -> tuple[bytes, Measured]:
-        content = convert(made.network, lab)
-        return content, measure(content, reference, lab)
-
-    maker = Maker(pipeline, base, finish, say)
-    return [maker.make(variant, merge_gates(recipe.gates, variant.gates)) for variant in recipe.variants]
+    say(Stage(name="data", detail=f"{recipe.dataset.kind}: {splits.describe()}"))
+    lab, means = make_lab(splits, recipe.training.seed, say), Means(keeper, fetched, allow_code)
+    made = make_candidates(recipe, lab, digest_splits(splits), means)
+    check_gates(made.variants)
+    say(Stage(name="measuring", detail="on the test split; golden vectors"))
+    evaluations = judge_variants(made.variants, made.reference, splits)
+    packages = [release(one, evaluations[one.name], splits, peers, say) for one in made.variants]
+    lineage = _describe(recipe, splits, made)
+    report = make_report(recipe, splits, made.base, made.variants, evaluations, made.reference, lineage)
+    return Built(packages, lineage, {**_collect(made), **make_artifacts(report)})
 
 
 def check_gates(candidates: Sequence[Candidate]) -> None:
     """Raise `BuildError` (``build.gate``) when a variant does not hold its gates, naming each of them."""
     failed = [candidate for candidate in candidates if candidate.failures]
-    if not failed:
-        return
-    raise BuildError(
-        "; ".join(
-            f"variant {candidate.name!r} does not hold its gate: {failure.why}"
-            for candidate in failed
-            for failure in candidate.failures
-        ),
-        hint="train longer, compress less, or change the gate in the recipe; nothing was registered",
-        code="build.gate",
-    )
-
-
-def _package(candidate: Candidate, splits: Splits, say: Say, peers: Sequence[Peer]) -> Package:
-    name, content = candidate.name, candidate.content
-    model = LiteModel(content)
-    test = evaluate(model, to_real(splits.test.x, splits.preprocessing), np.asarray(splits.test.y))
-    real = to_real(splits.validation.x[pick_in_turns(np.asarray(splits.validation.y))], splits.preprocessing)
-    metrics = Metrics(
-        accuracy=test.accuracy,
-        validation_accuracy=candidate.measured.accuracy,
-        latency_p50_us=test.latency_p50_us,
-        test_samples=test.samples,
-    )
-    built = package(
-        name,
-        content,
-        labels=splits.labels,
-        preprocessing=splits.preprocessing,
-        metrics=metrics,
-        candidates=[[model.quantize(real[i : i + 1])] for i in range(len(real))],
-        peers=peers,
-    )
-    say(
-        VariantBuilt(
-            name=name,
-            size_bytes=len(content),
-            accuracy=metrics.accuracy,
-            validation_accuracy=metrics.validation_accuracy,
-            latency_p50_us=metrics.latency_p50_us,
+    if failed:
+        raise BuildError(
+            "; ".join(candidate.explain() for candidate in failed),
+            hint="train longer, compress less, or change the gate in the recipe; nothing was registered",
+            code="build.gate",
         )
-    )
-    for warning in built.warnings:
-        say(Warned(message=warning))
-    return built
 
 
-def pick_in_turns(y: NDArray[np.int64], count: int = GOLDEN_CANDIDATES) -> list[int]:
-    """Return the indices of the first ``count`` samples, classes taking turns."""
-    turn = np.zeros(len(y), dtype=np.int64)
-    for number in np.unique(y):
-        turn[y == number] = np.arange(np.sum(y == number))
-    return [int(i) for i in np.argsort(turn, kind="stable")[:count]]
-
-
-def _lineage(recipe: Recipe, splits: Splits, base: Made, candidates: Sequence[Candidate]) -> dict[str, Any]:
-    machinery, training = describe_machinery(), base.steps[0]
-    return {
+def _describe(recipe: Recipe, splits: Splits, made: Candidates) -> dict[str, Any]:
+    """Return the lineage: what the version was made of, by what, and how it went."""
+    machinery = describe_machinery()
+    lineage = {
         "recipe": describe_recipe(recipe),
         "data_sha256": splits.digest,
         "code_sha256": machinery["code"],
         "libraries": machinery["libraries"],
-        "history": training.facts.get("history", []),
-        "training": {name: value for name, value in training.describe().items() if name != "facts"},
-        "variants": {candidate.name: candidate.describe() for candidate in candidates},
+        "variants": {candidate.name: candidate.describe() for candidate in made.variants},
     }
+    for training in made.base.steps:
+        said = training.describe()
+        lineage["history"] = said.pop("facts").get("history", [])
+        lineage["training"] = said
+    return lineage
 
 
-def _artifacts(base: Made, candidates: Sequence[Candidate]) -> dict[str, bytes]:
-    last = {candidate.name: candidate.made.network for candidate in candidates}
-    return {"keras": write_keras(base.network.model)} | {
-        f"keras/{name}": write_keras(network.model) for name, network in last.items()
-    }
+def _collect(made: Candidates) -> dict[str, bytes]:
+    """Return the Keras models by the names of their artifacts."""
+    last = {f"keras/{candidate.name}": candidate.model for candidate in made.variants}
+    models = {"keras": made.base.network.model, **last}
+    return {name: write_keras(model) for name, model in models.items() if model is not None}

@@ -18,6 +18,8 @@ from typing import Final
 
 import msgspec
 
+from fleet_cloud.errors import SettingsError
+
 FOLDER_VARIABLE: Final = "FLEET_CACHE"
 LIMIT_VARIABLE: Final = "FLEET_CACHE_MAX_BYTES"
 LIMIT_BYTES: Final = 5_000_000_000
@@ -54,6 +56,18 @@ def find_folder(environment: Mapping[str, str]) -> Path:
     return Path(home).expanduser() / "fleet" / "build"
 
 
+def find_limit(environment: Mapping[str, str]) -> int:
+    """Return how many bytes may be kept; raise `SettingsError` for what is no number of bytes."""
+    given = environment.get(LIMIT_VARIABLE, "")
+    if not given:
+        return LIMIT_BYTES
+    if not given.isascii() or not given.isdigit():
+        raise SettingsError(
+            f"{LIMIT_VARIABLE} is {given[:40]!r}, expected a number of bytes", hint="5000000000 are 5 GB"
+        )
+    return int(given)
+
+
 class Cache:
     """``warn`` is told what is wrong, and what that means for a build."""
 
@@ -81,6 +95,10 @@ class Cache:
         with suppress(OSError):
             os.utime(folder)
         return files
+
+    def has(self, key: str) -> bool:
+        """Tell whether an entry is there; it may be damaged."""
+        return (self._folder / key / _CONTENTS).is_file()
 
     def refuse(self, key: str, why: str) -> None:
         """Throw an entry away that cannot be used."""

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleet_cloud.errors import BuildError, RecipeError
-from fleet_cloud.factory.augmentation import make_augmentation
 from fleet_cloud.factory.events import BuildEvent, Warned
 from fleet_cloud.factory.lab import Lab, Part, Task
 from fleet_cloud.factory.reading import read_samples
-from fleet_cloud.factory.recipe.dataset import Dataset
+from fleet_cloud.factory.recipe.dataset import Augment, Dataset
 from fleet_cloud.factory.samples import SPLIT_NAMES, Samples
 from fleet_shared.manifest import Preprocessing
 
@@ -30,7 +29,7 @@ class Split:
     (n, features); ``y``: class numbers, or target values (n, outputs); none: nobody says what they are."""
 
     x: Array
-    y: Array | None
+    y: Any
 
     def __len__(self) -> int:
         return len(self.x)
@@ -39,7 +38,7 @@ class Split:
 @dataclass(frozen=True)
 class Splits:
     """``digest``: sha256 over all samples and labels; ``skipped``: files that could not be read and were
-    left out."""
+    left out; ``augment``: how the training samples are changed."""
 
     train: Split
     validation: Split
@@ -49,6 +48,12 @@ class Splits:
     digest: str
     task: Task = "classification"
     skipped: tuple[str, ...] = ()
+    augment: Augment | None = None
+
+    def describe(self) -> str:
+        """Return how many samples there are in each split."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return ", ".join(f"{len(part.x)} {name}" for name, part in parts.items())
 
 
 def load_splits(dataset: Dataset, seed: int) -> Splits:
@@ -65,11 +70,14 @@ def load_splits(dataset: Dataset, seed: int) -> Splits:
         _digest(samples),
         samples.task,
         samples.skipped,
+        dataset.augment,
     )
 
 
-def make_lab(splits: Splits, dataset: Dataset, seed: int, say: Callable[[BuildEvent], None]) -> Lab:
+def make_lab(splits: Splits, seed: int, say: Callable[[BuildEvent], None]) -> Lab:
     """Return what passes may look at: not the test split. Says which files were left out."""
+    from fleet_cloud.factory.augmentation import make_augmentation  # TensorFlow: not to check a recipe
+
     if splits.skipped:
         names = ", ".join(splits.skipped[:5]) + (" ..." if len(splits.skipped) > 5 else "")
         say(Warned(message=f"{len(splits.skipped)} images cannot be read and were left out: {names}"))
@@ -81,7 +89,7 @@ def make_lab(splits: Splits, dataset: Dataset, seed: int, say: Callable[[BuildEv
         seed=seed,
         say=say,
         task=splits.task,
-        augment=make_augmentation(dataset.augment, splits.train.x, splits.preprocessing, seed),
+        augment=make_augmentation(splits.augment, splits.train.x, splits.preprocessing, seed),
     )
 
 
@@ -108,7 +116,7 @@ def write_source(split: Split, path: Path) -> None:
         raise BuildError(f"{path} is no name of a source", hint="it ends in .npz", code="build.output")
     arrays = {"x": split.x} if split.y is None else {"x": split.x, "y": split.y}
     try:
-        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(path, **arrays)
     except OSError as exc:
         raise BuildError(
             f"{path} cannot be written: {exc.strerror}", hint="choose another folder", code="build.output"

@@ -30,6 +30,16 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """A gate as it was judged, held or not; ``found`` none: unknown."""
+
+    gate: str
+    bound: float
+    found: float | None
+    held: bool
+
+
+@dataclass(frozen=True)
 class _Rule:
     """``least``: the number is the least allowed, else the most."""
 
@@ -69,11 +79,21 @@ OF_ACCURACY: Final = frozenset({"accuracy_min", "accuracy_drop_max", "agreement_
 """Gates that a weaker compression may hold."""
 
 
+def judge_gates(gates: Gates, measured: Measured) -> list[Judged]:
+    """Return all gates that there are, in the order of the recipe's keys."""
+    bounds = {name: getattr(gates, name) for name in gates.__struct_fields__}
+    found = {name: _RULES[name].get(measured) for name in bounds}
+    return [
+        Judged(name, bound, found[name], _RULES[name].holds(found[name], bound))
+        for name, bound in bounds.items()
+        if bound is not None
+    ]
+
+
 def find_failures(gates: Gates, measured: Measured) -> list[Failure]:
     """Return the gates that a variant does not hold, in the order of the recipe's keys."""
-    bounds = {name: getattr(gates, name) for name in gates.__struct_fields__}
     return [
-        Failure(name, rule.describe(name, rule.get(measured), bound))
-        for name, bound in bounds.items()
-        if bound is not None and not (rule := _RULES[name]).holds(rule.get(measured), bound)
+        Failure(one.gate, _RULES[one.gate].describe(one.gate, one.found, one.bound))
+        for one in judge_gates(gates, measured)
+        if not one.held
     ]

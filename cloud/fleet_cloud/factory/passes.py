@@ -5,15 +5,23 @@ from dataclasses import replace
 from typing import Any, Final
 
 from fleet_cloud.errors import BuildError
-from fleet_cloud.factory.finetuning import fine_tune
+from fleet_cloud.factory.distillation.again import train_again
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network, Precision
 from fleet_cloud.factory.outcome import Outcome
+from fleet_cloud.factory.pruning.filters import prune_filters
+from fleet_cloud.factory.pruning.neurons import prune_neurons
 from fleet_cloud.factory.pruning.weights import prune_weights
+from fleet_cloud.factory.quantization.clustering import cluster
+from fleet_cloud.factory.quantization.logarithmic import log_quantize
 from fleet_cloud.factory.recipe.passes import (
+    Cluster,
     DynamicRange,
     Float16,
     Int8,
+    LogQuantize,
+    PruneFilters,
+    PruneNeurons,
     PruneWeights,
     Settings,
     Train,
@@ -22,11 +30,6 @@ from fleet_cloud.factory.recipe.passes import (
 
 Pass = Callable[[Any, Network, Lab], Outcome]
 """Takes its own settings, a network, and what it may look at."""
-
-
-def _train(settings: Train, network: Network, lab: Lab) -> Outcome:
-    tuned = fine_tune(network, lab, settings.tune)
-    return Outcome(tuned.network, tuned.facts)
 
 
 def _int8(settings: Int8, network: Network, _lab: Lab) -> Outcome:
@@ -43,8 +46,12 @@ def _dynamic_range(_settings: DynamicRange, network: Network, _lab: Lab) -> Outc
 
 
 PASSES: Final[Mapping[type[Settings], Pass]] = {
-    Train: _train,
+    Train: train_again,
+    PruneFilters: prune_filters,
+    PruneNeurons: prune_neurons,
     PruneWeights: prune_weights,
+    LogQuantize: log_quantize,
+    Cluster: cluster,
     Int8: _int8,
     Float16: _float16,
     DynamicRange: _dynamic_range,

@@ -13,7 +13,7 @@ from fleet_cloud.factory.pipeline import Made, Pipeline
 from fleet_cloud.factory.recipe import Gates, VariantRecipe
 from fleet_cloud.factory.recipe.passes import name_pass
 from fleet_cloud.factory.recipe.targets import resolve
-from fleet_cloud.factory.recipe.weaker import choose_weaker, describe_change
+from fleet_cloud.factory.recipe.weaker import choose_weaker, describe_change, describe_passes
 
 Say = Callable[[BuildEvent], None]
 
@@ -33,6 +33,20 @@ class Candidate:
     @property
     def name(self) -> str:
         return self.recipe.name
+
+    @property
+    def model(self) -> Any:
+        """The last Keras model."""
+        return self.made.network.model
+
+    def explain(self) -> str:
+        """Return which gates it does not hold, by how much, and what was tried."""
+        why = " and ".join(failure.why for failure in self.failures)
+        text = f"variant {self.name!r} does not hold its gate: {why}"
+        if self.tried:
+            tries = "; ".join(f"{one['passes']}: {one['failed'][0]}" for one in self.tried)
+            text += f" (tried before: {tries})"
+        return text
 
     def describe(self) -> dict[str, Any]:
         """Return what the lineage says of it."""
@@ -109,6 +123,6 @@ def find_costs(base: Made, made: Made) -> list[float | None]:
 
 def describe_try(candidate: Candidate) -> dict[str, Any]:
     return {
-        "passes": msgspec.to_builtins(candidate.recipe.passes),
+        "passes": describe_passes(candidate.recipe.passes),
         "failed": [failure.why for failure in candidate.failures],
     }

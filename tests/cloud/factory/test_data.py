@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from fleet_cloud.errors import BuildError, RecipeError
-from fleet_cloud.factory.data import Split, load_splits, plan_splits, write_source
+from fleet_cloud.factory.data import Split, load_splits, make_lab, plan_splits, write_source
+from fleet_cloud.factory.events import BuildEvent, Warned
 from fleet_cloud.factory.recipe import Dataset
 from fleet_cloud.factory.samples import Samples
 from fleet_shared.manifest import Fit, ImageRules, Preprocessing, Resize
@@ -283,3 +284,138 @@ def test_a_source_needs_the_name_of_one_and_a_place(tmp_path: Path) -> None:
         with pytest.raises(BuildError) as caught:
             write_source(split, path)
         assert caught.value.code == "build.output"
+
+
+def test_images_that_cannot_be_read_are_left_out_up_to_a_limit_and_named(tmp_path: Path) -> None:
+    write_images(tmp_path, FLAT)
+    for name in ("cat/3.png", "dog/5.png"):
+        (tmp_path / name).write_bytes(png(3)[:45])
+    path, said = str(tmp_path), list[BuildEvent]()
+    dataset = Dataset(kind="images", path=path, image_size=4, skip_max=2)
+    splits = load_splits(dataset, seed=1)
+    assert splits.skipped == ("cat/3.png", "dog/5.png")
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == 18
+    make_lab(splits, 1, said.append)
+    (warned,) = said
+    assert isinstance(warned, Warned)
+    assert "2 images cannot be read and were left out: cat/3.png, dog/5.png" in warned.message
+    for limit, message in ((1, r"dog/5\.png in .*; it is number 2"), (0, r"cat/3\.png")):
+        with pytest.raises(RecipeError, match=message) as caught:
+            load_splits(Dataset(kind="images", path=path, image_size=4, skip_max=limit), seed=1)
+        assert caught.value.code == "recipe.data.invalid"
+
+
+def test_a_class_of_which_nothing_can_be_read_is_refused(tmp_path: Path) -> None:
+    write_images(tmp_path, {**FLAT, "cow/1.png": 9})
+    (tmp_path / "cow" / "1.png").write_bytes(b"no image")
+    with pytest.raises(RecipeError, match=r"'cow' in .* has no image that can be read"):
+        load_splits(Dataset(kind="images", path=str(tmp_path), image_size=4, skip_max=5), seed=1)
+
+
+@pytest.mark.parametrize("above", ["", "train/"])
+def test_an_empty_class_is_refused(tmp_path: Path, above: str) -> None:
+    images = FLAT if not above else {f"{part}/{name}": 7 for part in PARTS for name in FLAT}
+    write_images(tmp_path, images)
+    (tmp_path / f"{above}cow").mkdir()
+    (tmp_path / f"{above}.cache").mkdir()
+    with pytest.raises(RecipeError, match=r"class 'cow' is empty") as caught:
+        load_splits(Dataset(kind="images", path=str(tmp_path), image_size=4), seed=1)
+    assert caught.value.code == "recipe.data.invalid"
+
+
+def test_a_folder_without_images_and_one_with_a_single_class_are_refused(tmp_path: Path) -> None:
+    for images, message in (({}, "has no image"), ({"cat/1.png": 1, "cat/2.png": 2}, "has 1 classes")):
+        write_images(tmp_path, images)
+        with pytest.raises(RecipeError, match=message):
+            load_splits(Dataset(kind="images", path=str(tmp_path), image_size=4), seed=1)
+
+
+def test_images_without_labels_are_split_all_the_same(tmp_path: Path) -> None:
+    write_images(tmp_path, {f"{number}.png": number for number in range(20)})
+    dataset = Dataset(kind="images", path=str(tmp_path), image_size=4, labels="none")
+    splits = load_splits(dataset, seed=1)
+    assert (splits.train.y, splits.labels) == (None, ())
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [13, 3, 4]
+    lab = make_lab(splits, 1, lambda _event: None)
+    assert lab.train.y is None
+    assert lab.draw(5).shape == (5, 4, 4, 3)
+
+
+def test_images_without_labels_may_lie_in_folders_of_splits(tmp_path: Path) -> None:
+    write_images(tmp_path, {f"{part}/{number}.png": 7 for part in ("train", "test") for number in range(10)})
+    splits = load_splits(Dataset(kind="images", path=str(tmp_path), image_size=4, labels="none"), seed=1)
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [8, 2, 10]
+
+
+def test_a_mean_for_other_channels_is_refused(tmp_path: Path) -> None:
+    write_images(tmp_path, FLAT)
+    with pytest.raises(RecipeError, match="mean has 2 numbers for 3 channels"):
+        load_splits(Dataset(kind="images", path=str(tmp_path), image_size=4, mean=(1.0, 2.0)), seed=1)
+
+
+def test_arrays_without_labels_need_no_y(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.arange(60, dtype=np.uint8).reshape(20, 3))
+    splits = load_splits(Dataset(kind="npz", path=str(tmp_path / "a.npz"), labels="none"), seed=1)
+    assert (splits.test.y, len(splits.test)) == (None, 4)
+
+
+@pytest.mark.parametrize("shape", [(20,), (20, 1), (20, 3)])
+def test_values_to_fit_have_two_dimensions(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    y = np.arange(np.prod(shape)).reshape(shape) / 4
+    np.savez(tmp_path / "a.npz", x=np.arange(20.0)[:, np.newaxis], y=y)
+    splits = load_splits(Dataset(kind="npz", path=str(tmp_path / "a.npz"), task="regression"), seed=1)
+    assert splits.task == "regression"
+    assert splits.labels == ()
+    assert splits.train.y.dtype == np.float32
+    np.testing.assert_array_equal(splits.train.y, y.reshape(20, -1)[splits.train.x[:, 0].astype(int)])
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.zeros(19), "x has 20 samples, y has 19"),
+        (np.zeros((20, 2, 2)), r"y has shape \(20, 2, 2\), expected \(n,\)"),
+        (np.zeros((20, 0)), r"y has shape \(20, 0\)"),
+        (np.where(np.arange(20) == 3, np.nan, 0.0), r"y\[3\] .* not a finite number"),
+        (np.array(["a"] * 20), "expected numbers"),
+    ],
+)
+def test_values_that_cannot_be_fitted_are_refused(tmp_path: Path, y: np.ndarray, message: str) -> None:
+    np.savez(tmp_path / "a.npz", x=X, y=y)
+    with pytest.raises(RecipeError, match=message) as caught:
+        load_splits(Dataset(kind="npz", path=str(tmp_path / "a.npz"), task="regression"), seed=1)
+    assert caught.value.code == "recipe.data.invalid"
+
+
+def test_too_few_values_for_three_splits_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=X[:2], y=np.zeros(2))
+    with pytest.raises(RecipeError, match="the data set has 2 samples and none of them in the") as caught:
+        load_splits(Dataset(kind="npz", path=str(tmp_path / "a.npz"), task="regression"), seed=1)
+    assert caught.value.code == "recipe.data.small"
+
+
+def test_a_recipe_says_how_values_become_the_models_input(tmp_path: Path) -> None:
+    write_images(tmp_path, FLAT)
+    dataset = Dataset(
+        kind="images", path=str(tmp_path), image_size=4, colour="grey", scale=1.0, mean=(100.0,), std=(50.0,)
+    )
+    splits = load_splits(dataset, seed=1)
+    assert splits.train.x.shape[1:] == (4, 4, 1)
+    real = to_real(splits.train.x, splits.preprocessing).astype(np.float64)
+    assert set(np.round(real, 5).ravel().tolist()) == {-1.8, 2.0}
+    assert splits.preprocessing.colour == "grey"
+
+
+def test_no_data_is_a_shape_and_a_preprocessing() -> None:
+    dataset = Dataset(kind="none", input=(96, 96, 3))
+    splits = load_splits(dataset, seed=1)
+    assert splits.train.x.shape == (0, 96, 96, 3)
+    assert splits.train.x.dtype == np.uint8
+    assert splits.preprocessing == Preprocessing(colour="rgb", scale=1 / 255)
+    lab = make_lab(splits, 1, lambda _event: None)
+    assert (len(lab.train), lab.train.y, len(lab.draw(10))) == (0, None, 0)
+    raw = load_splits(Dataset(kind="none", input=(96, 96, 3), scale=1.0), seed=1)
+    assert raw.preprocessing.scale == 1.0
+    features = load_splits(Dataset(kind="none", input=(7,)), seed=1)
+    assert features.train.x.shape == (0, 7)
+    assert features.preprocessing == Preprocessing()

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from fleet_cloud.errors import Invalid
-from fleet_cloud.factory.evaluate import LiteModel
 from fleet_cloud.factory.golden import MARGIN, make_golden
 from fleet_cloud.factory.imported import ImportRequest, import_model
+from fleet_cloud.factory.lite import LiteModel
 from fleet_cloud.factory.package import Package
 from fleet_cloud.factory.package import package as make_variant
 from fleet_cloud.factory.peers import InstalledPeer, find_peers

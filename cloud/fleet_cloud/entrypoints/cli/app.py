@@ -10,6 +10,7 @@ from fleet_cloud.entrypoints.cli import (
     broker,
     build,
     builds,
+    cache,
     config,
     context,
     demo,
@@ -18,6 +19,7 @@ from fleet_cloud.entrypoints.cli import (
     login,
     models,
     push,
+    recipes,
     rollouts,
     serve,
     status,
@@ -45,6 +47,8 @@ app.command("login")(login.login)
 app.add_typer(context.app, name="context")
 app.add_typer(token.app, name="token")
 app.add_typer(audit.app, name="audit")
+app.add_typer(recipes.app, name="recipe")
+app.add_typer(cache.app, name="cache")
 app.add_typer(models.app, name="model")
 device_identity.add_commands(devices.app)
 app.add_typer(devices.app, name="device")

@@ -2,13 +2,29 @@
 
 import sys
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.text import Text
 
 from fleet_cloud.entrypoints.cli.output import describe_bytes, describe_fraction
-from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt, Warned
+from fleet_cloud.factory.events import (
+    BackedOff,
+    BuildEvent,
+    Epoch,
+    Stage,
+    StepBegan,
+    StepEnded,
+    VariantBuilt,
+    Warned,
+)
+
+DONE: Final = "✓"
+KEPT: Final = "↺"
+SUBJECT_WIDTH: Final = 14
+STEP_WIDTH: Final = 20
+"""Longer names push the rest of their line to the right."""
 
 
 class Display(Protocol):
@@ -56,8 +72,8 @@ class LiveDisplay:
     def __init__(self, console: Console | None = None) -> None:
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=10),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=16),
             TextColumn("{task.fields[note]}"),
             console=console or Console(stderr=True, highlight=False),
             transient=True,
@@ -82,20 +98,21 @@ class LiveDisplay:
         if isinstance(event, Epoch):
             self._show_epoch(event)
             return
+        if isinstance(event, StepBegan):
+            self._follow(describe_place(event), None)
+            return
         if line := describe_event(event):
-            self._progress.console.print(line, markup=False, soft_wrap=True)
+            self._progress.console.print(Text(line, style=_STYLES.get(type(event), "")), soft_wrap=True)
         if isinstance(event, Stage):
             self._follow(event.name, None)
+        elif isinstance(event, StepEnded):
+            self._follow(event.subject, None)
 
     def _show_epoch(self, event: Epoch) -> None:
         if not self._trains:
-            self._follow("training", event.epochs)
-        note = (
-            f"{event.epoch}/{event.epochs}  loss {event.loss:.4f}  "
-            f"{_describe_score(event)}  {event.seconds_left:.0f} s left"
-        )
+            self._follow(f"{event.subject} {event.step}".strip(), event.epochs)
         if self._now is not None:
-            self._progress.update(self._now, completed=event.epoch, note=note)
+            self._progress.update(self._now, completed=event.epoch, note=_describe_epoch(event))
 
     def _follow(self, name: str, total: int | None) -> None:
         if self._now is not None:
@@ -104,28 +121,60 @@ class LiveDisplay:
         self._now = self._progress.add_task(name, total=total, note="")
 
 
+_STYLES: Final = {Stage: "bold", BackedOff: "yellow", Warned: "yellow"}
+
+
 def describe_event(event: BuildEvent) -> str:
     """Return one line for ``event``; empty when it needs none."""
+    line = ""
     match event:
         case Stage(name=name, detail=detail):
-            return f"{name}: {detail}" if detail else name
+            line = f"{name}: {detail}" if detail else name
+        case StepEnded():
+            line = _describe_end(event)
+        case BackedOff():
+            line = f"  {event.subject}: {event.why}; again with {event.step} {event.change}"
         case Epoch():
-            return (
-                f"  epoch {event.epoch}/{event.epochs}  loss {event.loss:.4f}  "
-                f"{_describe_score(event)}  {event.seconds_left:.0f} s left"
-            )
+            line = f"    {event.step} epoch {_describe_epoch(event)}"
         case VariantBuilt():
-            accuracy = "accuracy unknown"
-            if event.accuracy is not None:
-                accuracy = f"test accuracy {describe_fraction(event.accuracy)}"
-            return f"  {event.name:<8} {describe_bytes(event.size_bytes):>10}  {accuracy}"
+            line = _describe_built(event)
         case Warned(message=message):
-            return f"  warning: {message}"
+            line = f"  warning: {message}"
         case _:
-            return ""
+            pass
+    return line
 
 
-def _describe_score(event: Epoch) -> str:
+def _describe_epoch(event: Epoch) -> str:
+    found = ""
     if event.accuracy is not None:
-        return f"validation accuracy {describe_fraction(event.accuracy)}"
-    return "" if event.error is None else f"validation error {event.error:.4f}"
+        found = f"validation accuracy {describe_fraction(event.accuracy)}  "
+    elif event.error is not None:
+        found = f"validation error {event.error:.4f}  "
+    return f"{event.epoch}/{event.epochs}  loss {event.loss:.4f}  {found}{event.seconds_left:.0f} s left"
+
+
+def _describe_built(event: VariantBuilt) -> str:
+    accuracy = "accuracy unknown"
+    if event.accuracy is not None:
+        accuracy = f"test accuracy {describe_fraction(event.accuracy)}"
+    return f"  {event.name:<{SUBJECT_WIDTH}} {describe_bytes(event.size_bytes):>10}  {accuracy}"
+
+
+def describe_place(event: StepBegan | StepEnded) -> str:
+    """Return which step of what: ``int8-pruned    1/2 prune-weights``."""
+    number = f"{event.number}/{event.steps} " if event.steps > 1 else ""
+    return f"{event.subject:<{SUBJECT_WIDTH}} {number}{event.step}"
+
+
+def _describe_end(event: StepEnded) -> str:
+    took = "from the cache" if event.cached else f"{event.seconds:.1f} s"
+    place = describe_place(event).ljust(SUBJECT_WIDTH + STEP_WIDTH)
+    return f"  {KEPT if event.cached else DONE} {place} {_describe_score(event.score):<16} {took}".rstrip()
+
+
+def _describe_score(score: float | None) -> str:
+    """A score below zero is that of a regression: minus the mean squared error."""
+    if score is None:
+        return ""
+    return f"validation {describe_fraction(score)}" if score >= 0 else f"squared error {-score:.4g}"

@@ -1,4 +1,4 @@
-"""``fleet model list | show | import | register``."""
+"""``fleet model list | show | compare | report | artifact | import | register``."""
 
 import sys
 from enum import StrEnum
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fleet_cloud.entrypoints.cli import model_artifacts, model_compare, model_show
 from fleet_cloud.entrypoints.cli.connection import get_connection
 from fleet_cloud.entrypoints.cli.numbers import (
     check_finite,
@@ -17,15 +18,12 @@ from fleet_cloud.entrypoints.cli.numbers import (
 from fleet_cloud.entrypoints.cli.output import (
     Format,
     Output,
-    describe_bytes,
-    describe_fraction,
     print_json,
     print_table,
 )
 
 if TYPE_CHECKING:
-    from fleet_cloud.client import VariantView, VersionView
-    from fleet_shared.manifest import Preprocessing
+    from fleet_cloud.client import VariantView
 
 
 class Colour(StrEnum):
@@ -67,68 +65,10 @@ def list_models(context: typer.Context, output: Output = Format.TABLE) -> None:
     print_table(("model", "newest", "variants"), rows, empty="no model yet: fleet build RECIPE")
 
 
-@app.command("show")
-def show(
-    context: typer.Context,
-    reference: Annotated[str, typer.Argument(metavar="MODEL[:VERSION]")],
-    output: Output = Format.TABLE,
-) -> None:
-    """Show the versions of a model, or one version with its contract."""
-    model, _, number = reference.partition(":")
-    with get_connection(context).open() as client:
-        versions = [client.version(model, number)] if number else client.versions(model)
-    if output is Format.JSON:
-        print_json(versions[0] if number else versions)
-        return
-    for version in versions:
-        _print_version(version)
-    if number:
-        for variant in versions[0].variants:
-            _print_contract(variant)
-
-
-def _print_version(version: "VersionView") -> None:
-    waits = "" if version.released else " (waits to be signed: fleet trust status)"
-    print(f"{version.model}:{version.version}{waits}")
-    rows = [
-        (
-            f"  {variant.name}",
-            describe_bytes(get_model_bytes(variant)),
-            describe_fraction(variant.accuracy),
-            ", ".join(variant.contract.runtimes),
-            variant.manifest[:12],
-        )
-        for variant in version.variants
-    ]
-    print_table(("  variant", "size", "accuracy", "runtimes", "manifest"), rows, empty="  no variants")
-    print()
-
-
-def _print_contract(variant: "VariantView") -> None:
-    contract = variant.contract
-    print(f"{variant.name}")
-    for direction, tensors in (("in ", contract.inputs), ("out", contract.outputs)):
-        for tensor in tensors:
-            print(f"  {direction} {tensor.name} {tensor.dtype} {list(tensor.shape)}")
-    print(f"  ops {', '.join(f'{op.name}:{op.version} x{op.count}' for op in contract.ops)}")
-    print(f"  preprocessing {describe_preprocessing(contract.preprocessing)}")
-    golden = contract.golden
-    print(f"  golden {golden.samples} samples, tolerance {golden.tolerance:.3g}\n")
-
-
-def describe_preprocessing(preprocessing: "Preprocessing") -> str:
-    """Return what is said of it, in the words of ``fleet model import``."""
-    rules = preprocessing.rules
-    said = {
-        "colour": preprocessing.colour or "",
-        "scale": f"{preprocessing.scale:.6g}",
-        "offset": f"{preprocessing.offset:.6g}",
-        "mean": ",".join(f"{value:.6g}" for value in rules.mean),
-        "std": ",".join(f"{value:.6g}" for value in rules.std),
-    }
-    if preprocessing.colour:
-        said |= {"resize": rules.resize.value, "fit": rules.fit.value, "layout": rules.layout.value}
-    return " ".join(f"{name}={value}" for name, value in said.items() if value)
+app.command("show")(model_show.show)
+app.command("compare")(model_compare.compare)
+app.command("report")(model_artifacts.report)
+app.command("artifact")(model_artifacts.artifact)
 
 
 @app.command("import")

@@ -6,8 +6,10 @@ standard output, everything else to standard error.
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -25,6 +27,7 @@ from fleet_shared.names import parse_model_name
 from fleet_shared.version import Version
 
 if TYPE_CHECKING:
+    from fleet_cloud.factory.keeping import Keeper
     from fleet_cloud.factory.package import Package
     from fleet_cloud.factory.recipe import Recipe
 
@@ -39,23 +42,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with _reserve_output() as say:
         try:
             options.run(options, say)
-        except FleetError as exc:
-            say(Failed(code=exc.code, message=exc.message, hint=exc.hint))
-            return 1
-        except ImportError as exc:
-            say(
-                Failed(
-                    code="build.factory.missing",
-                    message=f"the factory cannot be loaded: {exc}",
-                    hint="install it: pip install 'fleet-cloud[factory]'",
-                )
-            )
-            return 1
-        except Exception as exc:  # noqa: BLE001  the last event tells what nobody thought of
-            traceback.print_exc()
-            say(Failed(code="build.failed", message=f"the build failed: {type(exc).__name__}: {exc}"))
+        except Exception as exc:  # noqa: BLE001  the last event tells what nobody thought of, too
+            say(describe_failure(exc))
             return 1
     return 0
+
+
+def describe_failure(exc: Exception) -> Failed:
+    """Return the last event of a build that failed."""
+    match exc:
+        case FleetError():
+            return Failed(code=exc.code, message=exc.message, hint=exc.hint)
+        case ImportError():
+            return Failed(
+                code="build.factory.missing",
+                message=f"the factory cannot be loaded: {exc}",
+                hint="install it: pip install 'fleet-cloud[factory]'",
+            )
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return Failed(
+                code="build.disk",
+                message=f"there is no room left on the disk of {exc.filename or tempfile.gettempdir()}",
+                hint="free some, or set TMPDIR and FLEET_CACHE to folders on another disk",
+            )
+        case MemoryError():
+            return Failed(
+                code="build.memory",
+                message="there is not enough memory",
+                hint="a smaller batch_size helps, or a machine with more",
+            )
+        case _:
+            traceback.print_exception(exc)
+            return Failed(code="build.failed", message=f"the build failed: {type(exc).__name__}: {exc}")
 
 
 @contextlib.contextmanager
@@ -85,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     recipe = commands.add_parser("recipe")
     recipe.add_argument("file", type=Path)
     recipe.add_argument("--held-out", type=Path)
+    recipe.add_argument("--no-cache", action="store_true")
+    recipe.add_argument("--allow-code", action="store_true")
     recipe.set_defaults(run=_build_recipe)
     imported = commands.add_parser("import")
     imported.add_argument("file", type=Path)
@@ -119,14 +139,17 @@ def _build_recipe(options: argparse.Namespace, say: Say) -> None:
     _check_version(options)
     with _connect(options) as client:
         check_controller(client, recipe.model, options.version)
+        fetched = fetch_teachers(client, recipe)
     say(Stage(name="starting", detail=f"model {recipe.model}"))
     if options.held_out is not None:
         write_held_out(recipe, options.held_out)
+    keeper = _find_keeper(options, say)
     from fleet_cloud.factory.build import build
     from fleet_cloud.factory.peers import find_peers
 
-    built = build(recipe, say, find_peers())
+    built = build(recipe, say, find_peers(), keeper, fetched, allow_code=options.allow_code)
     release = _compose(recipe.model, options.version, built.packages, built.lineage)
+    release = release.with_artifacts(built.artifacts)
     with _connect(options) as client:
         _say_registered(register_or_keep(client, release, partial(_say_waiting, say)), say)
 
@@ -174,6 +197,30 @@ def write_held_out(recipe: "Recipe", path: Path) -> None:
     from fleet_cloud.factory.data import load_splits, write_source
 
     write_source(load_splits(recipe.dataset, recipe.training.seed).test, path)
+
+
+def fetch_teachers(client: Client, recipe: "Recipe") -> dict[str, bytes]:
+    """Return the Keras files of the teachers that are versions, by their name in the recipe. Raises
+    `NotFound` for a version that has none."""
+    from fleet_cloud.factory.recipe.mistakes import parse_reference
+
+    found = {}
+    for name, teacher in recipe.teachers.items():
+        if teacher.version is not None:
+            model, version = parse_reference(teacher.version)
+            artifact = "keras" if teacher.variant is None else f"keras/{teacher.variant}"
+            found[name] = client.read_artifact(model, str(version), artifact)
+    return found
+
+
+def _find_keeper(options: argparse.Namespace, say: Say) -> "Keeper":
+    from fleet_cloud.factory.cache import Cache, find_folder, find_limit
+    from fleet_cloud.factory.keeping import CacheKeeper, NoKeeper
+
+    if options.no_cache:
+        return NoKeeper()
+    folder, limit_bytes = find_folder(os.environ), find_limit(os.environ)
+    return CacheKeeper(Cache(folder, lambda warning: say(Warned(message=warning)), limit_bytes))
 
 
 def _check_version(options: argparse.Namespace) -> None:

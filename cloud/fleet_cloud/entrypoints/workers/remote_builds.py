@@ -83,8 +83,9 @@ class BuildWorker:
         with bundle.open("wb") as file:
             client.save_blob(parse_digest(job.bundle), file)
         recipe = unpack_bundle(bundle, folder / "build", allow_code=self.allow_code)
-        version = [] if job.version is None else ["--version", job.version]
-        with running_build(["recipe", str(recipe), *version], self.connection, folder / "log") as process:
+        options = [] if job.version is None else ["--version", job.version]
+        options += ["--allow-code"] if self.allow_code else []
+        with running_build(["recipe", str(recipe), *options], self.connection, folder / "log") as process:
             lines: queue.Queue[bytes | None] = queue.Queue()
             reader = threading.Thread(target=_read_lines, args=(process.stdout, lines), daemon=True)
             reader.start()

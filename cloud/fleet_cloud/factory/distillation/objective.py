@@ -64,7 +64,7 @@ def make_objective(how: Distil, network: Network, lab: Lab) -> Objective:
     pairs = find_pairs(network.model, teacher, how.pairs) if how.attention else ()
     outputs = {call.layer.name: call.outputs[0] for call in read_calls(teacher)}
     seen = [outputs[pair.teacher] for pair in pairs]
-    return Taught(how, Hard(lab.task), keras.Model(teacher.inputs, [teacher.outputs[0], *seen]), pairs)
+    return Taught(how, Hard(lab.task), keras.Model(teacher.input, [teacher.output, *seen]), pairs)
 
 
 def find_teacher(how: Distil, teachers: Mapping[str, Any]) -> Any:

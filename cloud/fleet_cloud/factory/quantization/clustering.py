@@ -1,6 +1,7 @@
 """The pass ``cluster``: weights, or groups of them, share the entries of a codebook."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,18 @@ from fleet_cloud.factory.finetuning import fine_tune
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network, weight_of
 from fleet_cloud.factory.outcome import Outcome
+from fleet_cloud.factory.quantization.changing import ChangingCodebook
 from fleet_cloud.factory.quantization.codebooks import Codebook, ScaledCodebook
 from fleet_cloud.factory.quantization.few_values import conditional_entropy, describe, entropy
 from fleet_cloud.factory.quantization.folding import fold_batch_norm
 from fleet_cloud.factory.quantization.importance import weigh_errors
 from fleet_cloud.factory.quantization.kernels import Kernel, kernels_of
-from fleet_cloud.factory.quantization.sharing import Terms, share_kernel
+from fleet_cloud.factory.quantization.sharing import Terms, let_change, price_ratio, share_kernel
+from fleet_cloud.factory.quantization.tolls import RisingTolls
 from fleet_cloud.factory.recipe.passes import Cluster
+from fleet_cloud.factory.tuning import Tuned
+
+Book = Codebook | ScaledCodebook
 
 
 def cluster(settings: Cluster, network: Network, lab: Lab) -> Outcome:
@@ -28,8 +34,15 @@ def cluster(settings: Cluster, network: Network, lab: Lab) -> Outcome:
     kernels = kernels_of(folded.model, settings.keep)
     random = np.random.default_rng(lab.seed)
     terms = _find_terms(settings, kernels, folded, lab)
-    books = {kernel.path: share_kernel(settings, kernel, terms[kernel.path], random) for kernel in kernels}
-    tuned = fine_tune(folded.constrain(books), lab, settings.tune)
+    changes = settings.change and settings.tune.epochs > 0
+    at_first = {path: replace(each, price=0.0) for path, each in terms.items()} if changes else terms
+    books = {one.path: share_kernel(settings, one, at_first[one.path], random) for one in kernels}
+    trained = folded.constrain(books)
+    if changes:
+        tuned = _tune_changing(settings, kernels, trained, terms, lab)
+    else:
+        tuned = fine_tune(trained, lab, settings.tune)
+    network = tuned.network
     facts = {
         "entries": settings.entries,
         "group": settings.group,
@@ -37,10 +50,28 @@ def cluster(settings: Cluster, network: Network, lab: Lab) -> Outcome:
         "normalize": settings.normalize,
         "rate": settings.rate,
         "weigh": settings.weigh,
-        "layers": [_describe(settings, kernel, books[kernel.path], tuned.network) for kernel in kernels],
+        "change": settings.change,
+        "layers": [_describe(settings, kernel, books[kernel.path], network) for kernel in kernels],
         **tuned.facts,
     }
-    return Outcome(tuned.network, facts)
+    return Outcome(network, facts)
+
+
+def _tune_changing(
+    settings: Cluster, kernels: Sequence[Kernel], network: Network, terms: Mapping[str, Terms], lab: Lab
+) -> Tuned:
+    """Train while weights change to other entries, which cost their bits more and more; then freeze them."""
+    changing = {}
+    for kernel in kernels:
+        book = network.constraints[kernel.path]
+        assert isinstance(book, ScaledCodebook)  # noqa: S101  settings without it are refused
+        changing[kernel.path] = let_change(book, kernel)
+    prices = {kernel.path: price_ratio(kernel, terms[kernel.path]) for kernel in kernels}
+    tolls = RisingTolls(prices) if settings.rate else None
+    tuned = fine_tune(network.constrain(changing), lab, settings.tune, tolls)
+    last = {path: tuned.network.constraints[path] for path in changing}
+    frozen = {path: one.freeze() for path, one in last.items() if isinstance(one, ChangingCodebook)}
+    return replace(tuned, network=tuned.network.constrain(frozen))
 
 
 def _find_terms(settings: Cluster, kernels: Sequence[Kernel], network: Network, lab: Lab) -> dict[str, Terms]:
@@ -59,15 +90,15 @@ def _find_terms(settings: Cluster, kernels: Sequence[Kernel], network: Network, 
     return {kernel.path: Terms(importance[kernel.path], price) for kernel in kernels}
 
 
-def _describe(
-    settings: Cluster, kernel: Kernel, first: Codebook | ScaledCodebook, network: Network
-) -> dict[str, Any]:
+def _describe(settings: Cluster, kernel: Kernel, first: Book, network: Network) -> dict[str, Any]:
     """The error is that of sharing alone, before training; the rest is what came out of it."""
-    bits = entropy(first.indices) / settings.group
+    last = network.constraints[kernel.path]
+    assert isinstance(last, Codebook | ScaledCodebook)  # noqa: S101  what this pass has put there
+    bits = entropy(last.indices) / settings.group
     if settings.per == "channel":
         shape = [size if axis in kernel.channels else 1 for axis, size in enumerate(kernel.weight.shape)]
         channel = np.broadcast_to(np.arange(np.prod(shape)).reshape(shape), kernel.weight.shape)
-        bits = conditional_entropy(first.indices, channel)
-    said = describe(kernel.layer, kernel.weight, weight_of(network.constraints[kernel.path]), bits)
+        bits = conditional_entropy(last.indices, channel)
+    said = describe(kernel.layer, kernel.weight, weight_of(last), bits)
     error = np.square(weight_of(first).astype(np.float64) - kernel.weight).mean()
     return {**said, "mean_squared_error": float(error)}

@@ -69,11 +69,7 @@ class ScaledCodebook:
 
     def compose(self, trained: Sequence[Tensor], held: Sequence[Tensor]) -> Tensor:
         (entries, scales), (free, indices) = trained, held
-        ops = keras.ops
-        held_in = ops.clip(_hold(entries, free), -1.0, 1.0)
-        rounded = ops.round(ops.stop_gradient(held_in) * GRID) / GRID
-        values = rounded + (held_in - ops.stop_gradient(held_in))
-        return ops.take(values, indices, axis=0) * scales
+        return keras.ops.take(round_to_grid(entries, free), indices, axis=0) * scales
 
     def settle(self, parts: Parts) -> Self:
         (entries, scales), (free, indices) = parts.trained, parts.held
@@ -81,6 +77,15 @@ class ScaledCodebook:
 
     def scale(self, factor: Array) -> Self:
         return type(self)(self.entries, self.scales * factor, self.free, self.indices)
+
+
+def round_to_grid(entries: Tensor, free: Tensor) -> Tensor:
+    """Return the entries as multiples of 1/127, with a gradient for the free ones as if they were not
+    rounded, but for those beyond -1 and 1."""
+    ops = keras.ops
+    inside = ops.clip(_hold(entries, free), -1.0, 1.0)
+    rounded = ops.round(ops.stop_gradient(inside) * GRID) / GRID
+    return rounded + (inside - ops.stop_gradient(inside))
 
 
 def _hold(entries: Tensor, free: Tensor) -> Tensor:

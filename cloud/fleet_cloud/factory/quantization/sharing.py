@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fleet_cloud.factory.constraints import Array
+from fleet_cloud.factory.quantization.changing import ChangingCodebook
 from fleet_cloud.factory.quantization.codebooks import GRID, Codebook, ScaledCodebook
 from fleet_cloud.factory.quantization.kernels import Kernel
 from fleet_cloud.factory.quantization.kmeans import cluster_values
@@ -70,6 +71,28 @@ def _share_scaled(settings: Cluster, kernel: Kernel, terms: Terms) -> ScaledCode
         free=(~np.isin(codes, np.array(fixed) * GRID)).astype(np.float32),
         indices=indices.astype(np.int32),
     )
+
+
+def let_change(book: ScaledCodebook, kernel: Kernel) -> ChangingCodebook:
+    """Return the codebook with the kernel's own weights behind it, so that a weight may take another entry.
+    Zeros and the largest of each channel may not; bits cost nothing yet."""
+    ends = np.abs(kernel.weight) == kernel.largest
+    return ChangingCodebook(
+        latent=kernel.weight,
+        entries=book.entries,
+        scales=book.scales,
+        free=book.free,
+        tolls=np.zeros((*book.scales.shape, len(book.entries)), np.float32),
+        pinned=np.where(ends | (kernel.weight == 0), book.indices, np.int32(-1)),
+    )
+
+
+def price_ratio(kernel: Kernel, terms: Terms) -> Array:
+    """Return what a bit costs beside the squared error of weight / largest of its channel, for each channel;
+    the importance is the mean of the channel's."""
+    importance = terms.importance.mean(axis=kernel.others, keepdims=True)
+    largest = np.where(kernel.largest > 0, kernel.largest, 1.0)
+    return np.asarray(terms.price / (importance * np.square(largest)))
 
 
 def _share_groups(settings: Cluster, kernel: Kernel, random: np.random.Generator) -> Codebook:

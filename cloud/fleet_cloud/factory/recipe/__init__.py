@@ -2,6 +2,7 @@
 
 from fleet_cloud.factory.recipe.architecture import Architecture
 from fleet_cloud.factory.recipe.dataset import Augment, Dataset
+from fleet_cloud.factory.recipe.example import SCHEMA_NAME, write_example
 from fleet_cloud.factory.recipe.loading import describe_schema, examine_recipe, load_recipe
 from fleet_cloud.factory.recipe.problems import Problem
 from fleet_cloud.factory.recipe.recipe import (
@@ -13,6 +14,7 @@ from fleet_cloud.factory.recipe.recipe import (
 from fleet_cloud.factory.recipe.variants import Gates, Target, VariantRecipe, merge_gates
 
 __all__ = [
+    "SCHEMA_NAME",
     "Architecture",
     "Augment",
     "Dataset",
@@ -28,4 +30,5 @@ __all__ = [
     "examine_recipe",
     "load_recipe",
     "merge_gates",
+    "write_example",
 ]

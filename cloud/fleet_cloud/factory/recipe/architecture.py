@@ -1,6 +1,7 @@
 """What a recipe may say of the architecture. Imports no TensorFlow."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
@@ -21,6 +22,12 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     }
 )
 """The keys of each kind, besides ``kind``, and what they are when they are not given."""
+
+OWN: Final = frozenset({"file", "python"})
+"""Kinds that are the user's own model."""
+
+KERAS_SUFFIXES: Final = frozenset({".keras", ".h5", ".hdf5"})
+"""Files whose layers are known."""
 
 DEPTH_MAX: Final = 56
 
@@ -46,17 +53,28 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return DEFAULTS[self.kind][key] if given is None else given
 
 
+def has_layers(architecture: Architecture) -> bool:
+    """Tell whether passes can work on layers; other files are only converted."""
+    return architecture.kind != "file" or Path(architecture.path or "").suffix.lower() in KERAS_SUFFIXES
+
+
 def find_fault(architecture: Architecture) -> tuple[str, str] | None:
     """Return what is wrong with an architecture whose types and bounds are right, and what would help."""
     known = DEFAULTS[architecture.kind]
     given = [key for key in architecture.__struct_fields__[1:] if getattr(architecture, key) is not None]
     for key in given:
         if key not in known:
-            return f"{key} means nothing for kind {architecture.kind!r}", f"its keys are {', '.join(known)}"
+            return (
+                f"architecture.{key} means nothing for kind {architecture.kind!r}",
+                f"its keys are {', '.join(known)}",
+            )
     if architecture.kind == "resnet" and (
         architecture.get("depth") < 8 or architecture.get("depth") % 6 != 2
     ):
-        return f"a resnet has no depth of {architecture.depth}", "8, 14, 20, 26, ... or 56"
+        return (
+            f"architecture.depth: a resnet has no depth of {architecture.depth}",
+            "8, 14, 20, 26, ... or 56",
+        )
     for key in {"path", "function"} & set(known):
         if key not in given:
             return f"{key} is needed for kind {architecture.kind!r}", f"{key}: {key.upper()}"

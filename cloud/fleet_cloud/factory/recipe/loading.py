@@ -8,7 +8,7 @@ import msgspec
 from fleet_cloud.errors import RecipeError
 from fleet_cloud.factory.recipe.mistakes import find_mistakes
 from fleet_cloud.factory.recipe.problems import Problem, find_problems
-from fleet_cloud.factory.recipe.recipe import Recipe, check_fractions, resolve_paths
+from fleet_cloud.factory.recipe.recipe import Recipe, resolve_paths
 from fleet_cloud.factory.strict_yaml import load_yaml
 
 
@@ -30,11 +30,10 @@ def examine_recipe(path: Path) -> tuple[Recipe | None, list[Problem]]:
         return None, problems
     recipe = msgspec.convert(document, Recipe)
     problems = find_mistakes(recipe)
-    for step in (check_fractions, resolve_paths):
-        try:
-            recipe = step(recipe, path)
-        except RecipeError as exc:
-            problems.append(Problem("", exc.message.removeprefix(f"{path}: "), exc.hint, exc.code))
+    try:
+        recipe = resolve_paths(recipe, path)
+    except RecipeError as exc:
+        problems.append(Problem("", exc.message.removeprefix(f"{path}: "), exc.hint, exc.code))
     return recipe, problems
 
 

@@ -137,7 +137,8 @@ class Cluster(Settings, frozen=True, kw_only=True, tag_field="pass", tag="cluste
     the number of codes. ``rate``: what a bit of an index costs, in units of the mean square of the weights:
     with more of it fewer entries do most of the work, and the indices take fewer bits; 0.001 is little.
     ``weigh``: every error counts alike, or as much as the loss minds it (no labels are needed); bits then go
-    to the layers that need them."""
+    to the layers that need them. ``change``: while it trains a weight may go over to another entry (with
+    ``normalize``), which costs more time and reaches fewer bits."""
 
     entries: Annotated[int, Meta(ge=2, le=256)] = 32
     group: Annotated[int, Meta(ge=1, le=64)] = 1
@@ -145,12 +146,16 @@ class Cluster(Settings, frozen=True, kw_only=True, tag_field="pass", tag="cluste
     normalize: bool = False
     rate: Annotated[float, Meta(ge=0, le=1)] = 0.0
     weigh: Literal["even", "loss"] = "even"
+    change: bool = False
     keep: tuple[str, ...] = ()
     tune: Tune = Tune()
 
     def __post_init__(self) -> None:
-        if self.group > 1 and (self.normalize or self.per == "channel" or self.rate):
-            raise ValueError("group: groups have one codebook for a tensor, without normalize and rate")
+        single = self.normalize or self.per == "channel" or self.rate or self.weigh == "loss"
+        if self.group > 1 and single:
+            raise ValueError("group: normalize, per: channel, rate and weigh: loss are for single weights")
+        if self.change and not self.normalize:
+            raise ValueError("change: weights change over to other entries with normalize only")
         if self.normalize and self.per == "channel":
             raise ValueError("normalize: all channels have one codebook, and each a scale: leave per out")
         if self.normalize and self.entries < ENDS_AND_ZERO + 1:

@@ -49,6 +49,10 @@ def _look_inside(document: Any, kind: Any, key: str) -> Iterator[Problem]:
     kind = _bare(kind)
     if isinstance(document, dict) and (struct := _struct_of(document, kind)) is not None:
         yield from _look_inside_struct(document, struct, key)
+    elif isinstance(document, dict) and (tags := _tags(kind)):
+        field = next(iter(tags.values()))
+        if field not in document:
+            yield Problem(key, f"Object missing required field `{field}`", f"known are {', '.join(tags)}")
     elif isinstance(document, dict) and get_origin(kind) is dict:
         for name, value in document.items():
             yield from find_problems(value, get_args(kind)[1], _join(key, name))
@@ -102,6 +106,12 @@ def _suggest_form(document: Any, structs: Sequence[type[msgspec.Struct]]) -> str
     if isinstance(document, str) and document in tags:
         return f"write {{{tags[document]}: {document}}}"
     return f"known are {', '.join(tags)}" if tags else "docs/recipes.md explains the keys"
+
+
+def _tags(kind: Any) -> dict[str, str]:
+    """Return the tags by which several structs are told apart, and the key of each."""
+    configs = [one.__struct_config__ for one in _structs(kind)]
+    return {str(config.tag): config.tag_field for config in configs if config.tag_field is not None}
 
 
 def _choices(kind: Any) -> list[str]:

@@ -7,8 +7,8 @@ import msgspec
 from msgspec import Meta
 
 from fleet_cloud.errors import RecipeError
-from fleet_cloud.factory.recipe.architecture import Architecture, find_fault
-from fleet_cloud.factory.recipe.dataset import Dataset, find_dataset_fault
+from fleet_cloud.factory.recipe.architecture import Architecture
+from fleet_cloud.factory.recipe.dataset import Dataset
 from fleet_cloud.factory.recipe.variants import DEFAULT_VARIANTS, Gates, VariantRecipe
 
 
@@ -17,9 +17,10 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Training(_Part, frozen=True, kw_only=True):
-    """``patience``: epochs without a better validation accuracy before training stops."""
+    """``patience``: epochs without a better validation accuracy before training stops. ``epochs: 0`` takes a
+    model of the user's own as it is."""
 
-    epochs: Annotated[int, Meta(ge=1, le=100_000)] = 25
+    epochs: Annotated[int, Meta(ge=0, le=100_000)] = 25
     batch_size: Annotated[int, Meta(ge=1, le=65_536)] = 64
     learning_rate: Annotated[float, Meta(gt=0, le=10)] = 0.002
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 1
@@ -54,26 +55,31 @@ def describe_recipe(recipe: Recipe) -> dict[str, Any]:
     return described
 
 
-def check_fractions(recipe: Recipe, path: Path) -> Recipe:
-    """Refuse what types and bounds alone do not catch. (A NaN passes no bound.)"""
-    if (fault := find_fault(recipe.architecture)) is not None:
-        raise RecipeError(f"{path}: architecture: {fault[0]}", hint=fault[1])
-    if (fault := find_dataset_fault(recipe.dataset)) is not None:
-        raise RecipeError(f"{path}: dataset: {fault[0]}", hint=fault[1])
-    return recipe
-
-
 def resolve_paths(recipe: Recipe, path: Path) -> Recipe:
     """Make paths absolute (they are relative to the recipe), and check them."""
-    replace, dataset, architecture = msgspec.structs.replace, recipe.dataset, recipe.architecture
+    replace, dataset = msgspec.structs.replace, recipe.dataset
     return replace(
         recipe,
         dataset=replace(dataset, path=_find_path(path, "dataset.path", dataset.path)),
-        architecture=replace(
-            architecture,
-            path=_find_path(path, "architecture.path", architecture.path),
-            weights=_find_path(path, "architecture.weights", architecture.weights),
-        ),
+        architecture=_resolve_architecture(path, "architecture", recipe.architecture),
+        teachers={name: _resolve_teacher(path, name, teacher) for name, teacher in recipe.teachers.items()},
+    )
+
+
+def _resolve_teacher(path: Path, name: str, teacher: Teacher) -> Teacher:
+    key, architecture = f"teachers.{name}", teacher.architecture
+    return msgspec.structs.replace(
+        teacher,
+        architecture=architecture and _resolve_architecture(path, f"{key}.architecture", architecture),
+        file=_find_path(path, f"{key}.file", teacher.file),
+    )
+
+
+def _resolve_architecture(path: Path, key: str, architecture: Architecture) -> Architecture:
+    return msgspec.structs.replace(
+        architecture,
+        path=_find_path(path, f"{key}.path", architecture.path),
+        weights=_find_path(path, f"{key}.weights", architecture.weights),
     )
 
 

@@ -13,6 +13,7 @@ from fleet_cloud.factory.recipe.passes import (
     PruneNeurons,
     PruneWeights,
     Settings,
+    name_pass,
 )
 
 SHRINK: Final = 0.75
@@ -21,6 +22,8 @@ FRACTION_MIN: Final = 0.01
 """Below it a pass that removes has nothing to do."""
 BITS_MAX: Final = 8
 ENTRIES_MAX: Final = 256
+RATE_MIN: Final = 0.001
+"""A bit that costs less changes nothing."""
 
 
 def weaken(settings: Settings) -> Settings | None:
@@ -28,6 +31,17 @@ def weaken(settings: Settings) -> Settings | None:
     strength, or none left."""
     weaker = _WEAKER.get(type(settings))
     return None if weaker is None else weaker(settings)
+
+
+def get_strength(settings: Settings) -> str:
+    """Return how strong a pass is, in its own measure; empty for one that has no strength."""
+    name = _STRENGTH.get(type(settings))
+    return "" if name is None else f"{getattr(settings, name):g}"
+
+
+def describe_passes(passes: Sequence[Settings]) -> str:
+    """Return passes in one line, each with the strength that it has: ``prune-weights 0.5, int8``."""
+    return ", ".join(f"{name_pass(one)} {get_strength(one)}".rstrip() for one in passes)
 
 
 def describe_change(before: Settings, after: Settings) -> str:
@@ -77,11 +91,22 @@ def _log_quantize(settings: LogQuantize) -> Settings | None:
 
 
 def _cluster(settings: Cluster) -> Settings | None:
-    if settings.entries == ENTRIES_MAX:
+    """Twice the entries, and bits at half their price: where they have one, more entries change little."""
+    if settings.entries == ENTRIES_MAX and not settings.rate:
         return None
-    return msgspec.structs.replace(settings, entries=min(ENTRIES_MAX, 2 * settings.entries))
+    rate = settings.rate / 2 if settings.rate / 2 >= RATE_MIN else 0.0
+    return msgspec.structs.replace(settings, entries=min(ENTRIES_MAX, 2 * settings.entries), rate=rate)
 
 
+_STRENGTH: Final[Mapping[type[Settings], str]] = MappingProxyType(
+    {
+        PruneWeights: "sparsity",
+        PruneFilters: "fraction",
+        PruneNeurons: "fraction",
+        LogQuantize: "bits",
+        Cluster: "entries",
+    }
+)
 _WEAKER: Final[Mapping[type[Settings], Callable[[Any], Settings | None]]] = MappingProxyType(
     {
         PruneWeights: _prune_weights,

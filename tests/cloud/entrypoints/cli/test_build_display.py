@@ -5,15 +5,26 @@ import io
 from rich.console import Console
 
 from fleet_cloud.entrypoints.cli.build_display import LiveDisplay, describe_event
-from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, VariantBuilt, Warned
+from fleet_cloud.factory.events import (
+    BackedOff,
+    BuildEvent,
+    Epoch,
+    Stage,
+    StepBegan,
+    StepEnded,
+    VariantBuilt,
+    Warned,
+)
 
-EPOCH = Epoch(epoch=3, epochs=25, loss=0.5, accuracy=0.9, seconds_left=7.0)
+EPOCH = Epoch(epoch=3, epochs=25, loss=0.5, accuracy=0.9, seconds_left=7.0, subject="float")
 BUILT = VariantBuilt(name="int8", size_bytes=2048, accuracy=0.5, validation_accuracy=0.9, latency_p50_us=None)
 
 
 def test_accuracies_say_of_which_split_they_are() -> None:
     assert "validation accuracy 90.0 %" in describe_event(EPOCH)
     assert "test accuracy 50.0 %" in describe_event(BUILT)
+    without = Epoch(epoch=3, epochs=25, loss=0.5, error=0.25, seconds_left=7.0)
+    assert "loss 0.5000  validation error 0.2500  7 s left" in describe_event(without)
     assert describe_event(Warned(message="proves little")) == "  warning: proves little"
 
 
@@ -31,9 +42,58 @@ def test_something_moves_at_any_time_and_an_early_stop_takes_the_bar_away() -> N
             return tasks(display)
 
         assert show(Stage(name="starting", detail="model digits")) == [("starting", None, "")]
-        assert show(Stage(name="training")) == [("training", None, "")]
+        assert show(StepBegan(subject="float", step="training")) == [("float          training", None, "")]
         ((name, total, note),) = show(EPOCH)
-        assert (name, total) == ("training", 25)
+        assert (name, total) == ("float training", 25)
         assert "validation accuracy 90.0 %" in note
-        assert show(Stage(name="variants")) == [("variants", None, "")]
-        assert show(BUILT) == [("variants", None, "")]
+        assert show(StepEnded(subject="float", step="training", seconds=3.0)) == [("float", None, "")]
+        assert show(Stage(name="measuring")) == [("measuring", None, "")]
+        assert show(BUILT) == [("measuring", None, "")]
+
+
+def words(event: BuildEvent) -> str:
+    return " ".join(describe_event(event).split())
+
+
+def test_a_step_says_where_it_stands_what_came_out_and_what_it_took() -> None:
+    ended = StepEnded(
+        subject="int8-pruned", step="prune-weights", number=1, steps=2, seconds=4.06, score=0.985
+    )
+    assert describe_event(ended).split() == [
+        "✓",
+        "int8-pruned",
+        "1/2",
+        "prune-weights",
+        "validation",
+        "98.5",
+        "%",
+        "4.1",
+        "s",
+    ]
+    kept = StepEnded(subject="float", step="training", cached=True, seconds=30.0, score=-0.25)
+    assert describe_event(kept).split() == [
+        "↺",
+        "float",
+        "training",
+        "squared",
+        "error",
+        "0.25",
+        "from",
+        "the",
+        "cache",
+    ]
+    unknown = StepEnded(subject="fp16", step="float16", seconds=0.1)
+    assert words(unknown) == "✓ fp16 float16 0.1 s"
+
+
+def test_a_step_back_names_the_gate_and_the_change() -> None:
+    event = BackedOff(subject="pruned", step="prune-weights", why="too low", change="sparsity 0.8 -> 0.6")
+    assert describe_event(event) == "  pruned: too low; again with prune-weights sparsity 0.8 -> 0.6"
+
+
+def test_names_are_no_markup() -> None:
+    written = io.StringIO()
+    with LiveDisplay(Console(file=written, width=120)) as display:
+        display.show(Warned(message="a layer called [bold]x[/nothing]"))
+        display.show(StepBegan(subject="[/v]", step="int8"))
+    assert "[bold]x[/nothing]" in written.getvalue()

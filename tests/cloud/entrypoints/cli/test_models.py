@@ -2,7 +2,7 @@
 
 import pytest
 
-from fleet_cloud.entrypoints.cli.models import describe_preprocessing
+from fleet_cloud.entrypoints.cli.model_show import describe_preprocessing
 from fleet_shared.manifest import Fit, ImageRules, Preprocessing
 
 

@@ -13,6 +13,9 @@ from fleet_cloud.factory.architectures.mobilenet_v2 import round_filters
 from fleet_cloud.factory.network import array_of
 from fleet_cloud.factory.recipe import Architecture
 
+# Keras copies variables in a way that numpy 2 means to change when it saves them.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 EACH = [
     (Architecture(kind="mlp", units=2), (5,)),
     (Architecture(kind="mlp", units=2), (4, 4, 1)),

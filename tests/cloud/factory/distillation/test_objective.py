@@ -34,7 +34,7 @@ def test_the_losses_are_weighed() -> None:
     x, y = lab.real(lab.train.x[:8]), np.asarray(lab.train.y)[:8]
     names = ["depthwise", "conv"]
     ours, theirs = (
-        keras.Model(one.inputs, [one.output, *(one.get_layer(name).output for name in names)])(
+        keras.Model(one.input, [one.output, *(one.get_layer(name).output for name in names)])(
             x, training=False
         )
         for one in (network.model, lab.teachers["float"])

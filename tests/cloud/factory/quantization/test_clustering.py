@@ -84,11 +84,11 @@ def test_a_rate_needs_fewer_bits() -> None:
     assert bits(0.05) < 0.8 * bits(0.0)
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.02])
-def test_the_file_has_as_many_int8_codes_as_entries_and_all_the_zeros(rate: float) -> None:
+@pytest.mark.parametrize(("rate", "change"), [(0.0, False), (0.02, True)])
+def test_the_file_has_as_many_int8_codes_as_entries_and_all_the_zeros(rate: float, change: bool) -> None:
     """Prune, cluster, train, int8: sparsity and clusters are intact in the file."""
     entries, lab = 12, make_lab()
-    settings = Cluster(entries=entries, normalize=True, rate=rate, tune=SHORT)
+    settings = Cluster(entries=entries, normalize=True, rate=rate, change=change, tune=SHORT)
     start = pruned()
     network = cluster(settings, start, lab).network
     content = convert(replace(network, precision=Precision("int8", calibration_samples=8)), lab)
@@ -112,6 +112,8 @@ def test_the_file_has_as_many_int8_codes_as_entries_and_all_the_zeros(rate: floa
         ({"group": 2, "per": "channel"}, "group"),
         ({"group": 2, "rate": 0.01}, "group"),
         ({"normalize": True, "per": "channel"}, "normalize: all channels"),
+        ({"group": 2, "weigh": "loss"}, "group"),
+        ({"change": True}, "change"),
         ({"normalize": True, "entries": 3}, "3 leaves no more"),
     ],
 )

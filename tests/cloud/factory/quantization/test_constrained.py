@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fleet_cloud.factory.constraints import CONSTRAINTS, Constraint, Parts
 from fleet_cloud.factory.network import weight_of
+from fleet_cloud.factory.quantization.changing import ChangingCodebook
 from fleet_cloud.factory.quantization.codebooks import Codebook, ScaledCodebook
 from fleet_cloud.factory.quantization.levels import Levels
 from fleet_cloud.factory.quantization.powers import fit_scale, power_grid
@@ -98,6 +99,55 @@ def test_levels_that_are_scaled_stay_levels() -> None:
     assert np.allclose(weight_of(levels.scale(factor)), weight_of(levels) * factor, rtol=1e-6)
 
 
+def changing_of(w: Array, toll: float) -> ChangingCodebook:
+    """Zeros have the entry 0, and the first weight of each channel the last entry, for good."""
+    scaled = scaled_of(w)
+    pinned = np.where(w == 0, 3, -1)
+    pinned[0, 0, 0] = np.where(w[0, 0, 0] == 0, 3, 5)
+    lengths = np.array([2, 4, 3, 0.5, 3, 2], np.float32)
+    tolls = np.full((1, 1, 1, w.shape[-1], 1), toll, np.float32) * lengths
+    return ChangingCodebook(w, scaled.entries, scaled.scales, scaled.free, tolls, pinned.astype(np.int32))
+
+
+def on_grid_of_int8(entries: Array) -> Array:
+    return np.asarray((np.round(entries * 127) / 127).astype(np.float32))
+
+
+def cheapest_of(book: ChangingCodebook) -> Array:
+    ratio = (book.latent / book.scales)[..., np.newaxis]
+    cost = np.square(ratio - on_grid_of_int8(book.entries)) + book.tolls
+    return np.where(book.pinned < 0, cost.argmin(axis=-1), book.pinned)
+
+
+@pytest.mark.parametrize("toll", [0.0, 0.05])
+def test_a_changing_codebook_takes_the_cheapest_entry(toll: float) -> None:
+    w = weight()
+    book = trained_on(changing_of(w, toll))
+    assert isinstance(book, ChangingCodebook)
+    expected = cheapest_of(book)
+    assert np.array_equal(weight_of(book), on_grid_of_int8(book.entries)[expected] * book.scales)
+    assert not weight_of(changing_of(w, toll))[w == 0].any()
+    frozen = book.freeze()
+    assert np.array_equal(weight_of(frozen), weight_of(book))
+    assert len(frozen.entries) == len(np.unique(expected))
+
+
+def test_a_toll_sends_more_weights_to_the_entry_with_few_bits() -> None:
+    w = weight() + np.float32(0.001)
+    counts = [int((weight_of(changing_of(w, toll)) == 0).sum()) for toll in (0.0, 0.02)]
+    assert counts[1] > counts[0] > 0
+
+
+def test_gradients_of_a_changing_codebook() -> None:
+    book = changing_of(weight(), 0.01)
+    upstream = np.random.default_rng(4).normal(size=book.latent.shape).astype(np.float32)
+    latent, entries, _ = gradients(book, upstream)
+    assert np.allclose(latent, np.where(book.pinned < 0, upstream, 0), atol=1e-6)
+    indices = cheapest_of(book)
+    shared = [(upstream * book.scales)[indices == row].sum() for row in range(6)]
+    assert np.allclose(entries, np.array(shared) * book.free, atol=1e-4)
+
+
 @pytest.mark.parametrize("group", [1, 4, 7])
 def test_gradients_of_shared_weights_add_up(group: int) -> None:
     w = weight()
@@ -157,6 +207,7 @@ def test_gradients_of_a_scaled_codebook() -> None:
 
 
 def test_the_cache_knows_them_by_name() -> None:
+    assert CONSTRAINTS["changing-codebook"] is ChangingCodebook
     assert CONSTRAINTS["levels"] is Levels
     assert CONSTRAINTS["codebook"] is Codebook
     assert CONSTRAINTS["scaled-codebook"] is ScaledCodebook

@@ -1,0 +1,108 @@
+"""Compression methods beside their peer: ``make bench-compress``, ``python -m tests.bench.compress``.
+
+From the same float ResNet8, on the same images, with the same steps, Fleet's passes and TensorFlow Model
+Optimization make their files; LiteRT answers the test images with each of them. What was made before is not
+made again: a run that was stopped goes on. Without the peer's environment (`scripts/env bench-tfmot`) its
+rows are left out.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.bench.compress.data import load_cifar
+from tests.bench.compress.fleet_side import make_all
+from tests.bench.compress.make_float import CACHE
+from tests.bench.compress.plan import BATCH_SIZE, CALIBRATION, METHODS, RATES, Method
+from tests.bench.compress.report import format_table, make_rows, write_report
+from tests.bench.compress.resnet8 import FILE
+from tests.bench.compress.results import LINES, load_made
+from tests.bench.compress.scoring import score_all
+from tests.bench.data import VARIABLE
+
+OUT: Final = Path(".bench") / "compress"
+PEER: Final = Path(".venvs") / "bench-tfmot" / "bin" / "python"
+PEER_SIDE: Final = Path(__file__).with_name("tfmot_side.py")
+REPORT: Final = Path("docs") / "benchmarks" / "compress.json"
+PAGE: Final = Path("docs") / "benchmarks" / "compress.md"
+SEEDS: Final = (1, 2, 3)
+QUICK_IMAGES: Final = 10_000
+
+
+def main() -> None:
+    given = _parse()
+    methods = [
+        one for one in METHODS if (one.name in given.only if given.only else one.quick or not given.quick)
+    ]
+    images, seeds = given.images, tuple(given.seeds)
+    folder = OUT / (f"{images}-images" if images else "all-images")
+    folder.mkdir(parents=True, exist_ok=True)
+    cifar = load_cifar(given.data, CACHE).limit(images)
+    if "fleet" in given.sides:
+        make_all(methods, seeds, cifar, given.weights, folder)
+    if "tfmot" in given.sides:
+        _make_peer(methods, seeds, images, given.weights, folder)
+    wanted = {(one.name, seed) for one in methods for seed in (seeds if one.is_trained else seeds[:1])}
+    made = [one for one in load_made(folder).values() if (one.method, one.seed) in wanted]
+    rows = make_rows(score_all(made, folder, cifar.test, timed=not given.untimed))
+    about = {"train_images": len(cifar.train.y), "test_images": len(cifar.test.y), "seeds": list(seeds)}
+    write_report(rows, about, folder / "compress.json", None)
+    if given.publish:
+        write_report(rows, about, REPORT, PAGE)
+    print(format_table(rows))
+
+
+def _make_peer(
+    methods: Sequence[Method], seeds: Sequence[int], images: int | None, weights: Path, folder: Path
+) -> None:
+    if not PEER.exists():
+        print(f"  the peer is not installed ({PEER} is missing): `scripts/env bench-tfmot`")
+        return
+    made = load_made(folder)
+    missing = {
+        one.name: [
+            seed for seed in (seeds if one.is_trained else seeds[:1]) if ("tfmot", one.name, seed) not in made
+        ]
+        for one in methods
+        if one.peer
+    }
+    plan = {
+        "folder": str(folder), "lines": LINES, "weights": str(weights), "data": str(CACHE), "images": images,
+        "batch_size": BATCH_SIZE, "calibration": CALIBRATION, "rates": dict(RATES),
+        "methods": {name: left for name, left in missing.items() if left},
+    }  # fmt: skip
+    if not plan["methods"]:
+        return
+    file = folder / "plan.json"
+    file.write_text(json.dumps(plan))
+    subprocess.run([str(PEER), str(PEER_SIDE), str(file)], check=True)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tests.bench.compress", description=__doc__)
+    parser.add_argument("--data", type=Path, default=os.environ.get(VARIABLE), help=f"folder; {VARIABLE}")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{QUICK_IMAGES} images, one seed, fewer methods"
+    )
+    parser.add_argument("--images", type=int, help="so many for training, a tenth of it for each other split")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--sides", nargs="+", choices=["fleet", "tfmot"], default=["fleet", "tfmot"])
+    parser.add_argument("--only", nargs="+", choices=[one.name for one in METHODS], help="methods")
+    parser.add_argument("--weights", type=Path, default=FILE, help="of the float model")
+    parser.add_argument("--untimed", action="store_true", help="leave the latencies out")
+    parser.add_argument("--publish", action="store_true", help=f"write {REPORT} and {PAGE}")
+    given = parser.parse_args()
+    if given.data is None:
+        parser.error(f"--data FOLDER (or {VARIABLE}) names the folder of cifar10.tar.xz")
+    if given.quick:
+        given.images, given.seeds = given.images or QUICK_IMAGES, given.seeds[:1]
+    given.data = Path(given.data)
+    return given
+
+
+if __name__ == "__main__":
+    main()

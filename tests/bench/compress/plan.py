@@ -1,0 +1,81 @@
+"""What is measured: methods, the steps that each of them gets, and which pairs of files are compared.
+
+Both sides read this: Fleet's as passes (`fleet_side`), the peer's as JSON (`tfmot_side` runs in an
+environment of its own, without this package).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+BATCH_SIZE: Final = 64
+CALIBRATION: Final = 300
+
+RATES: Final[Mapping[str, float]] = MappingProxyType(
+    {
+        "train": 5e-4,
+        "aware": 1e-4,
+        "prune": 5e-4,
+        "cluster": 2e-4,
+        "log": 2e-4,
+        "filters": 5e-4,
+        "distil": 1e-3,
+    }
+)
+"""Adam's learning rate at the first step of each fit; it falls to nothing along a cosine."""
+
+SPARSITIES: Final = (50, 65, 80)
+ENTRIES: Final = (16, 32)
+
+
+@dataclass(frozen=True)
+class Method:
+    """``name``: the same on both sides. ``epochs``: fits of one epoch that it takes; the reference of its
+    drop is the float model after as many. ``peer``: the peer has it too; ``quick``: in the short run."""
+
+    name: str
+    epochs: int
+    peer: bool = False
+    quick: bool = False
+
+    @property
+    def is_trained(self) -> bool:
+        return self.epochs > 0
+
+    @property
+    def reference(self) -> str:
+        return name_float(self.epochs)
+
+
+def name_float(epochs: int) -> str:
+    return f"float+{epochs}" if epochs else "float"
+
+
+def _plan() -> tuple[Method, ...]:
+    floats = [Method(name_float(epochs), epochs, peer=epochs == 0, quick=epochs < 2) for epochs in range(4)]
+    single = [
+        Method("int8", 0, peer=True, quick=True),
+        Method("int8-aware", 1, peer=True, quick=True),
+        Method("prune50-int8", 1, peer=True, quick=True),
+        *(Method(f"cluster{entries}", 1, peer=True, quick=entries == 32) for entries in ENTRIES),
+        *(Method(f"prune50-cluster{entries}", 2, peer=True) for entries in ENTRIES),
+        Method("log5", 1, quick=True),
+        Method("filters-half", 1, quick=True),
+        Method("filters-half-scratch", 1),
+        Method("student", 1),
+        Method("student-distilled", 1),
+    ]
+    grid = [
+        Method(f"pcqat-{sparsity}-{entries}", 3, peer=True, quick=(sparsity, entries) == (50, 32))
+        for sparsity in SPARSITIES
+        for entries in ENTRIES
+    ]
+    return (*floats, *single, *grid)
+
+
+METHODS: Final = _plan()
+
+
+def find_method(name: str) -> Method:
+    return next(method for method in METHODS if method.name == name)

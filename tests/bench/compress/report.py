@@ -1,0 +1,112 @@
+"""The table: one row for each method of each side, as JSON and as Markdown."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from tests.bench.compress.plan import METHODS, find_method
+from tests.bench.compress.scoring import Answers, Score
+from tests.bench.compress.statistics import average_seeds, compare, top1
+
+BEGIN: Final = "<!-- compress: begin (written by make bench-compress) -->"
+END: Final = "<!-- compress: end -->"
+
+
+@dataclass(frozen=True)
+class Row:
+    """``top1``: in percent, the mean over seeds. ``drop``: points below the float model given the same extra
+    steps, with the ends of its 95 % interval; none where that reference was not made. Bytes are means."""
+
+    side: str
+    method: str
+    seeds: int
+    top1: float
+    reference: str
+    drop: float | None
+    drop_low: float | None
+    drop_high: float | None
+    file_bytes: int
+    xz_bytes: int
+    wire_bytes: int
+    operations: int | None
+    p50_us: float | None
+
+
+def make_rows(scores: Sequence[Score]) -> list[Row]:
+    """Return the rows in the order of the plan, Fleet's before the peer's."""
+    groups: dict[tuple[str, str], list[Score]] = defaultdict(list)
+    for score in scores:
+        groups[score.made.method, score.made.side].append(score)
+    answers = {key: average_seeds([one.answers for one in group]) for key, group in groups.items()}
+    known = {one.made.method: one.made.operations for one in scores if one.made.operations is not None}
+    return [
+        _make_row(groups[method.name, side], answers, known)
+        for method in METHODS
+        for side in ("fleet", "tfmot")
+        if (method.name, side) in groups
+    ]
+
+
+def _make_row(
+    group: Sequence[Score], answers: Mapping[tuple[str, str], Answers], known: Mapping[str, int]
+) -> Row:
+    made = group[0].made
+    method = find_method(made.method)
+    own, reference = answers[made.method, made.side], answers.get((method.reference, "fleet"))
+    drop = None if reference is None else compare(reference, own)
+    return Row(
+        side=made.side,
+        method=made.method,
+        seeds=len(group),
+        top1=round(100 * top1(own), 2),
+        reference=method.reference,
+        drop=drop and round(100 * drop.mean, 2),
+        drop_low=drop and round(100 * drop.low, 2),
+        drop_high=drop and round(100 * drop.high, 2),
+        file_bytes=_mean([one.file_bytes for one in group]),
+        xz_bytes=_mean([one.xz_bytes for one in group]),
+        wire_bytes=_mean([one.wire_bytes for one in group]),
+        operations=known.get(made.method),
+        p50_us=next((round(one.p50_us, 1) for one in group if one.p50_us is not None), None),
+    )
+
+
+def _mean(values: Sequence[int]) -> int:
+    return round(float(np.mean(values)))
+
+
+def write_report(rows: Sequence[Row], about: Mapping[str, Any], file: Path, page: Path | None) -> None:
+    """Write JSON to ``file``, and the table into ``page`` between its marks."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=2) + "\n")
+    if page is not None:
+        before, _, rest = page.read_text().partition(BEGIN)
+        _, _, after = rest.partition(END)
+        page.write_text(f"{before}{BEGIN}\n\n{format_table(rows)}\n{END}{after}")
+
+
+def format_table(rows: Sequence[Row]) -> str:
+    """Return the rows as a Markdown table."""
+    head = (
+        "| method | side | top-1 | drop, points | file | xz | wire | operations | LiteRT p50 |\n"
+        "|---|---|---|---|---|---|---|---|---|\n"
+    )
+    return head + "".join(f"| {' | '.join(_format(row))} |\n" for row in rows)
+
+
+def _format(row: Row) -> list[str]:
+    drop = "" if row.drop is None else f"{row.drop:+.2f} ({row.drop_low:+.2f} to {row.drop_high:+.2f})"
+    return [
+        row.method,
+        row.side,
+        f"{row.top1:.2f} %",
+        drop,
+        *(f"{count:,}" for count in (row.file_bytes, row.xz_bytes, row.wire_bytes)),
+        "" if row.operations is None else f"{row.operations / 1e6:.2f} M",
+        "" if row.p50_us is None else f"{row.p50_us:.0f} us",
+    ]

@@ -1,0 +1,45 @@
+"""What each side leaves behind: one ``.tflite`` file and one line of JSON for each method and seed.
+
+What is there is not made again: a run that was stopped goes on where it was.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+LINES: Final = "made.jsonl"
+
+
+@dataclass(frozen=True)
+class Made:
+    """``operations``: multiply-accumulates of one inference, where the side can count them."""
+
+    side: str
+    method: str
+    seed: int
+    seconds: float
+    operations: int | None = None
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.side, self.method, self.seed
+
+    def file(self, folder: Path) -> Path:
+        return folder / f"{self.side}-{self.method}-{self.seed}.tflite"
+
+
+def load_made(folder: Path) -> dict[tuple[str, str, int], Made]:
+    """Return what is there, by side, method and seed; lines whose file is gone count for nothing."""
+    lines = folder / LINES
+    if not lines.is_file():
+        return {}
+    made = [Made(**json.loads(line)) for line in lines.read_text().splitlines()]
+    return {one.key: one for one in made if one.file(folder).is_file()}
+
+
+def keep(folder: Path, made: Made, content: bytes) -> None:
+    """Write the file, then its line: a line is never there without its file."""
+    made.file(folder).write_bytes(content)
+    with (folder / LINES).open("a") as lines:
+        lines.write(json.dumps(asdict(made)) + "\n")

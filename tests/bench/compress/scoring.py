@@ -1,0 +1,96 @@
+"""What a file is worth: its answers to the test images, its bytes, its time. Both sides alike."""
+
+import lzma
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from fleet_cloud.factory.evaluation.running import run_outputs, time_files
+from fleet_cloud.factory.evaluation.sizes import measure_sizes
+from fleet_shared.pixels import to_real
+from tests.bench.compress.data import Images
+from tests.bench.compress.resnet8 import PREPROCESSING
+from tests.bench.compress.results import Made
+
+Answers = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Score:
+    """``xz_bytes``: without metadata, through xz: the same for every file. ``wire_bytes``: in the smallest of
+    Fleet's encodings. ``p50_us``: none where it was not timed."""
+
+    made: Made
+    answers: Answers
+    file_bytes: int
+    xz_bytes: int
+    wire_bytes: int
+    p50_us: float | None = None
+
+
+def score_all(made: Sequence[Made], folder: Path, test: Images, timed: bool) -> list[Score]:
+    """Return a score for each file; answers are kept beside the files, for they take the longest."""
+    contents = {one.key: one.file(folder).read_bytes() for one in made}
+    times = _time(made, contents, test) if timed else {}
+    return [_score(one, contents[one.key], folder, test, times.get(_name(one))) for one in made]
+
+
+def _score(made: Made, content: bytes, folder: Path, test: Images, p50_us: float | None) -> Score:
+    wire = measure_sizes(content).wire_bytes
+    stripped = strip_metadata(content)
+    return Score(
+        made,
+        _load_answers(made, content, folder, test),
+        file_bytes=len(content),
+        xz_bytes=len(lzma.compress(stripped, preset=9 | lzma.PRESET_EXTREME)),
+        wire_bytes=min(count for name, count in wire.items() if name != "xz"),
+        p50_us=p50_us,
+    )
+
+
+def _load_answers(made: Made, content: bytes, folder: Path, test: Images) -> Answers:
+    file = made.file(folder).with_suffix(f".{len(test.y)}.npy")
+    if not file.is_file() or file.stat().st_mtime < made.file(folder).stat().st_mtime:
+        np.save(file, answer(content, test))
+    answers: Answers = np.load(file)
+    return answers
+
+
+def answer(content: bytes, test: Images) -> Answers:
+    """Return for each image whether LiteRT tells it right."""
+    right: Answers = run_outputs(content, to_real(test.x, PREPROCESSING)).argmax(axis=1) == test.y
+    return right
+
+
+def _time(made: Sequence[Made], contents: Mapping[Any, bytes], test: Images) -> dict[str, float]:
+    """Of each method the first seed: its other files are of the same shape."""
+    first: dict[tuple[str, str], Made] = {}
+    for one in made:
+        first.setdefault((one.side, one.method), one)
+    files = {_name(one): contents[one.key] for one in first.values()}
+    found = time_files(files, to_real(test.x[:64], PREPROCESSING), limit_s=2.0 * len(files))
+    return {name: latency.p50_us for name, latency in found.items()}
+
+
+def _name(made: Made) -> str:
+    return f"{made.side} {made.method} {made.seed}"
+
+
+def strip_metadata(content: bytes) -> bytes:
+    """Return the file without what no interpreter needs: metadata, signatures, names of tensors."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    for entry in model.metadata or []:
+        model.buffers[entry.buffer].data = None
+    model.metadata, model.signatureDefs, model.description = None, None, None
+    for graph in model.subgraphs:
+        for number, tensor in enumerate(graph.tensors):
+            tensor.name = str(number)
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())

@@ -1,0 +1,76 @@
+"""What is kept of a run, and the table that is made of it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from tests.bench.compress.plan import METHODS, find_method
+from tests.bench.compress.report import BEGIN, END, format_table, make_rows, write_report
+from tests.bench.compress.results import LINES, Made, keep, load_made
+from tests.bench.compress.scoring import Score
+
+
+def score(side: str, method: str, seed: int, right: int, operations: int | None = None) -> Score:
+    answers = np.arange(100) < right
+    return Score(Made(side, method, seed, 1.0, operations), answers, 1000 * seed, 800, 700)
+
+
+def test_names_of_methods_are_their_own_and_every_reference_is_made() -> None:
+    names = [method.name for method in METHODS]
+    assert len(set(names)) == len(names)
+    assert {method.reference for method in METHODS} <= set(names)
+    quick = [method for method in METHODS if method.quick]
+    assert any(method.peer and method.is_trained for method in quick)
+
+
+def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    assert load_made(tmp_path) == {}
+    keep(tmp_path, Made("fleet", "int8", 1, 2.5, 10), b"file")
+    keep(tmp_path, Made("tfmot", "int8", 1, 2.5), b"file")
+    (tmp_path / "tfmot-int8-1.tflite").unlink()
+    assert list(load_made(tmp_path)) == [("fleet", "int8", 1)]
+    assert len((tmp_path / LINES).read_text().splitlines()) == 2
+
+
+def test_a_drop_is_from_the_float_model_with_the_same_steps() -> None:
+    rows = make_rows(
+        [
+            score("fleet", "float", 1, 80, operations=12),
+            *(score("fleet", "float+1", seed, 84) for seed in (1, 2)),
+            *(score("tfmot", "int8-aware", seed, 82 + seed) for seed in (1, 2)),
+            score("tfmot", "int8", 1, 80),
+            score("fleet", "pcqat-50-16", 1, 70),
+        ]
+    )
+    found = {(row.method, row.side): row for row in rows}
+    assert [row.method for row in rows] == ["float", "float+1", "int8", "int8-aware", "pcqat-50-16"]
+    assert found["float", "fleet"].drop == 0
+    assert found["int8", "tfmot"].drop == 0
+    aware = found["int8-aware", "tfmot"]
+    assert (aware.reference, aware.seeds, aware.top1, aware.drop) == ("float+1", 2, 83.5, 0.5)
+    assert aware.drop_low is not None
+    assert aware.drop_high is not None
+    assert aware.drop_low <= 0.5 <= aware.drop_high
+    assert aware.file_bytes == 1500
+    assert found["pcqat-50-16", "fleet"].drop is None
+
+
+def test_the_table_replaces_what_stands_between_its_marks(tmp_path: Path) -> None:
+    page, file = tmp_path / "page.md", tmp_path / "deep" / "rows.json"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    rows = make_rows([score("fleet", "float", 1, 80, operations=12_500_000)])
+    for _ in range(2):
+        write_report(rows, {"test_images": 100}, file, page)
+    assert page.read_text() == f"before\n{BEGIN}\n\n{format_table(rows)}\n{END}\nafter\n"
+    assert (
+        "| float | fleet | 80.00 % | +0.00 (+0.00 to +0.00) | 1,000 | 800 | 700 | 12.50 M |  |"
+        in page.read_text()
+    )
+    document = json.loads(file.read_text())
+    assert document["test_images"] == 100
+    assert document["rows"][0]["method"] == "float"
+
+
+def test_every_method_is_found_by_its_name() -> None:
+    assert all(find_method(method.name) is method for method in METHODS)

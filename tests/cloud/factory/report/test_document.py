@@ -1,0 +1,48 @@
+"""``report.json``: written, read again, and read by who does not know all of it."""
+
+import msgspec
+import pytest
+
+from fleet_cloud.errors import Invalid
+from fleet_cloud.factory.report.document import PassReport, read_report, write_report
+from tests.cloud.factory.report.reports import five_variants, regression, without_data
+
+
+def test_a_report_goes_through_json() -> None:
+    for report in (five_variants(), without_data(), regression()):
+        assert read_report(write_report(report)) == report
+
+
+def test_what_a_later_version_adds_is_ignored_and_another_schema_is_not() -> None:
+    written = msgspec.json.decode(write_report(without_data()))
+    assert read_report(msgspec.json.encode({**written, "later": 1})) == without_data()
+    for content in (msgspec.json.encode({**written, "schema": 2}), b"no json", b"{}", b"\xff"):
+        with pytest.raises(Invalid) as caught:
+            read_report(content)
+        assert caught.value.code == "report.invalid"
+
+
+def test_the_history_of_any_pass_is_read() -> None:
+    step = PassReport(
+        name="train",
+        facts={
+            "history": [{"loss": 1.5, "validation_accuracy": 0.5}, {"epoch": 2, "loss": 1, "score": 0.7}, "x"]
+        },
+    )
+    assert [(one.epoch, one.loss, one.score) for one in step.history] == [(1, 1.5, 0.5), (2, 1.0, 0.7)]
+    assert PassReport(name="int8", facts={"history": "none"}).history == ()
+
+
+def test_sensitivity_and_what_a_pass_settled_on() -> None:
+    facts = {"sensitivity": [{"layer": "a", "noise": 0.5}], "kept": ["a"], "tried": [{"x": 1}], "share": 0.4}
+    step = PassReport(name="int8", facts=facts)
+    assert [(one.layer, one.noise) for one in step.sensitivity] == [("a", 0.5)]
+    assert step.settled == {"kept": ["a"], "share": 0.4}
+    assert PassReport(name="int8", facts={"sensitivity": [{"odd": 1}]}).sensitivity == ()
+
+
+def test_variants_are_found_by_name() -> None:
+    found = five_variants().find("slim")
+    assert found is not None
+    assert found.name == "slim"
+    assert five_variants().find("none") is None

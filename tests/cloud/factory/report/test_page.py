@@ -1,0 +1,136 @@
+"""The page: whole, the same each time, fetching nothing, and safe with whatever names users choose."""
+
+import re
+from html.parser import HTMLParser
+
+import msgspec
+import pytest
+
+from fleet_cloud.factory.report.document import PassReport, Report
+from fleet_cloud.factory.report.page import render_page
+from tests.cloud.factory.report.reports import five_variants, regression, without_data
+
+VOID = {"meta"}
+EVIL = "<script>alert('1')</script>&\"$x^2$ \x00\u202e" + "日本"
+
+
+class Reader(HTMLParser):
+    """Notes tags, ids and text; fails where tags do not close in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+@pytest.fixture(scope="module")
+def five() -> str:
+    return render_page(five_variants())
+
+
+def test_the_page_shows_every_variant_with_its_intervals(five: str) -> None:
+    found = read(five)
+    for word in ("int8-pruned", "98.6 %", "96.8 to 99.4", "13.7 k", "82.2 k", "60 %", "goal_reached yes"):
+        assert word in found.text, word
+    assert "prune-weights 0.8, int8" in found.text, "what was tried before"
+    assert "accuracy_drop_max" in found.text
+    assert "3f3f3f3f" in found.text
+    ids = [str(attributes["id"]) for _, attributes in found.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert sum(tag == "svg" for tag, _ in found.tags) == 2 + 1 + 5 + 5 + 3 + 2, (
+        "trade-offs, the float training, and of variants: weights, confusion, trainings, sensitivities"
+    )
+
+
+def test_every_reference_within_the_page_has_its_end(five: str) -> None:
+    ids = set(re.findall(r'id="([^"]+)"', five))
+    references = set(re.findall(r'href="#([^"]+)"', five)) | set(re.findall(r"url\(#([^)]+)\)", five))
+    assert references
+    assert references <= ids
+
+
+def test_nothing_is_fetched_and_nothing_runs(five: str) -> None:
+    found = read(five)
+    assert not {tag for tag, _ in found.tags} & {"script", "link", "img", "iframe", "object", "image"}
+    addresses = [
+        value
+        for _, attributes in found.tags
+        for name, value in attributes.items()
+        if name in {"src", "href", "xlink:href"} and value and not value.startswith("#")
+    ]
+    assert addresses == []
+    assert "@import" not in five
+    bare = re.sub(r'xmlns(:xlink)?="http://www.w3.org/[^"]+"', "", five)
+    assert "http" not in bare.replace("http-equiv", "")
+
+
+def test_the_same_report_gives_the_same_page() -> None:
+    assert render_page(regression()) == render_page(regression())
+
+
+@pytest.mark.parametrize("report", [without_data(), regression()], ids=["without data", "regression"])
+def test_what_is_unknown_is_left_out(report: Report) -> None:
+    found = read(render_page(report))
+    assert "taken for" not in found.text
+    assert "nan" not in found.text.lower()
+    assert "None" not in found.text
+    if report.task == "regression":
+        assert "0.9899" in found.text, "R²"
+    else:
+        assert "accuracy is unknown" in found.text
+        assert "Trade-offs" not in found.text
+        assert "Lineage" not in found.text
+
+
+def test_names_and_labels_are_text() -> None:
+    whole = five_variants()
+    one = whole.variants[1]
+    classes = one.evaluation.classification
+    assert classes is not None
+    labels = tuple(msgspec.structs.replace(each, label=EVIL) for each in classes.classes)
+    evaluation = msgspec.structs.replace(
+        one.evaluation, variant=EVIL, classification=msgspec.structs.replace(classes, classes=labels)
+    )
+    step = PassReport(name=EVIL, settings={EVIL: EVIL}, facts={EVIL: EVIL, "history": [{"loss": 1.0}]})
+    variant = msgspec.structs.replace(one, evaluation=evaluation, passes=(step,), target=EVIL)
+    evil = msgspec.structs.replace(
+        whole,
+        model=EVIL,
+        labels=(EVIL,) * 10,
+        variants=(variant,),
+        lineage={EVIL: EVIL, "recipe": {EVIL: EVIL}},
+    )
+    page = render_page(evil)
+    found = read(page)
+    assert not any(tag == "script" for tag, _ in found.tags)
+    assert "\x00" not in page
+    assert "\u202e" not in page
+    assert "<script>alert('1')</script>&\"$x^2$" in found.text, "and it is shown as it was written"
+    assert "日本" in page

@@ -1,0 +1,82 @@
+"""Which passes may follow which: the whole table, pair by pair."""
+
+from itertools import product
+
+import pytest
+
+from fleet_cloud.factory.recipe.order import find_nonsense
+from fleet_cloud.factory.recipe.passes import (
+    Cluster,
+    DynamicRange,
+    Float16,
+    Int8,
+    Int16x8,
+    LogQuantize,
+    PruneFilters,
+    PruneNeurons,
+    PruneWeights,
+    Settings,
+    Train,
+    name_pass,
+)
+
+KINDS: tuple[type[Settings], ...] = (
+    Train, PruneFilters, PruneNeurons, PruneWeights, LogQuantize, Cluster,
+    Float16, Int8, Int16x8, DynamicRange,
+)  # fmt: skip
+
+SENSIBLE = """
+                 train  filters  neurons  weights  log  cluster  fp16  int8  int16x8  dynamic
+train            yes    yes      yes      yes      yes  yes      yes   yes   yes      yes
+prune-filters    yes    yes      yes      yes      yes  yes      yes   yes   yes      yes
+prune-neurons    yes    yes      yes      yes      yes  yes      yes   yes   yes      yes
+prune-weights    yes    no       no       no       yes  yes      yes   yes   yes      yes
+log-quantize     yes    no       no       no       no   no       yes   no    no       no
+cluster          yes    no       no       no       no   no       yes   yes   yes      yes
+float16          no     no       no       no       no   no       no    no    no       no
+int8             no     no       no       no       no   no       no    no    no       no
+int16x8          no     no       no       no       no   no       no    no    no       no
+dynamic-range    no     no       no       no       no   no       no    no    no       no
+"""
+"""Rows: the earlier pass; columns: the later one, both with their defaults."""
+
+
+def read_table() -> dict[str, list[bool]]:
+    rows = [line.split() for line in SENSIBLE.strip().splitlines()[1:]]
+    return {name: [word == "yes" for word in words] for name, *words in rows}
+
+
+@pytest.mark.parametrize(("first", "second"), list(product(KINDS, KINDS)))
+def test_each_pair_is_allowed_or_refused_as_the_table_says(
+    first: type[Settings], second: type[Settings]
+) -> None:
+    sensible = read_table()[name_pass(first)][KINDS.index(second)]
+    found = find_nonsense([first(), second()])
+    assert (not found) is sensible
+    for index, why in found:
+        assert index == 1
+        assert why.startswith(f"{name_pass(second)} after {name_pass(first)}: ")
+
+
+def test_what_stands_between_changes_nothing_and_each_pass_is_named_once() -> None:
+    found = find_nonsense([Cluster(), Train(), PruneFilters(), Int8(), Float16()])
+    assert [index for index, _ in found] == [2, 4]
+    assert "remove first" in found[0][1]
+    assert found[1][1] == "float16 after int8: a file has one number format"
+
+
+def test_weights_may_be_pruned_further_but_not_less() -> None:
+    assert not find_nonsense([PruneWeights(sparsity=0.5), PruneWeights(sparsity=0.6)])
+    ((index, why),) = find_nonsense([PruneWeights(sparsity=0.5), PruneWeights(sparsity=0.5)])
+    assert index == 1
+    assert "zero already" in why
+
+
+def test_the_pipelines_of_the_field_are_sensible() -> None:
+    for passes in (
+        [PruneFilters(), Train(), Int8()],
+        [PruneWeights(), Cluster(), Int8(aware=True)],
+        [PruneNeurons(), PruneWeights(), LogQuantize()],
+        [],
+    ):
+        assert not find_nonsense(passes)
