@@ -55,10 +55,10 @@ def test_a_killed_worker_gives_its_build_back(tmp_path: Path) -> None:
             job = wait_for(
                 "the first worker to build",
                 lambda: next((one for one in client.builds() if one.worker == "first"), None),
-                timeout_s=60,
+                timeout_s=240,
             )
             wait_for(
-                "the build to say something", lambda: client.build_events(job.id, 0) or None, timeout_s=60
+                "the build to say something", lambda: client.build_events(job.id, 0) or None, timeout_s=240
             )
             first.kill()
         with working(world, "second"):

@@ -3,7 +3,8 @@
 Conversion is not reproducible (tensorflow #55512): buffers and tensors come in another order, names end in
 counters of the process, metadata tells of the converter. Here everything is numbered by its first use,
 equal buffers are one, inner tensors are named by their operator, and what no runtime reads is left out:
-description, metadata, the ranges that scales were made from. Names of inputs and outputs, and signatures, stay.
+description, metadata, the ranges that scales were made from. Names of inputs and outputs stay, as do
+signatures.
 """
 
 from collections.abc import Sequence
