@@ -341,6 +341,18 @@ def test_images_without_labels_are_split_all_the_same(tmp_path: Path) -> None:
     assert lab.draw(5).shape == (5, 4, 4, 3)
 
 
+def test_images_without_labels_may_lie_in_folders_of_splits(tmp_path: Path) -> None:
+    write_images(tmp_path, {f"{part}/{number}.png": 7 for part in ("train", "test") for number in range(10)})
+    splits = load_splits(Dataset(kind="images", path=str(tmp_path), image_size=4, labels="none"), seed=1)
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [8, 2, 10]
+
+
+def test_a_mean_for_other_channels_is_refused(tmp_path: Path) -> None:
+    write_images(tmp_path, FLAT)
+    with pytest.raises(RecipeError, match="mean has 2 numbers for 3 channels"):
+        load_splits(Dataset(kind="images", path=str(tmp_path), image_size=4, mean=(1.0, 2.0)), seed=1)
+
+
 def test_arrays_without_labels_need_no_y(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.arange(60, dtype=np.uint8).reshape(20, 3))
     splits = load_splits(Dataset(kind="npz", path=str(tmp_path / "a.npz"), labels="none"), seed=1)

@@ -1,7 +1,7 @@
 """Rounds of removal and training: what the passes for filters and for neurons share."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from fleet_cloud.errors import BuildError
@@ -98,7 +98,7 @@ def _run_round(how: Cut, state: _State, lab: Lab, target: float) -> _State:
         "removed": len(removed),
         "operations": costs.count_operations(removed),
         "parameters": costs.count_parameters(removed),
-        "history": [asdict(epoch) for epoch in tuned.history],
+        **tuned.facts,
     }
     return replace(state, network=tuned.network, left_alone=left_alone, rounds=(*state.rounds, facts))
 

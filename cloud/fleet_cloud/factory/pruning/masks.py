@@ -1,6 +1,6 @@
 """Weights of which some are zero, and stay zero."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -28,6 +28,12 @@ class Mask:
 
     def settle(self, parts: Parts) -> Self:
         (latent,), (mask,) = parts.trained, parts.held
+        return type(self)(latent, mask)
+
+    def take(self, kept: Mapping[int, Array]) -> Self:
+        latent, mask = self.latent, self.mask
+        for axis, indices in kept.items():
+            latent, mask = latent.take(indices, axis), mask.take(indices, axis)
         return type(self)(latent, mask)
 
     def scale(self, factor: Array) -> Self:

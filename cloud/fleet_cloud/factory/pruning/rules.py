@@ -25,17 +25,16 @@ class Unsupported(Exception):
 def find_rule(call: Call) -> Rule:
     """Return the rule for what is called; raise `Unsupported` if there is none."""
     layer = call.layer
-    if not all(isinstance(one, (int, float, str, np.generic, NoneType)) for one in call.constants):
-        raise Unsupported("it takes a constant array")
-    if getattr(layer, "data_format", "channels_last") != "channels_last":
-        raise Unsupported("its channels come first")
     if not isinstance(layer, keras.Layer):
-        numbers = [one for one in call.constants if one is not None]
-        rule = _OPERATIONS.get(type(layer).__name__) if len(numbers) <= 1 else None
+        rule = _OPERATIONS.get(type(layer).__name__)
     else:
         rule = next((rule for kinds, rule in _LAYERS if isinstance(layer, kinds)), None)
     if rule is None or len(call.outputs) != 1:
         raise Unsupported(f"{type(layer).__name__} is not known to pruning")
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        raise Unsupported("its channels come first")
+    if not all(isinstance(one, (int, float, str, np.generic, NoneType)) for one in call.constants):
+        raise Unsupported("it takes a constant array")
     return rule
 
 

@@ -114,8 +114,8 @@ def _products(model: Any, paths: Sequence[str], lab: Lab) -> list[dict[str, Arra
 def _mean(members: Sequence[Array]) -> Array:
     """The mean of the members, each divided by its own mean; a member of zeros says nothing."""
     means = [member.mean() or 1.0 for member in members]
-    mean: Array = np.stack([one / size for one, size in zip(members, means, strict=True)]).mean(axis=0)
-    return mean
+    shares = [member / mean for member, mean in zip(members, means, strict=True)]
+    return np.asarray(np.mean(shares, axis=0))
 
 
 class _Weights:
@@ -146,8 +146,7 @@ class _Weights:
         """Return by channel the sum of the products over all that takes it."""
         taken = self._of(group, Role.TAKES)
         sums = [add_up(group, one, _rows(products[one.path], one.axis).sum(axis=1)) for one in taken]
-        total: Array = np.stack([np.zeros(len(group.channels)), *sums]).sum(axis=0)
-        return total
+        return np.asarray(sum(sums, np.zeros(len(group.channels))))
 
     def _of(self, group: Group, *roles: Role) -> list[Slice]:
         return find_slices(self._slices, group, *roles)

@@ -1,20 +1,20 @@
 """Channels removed: the function that stays, what it costs, and what the given network keeps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
-import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_cloud.factory.constraints import Array, Parts, Tensor
+from fleet_cloud.factory.keras_file import read_keras, write_keras
 from fleet_cloud.factory.network import Network, array_of, weight_of, weights_of
 from fleet_cloud.factory.operations import count_operations, count_parameters
 from fleet_cloud.factory.pruning.dependencies import analyse
+from fleet_cloud.factory.pruning.masks import Mask
 from fleet_cloud.factory.pruning.removal import Costs, find_held, remove
 from tests.cloud.factory.pruning.networks import BLOCKS, SIDE, make_network, silence
 
@@ -33,7 +33,7 @@ def draw_channels(data: st.DataObject, model: Any) -> tuple[Any, set[int]]:
     }
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     data=st.data(),
     blocks=st.lists(st.tuples(st.sampled_from(sorted(BLOCKS)), st.integers(2, 5)), min_size=1, max_size=3),
@@ -60,10 +60,8 @@ def test_every_kind_of_part_is_cut_and_none_left_alone(kind: str) -> None:
     """One channel of every group, in each kind of part by itself."""
     model = make_network([(kind, 4)])
     dependencies = analyse(model)
-    assert set(dependencies.left_alone.values()) <= {
-        "it gives the model's output",
-        "one channel meets many in 'multiply_1'",
-    }
+    for reason in dependencies.left_alone.values():
+        assert reason.startswith(("it gives the model's output", "one channel meets many in 'multiply"))
     channels = {group.channels[-1] for group in dependencies.groups if len(group.channels) > 1}
     silence(model, dependencies, channels)
     smaller = remove(Network(model), dependencies, channels).model
@@ -83,7 +81,7 @@ def test_a_channel_that_is_not_zero_is_missed(residual: Any) -> None:
 
 
 def test_the_given_network_stays_and_the_smaller_one_is_an_ordinary_model(
-    residual: Any, tmp_path: Path
+    residual: Any,
 ) -> None:
     before = residual.get_weights()
     dependencies = analyse(residual)
@@ -92,8 +90,7 @@ def test_the_given_network_stays_and_the_smaller_one_is_an_ordinary_model(
     assert residual.get_layer("stem").kernel.shape[-1] == 5
     assert smaller.get_layer("stem").filters == 3
     assert [weight.path for weight in smaller.weights] == [weight.path for weight in residual.weights]
-    smaller.save(tmp_path / "smaller.keras")
-    loaded = keras.models.load_model(tmp_path / "smaller.keras")
+    loaded = read_keras(write_keras(smaller))
     assert np.allclose(loaded(SAMPLES), smaller(SAMPLES), atol=1e-6)
     smaller.set_weights([0 * one for one in smaller.get_weights()])
     assert all(np.array_equal(a, b) for a, b in zip(before, residual.get_weights(), strict=True))
@@ -106,40 +103,26 @@ def test_a_layer_is_never_left_with_nothing(residual: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Mask:
-    """Some weights are zero."""
+class Codebook:
+    """A constraint that cannot be divided."""
 
     value: Array
-    mask: Array
-    kind: ClassVar[str] = "mask"
+    kind: ClassVar[str] = "codebook"
 
     def split(self) -> Parts:
-        return Parts((self.value,), (self.mask,))
+        return Parts((self.value,))
 
-    def compose(self, trained: Sequence[Tensor], held: Sequence[Tensor]) -> Tensor:
-        return trained[0] * held[0]
+    def compose(self, trained: Sequence[Tensor], _held: Sequence[Tensor]) -> Tensor:
+        return trained[0]
 
-    def settle(self, parts: Parts) -> "Mask":
-        return Mask(parts.trained[0], parts.held[0])
-
-
-@dataclass(frozen=True)
-class DivisibleMask(Mask):
-    def take(self, kept: Mapping[int, Array]) -> "DivisibleMask":
-        value, mask = self.value, self.mask
-        for axis, indices in kept.items():
-            value, mask = value.take(indices, axis), mask.take(indices, axis)
-        return DivisibleMask(value, mask)
-
-
-def masked(model: Any, path: str, kind: type[Mask]) -> Network:
-    value = array_of(weights_of(model)[path])
-    mask = (np.random.default_rng(3).random(value.shape) < 0.5).astype(np.float32)
-    return Network(model).constrain({path: kind(value, mask)})
+    def settle(self, parts: Parts) -> "Codebook":
+        return Codebook(parts.trained[0])
 
 
 def test_a_constraint_is_divided_with_its_weight(residual: Any) -> None:
-    network = masked(residual, "hidden/kernel", DivisibleMask)
+    value = array_of(weights_of(residual)["hidden/kernel"])
+    mask = (np.random.default_rng(3).random(value.shape) < 0.5).astype(np.float32)
+    network = Network(residual).constrain({"hidden/kernel": Mask(value, mask)})
     dependencies = analyse(network.model, held=find_held(network.constraints))
     hidden = next(group for group in dependencies.groups if group.name == "hidden")
     stem = dependencies.groups[0]
@@ -152,8 +135,9 @@ def test_a_constraint_is_divided_with_its_weight(residual: Any) -> None:
 
 
 def test_what_a_constraint_that_cannot_be_divided_keeps_stays(residual: Any) -> None:
-    network = masked(residual, "hidden/kernel", Mask)
+    value = array_of(weights_of(residual)["hidden/kernel"])
+    network = Network(residual, {"hidden/kernel": Codebook(value)})
     dependencies = analyse(network.model, held=find_held(network.constraints))
-    assert "keep a constraint (mask)" in dependencies.left_alone["hidden"]
-    assert "keep a constraint (mask)" in dependencies.left_alone["stem"]
+    assert "keep a constraint (codebook)" in dependencies.left_alone["hidden"]
+    assert "keep a constraint (codebook)" in dependencies.left_alone["stem"]
     assert [len(group.channels) for group in dependencies.groups] == [4]

@@ -46,7 +46,7 @@ def kernel(model: Any, layer: str) -> Array:
 
 
 def in_units_of_the_mean(values: list[float]) -> Array:
-    return np.array(values) / np.mean(values)
+    return np.asarray(np.array(values) / np.mean(values))
 
 
 def columns(model: Any, channel: int) -> Array:

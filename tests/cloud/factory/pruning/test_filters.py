@@ -1,0 +1,126 @@
+"""The passes that remove filters and neurons, from settings to a smaller network and its facts."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from fleet_cloud.errors import BuildError
+from fleet_cloud.factory.network import Network
+from fleet_cloud.factory.operations import count_operations, count_parameters
+from fleet_cloud.factory.passes import run_pass
+from fleet_cloud.factory.pruning.filters import SCORES as FILTER_SCORES
+from fleet_cloud.factory.pruning.filters import prune_filters
+from fleet_cloud.factory.pruning.neurons import SCORES as NEURON_SCORES
+from fleet_cloud.factory.pruning.neurons import prune_neurons
+from fleet_cloud.factory.recipe.passes import PruneFilters, PruneNeurons, Tune
+from tests.cloud.factory.pruning.networks import CLASSES, SIDE, make_lab, make_network, randomize
+
+UNTUNED = Tune(epochs=0)
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    """A residual and a concatenated part, all with batch normalisation, and a model inside."""
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((SIDE, SIDE, 2))
+
+    def block(x: Any, width: int) -> Any:
+        x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
+        return layers.ReLU()(layers.BatchNormalization(momentum=0.8)(x))
+
+    stem = block(inputs, 8)
+    inner_in = keras.Input((SIDE, SIDE, 8))
+    inner = keras.Model(inner_in, block(block(inner_in, 12), 8), name="inside")
+    x = layers.Add()([stem, inner(stem)])
+    x = layers.Concatenate()([x, block(stem, 16)])
+    x = layers.Dense(16, activation="relu", name="hidden")(layers.GlobalAveragePooling2D()(x))
+    return Network(keras.Model(inputs, layers.Dense(CLASSES, name="logits")(x)))
+
+
+@pytest.mark.parametrize("score", sorted(FILTER_SCORES))
+def test_every_score_halves_the_operations(network: Network, score: Any) -> None:
+    settings = PruneFilters(fraction=0.5, score=score, multiple=1, tune=UNTUNED)
+    outcome = prune_filters(settings, network, make_lab())
+    before, after = count_operations(network.model), count_operations(outcome.network.model)
+    assert after / before == pytest.approx(0.5, abs=0.1)
+    assert outcome.facts["operations"] == {"before": before, "after": after}
+    assert outcome.facts["parameters"] == {
+        "before": count_parameters(network.model),
+        "after": count_parameters(outcome.network.model),
+    }
+    assert outcome.network.model.output_shape == (None, CLASSES)
+    assert outcome.facts["left_alone"] == {"logits": "it gives the model's output"}
+
+
+def test_rounds_of_training_end_where_one_cut_would_and_learn_the_task(network: Network) -> None:
+    settings = PruneFilters(
+        fraction=0.6,
+        multiple=4,
+        scope="global",
+        rounds=2,
+        tune=Tune(epochs=3, learning_rate=0.01, batch_size=32),
+    )
+    lab = make_lab()
+    outcome = run_pass(settings, network, lab)
+    facts = outcome.facts
+    first, second = facts["rounds"]
+    operations = facts["operations"]
+    assert operations["before"] > first["operations"] > second["operations"] == operations["after"]
+    assert second["history"][-1]["score"] >= 0.9
+    for width in facts["widths"].values():
+        assert width["after"] == width["before"] or width["after"] % 4 == 0
+        assert outcome.network.model.get_layer(width["layers"][0]).kernel.shape[-1] == width["after"]
+    assert facts["filters"]["after"] == sum(width["after"] for width in facts["widths"].values())
+
+
+def test_a_fraction_of_the_filters(network: Network) -> None:
+    settings = PruneFilters(fraction=0.25, of="filters", multiple=1, tune=UNTUNED)
+    facts = prune_filters(settings, network, make_lab()).facts
+    assert facts["filters"] == {"before": 36, "after": 27}
+    assert {width["before"]: width["after"] for width in facts["widths"].values()} == {8: 6, 12: 9, 16: 12}
+
+
+def test_what_is_left_alone_is_said_and_nothing_to_remove_is_refused(network: Network) -> None:
+    convolutions = tuple(
+        layer.name
+        for layer in prune_filters(PruneFilters(tune=UNTUNED), network, make_lab()).network.model.layers
+        if isinstance(layer, layers.Conv2D)
+    )
+    facts = prune_filters(PruneFilters(skip=convolutions[:1], tune=UNTUNED), network, make_lab()).facts
+    assert facts["left_alone"][convolutions[0]] == "the recipe skips it"
+    with pytest.raises(BuildError, match="no filters can be removed") as caught:
+        prune_filters(PruneFilters(skip=convolutions, tune=UNTUNED), network, make_lab())
+    assert caught.value.code == "build.prune"
+    with pytest.raises(BuildError, match="multiples of 64"):
+        prune_filters(PruneFilters(multiple=64, tune=UNTUNED), network, make_lab())
+
+
+def test_groups_without_batch_normalization_are_left_alone_by_its_score() -> None:
+    model = make_network([("plain", 8), ("separable", 8)])
+    settings = PruneFilters(score="batch-norm", fraction=0.2, multiple=1, tune=UNTUNED)
+    facts = prune_filters(settings, Network(model), make_lab()).facts
+    assert facts["left_alone"]["stem"] == "no batch normalisation scales it"
+
+
+@pytest.mark.parametrize("score", sorted(NEURON_SCORES))
+def test_neurons_that_never_do_anything_go_first(score: Any) -> None:
+    inputs = keras.Input((SIDE, SIDE, 2))
+    x = layers.Dense(16, activation="relu", name="hidden")(layers.Flatten()(inputs))
+    model = randomize(keras.Model(inputs, layers.Dense(CLASSES)(x)))
+    hidden = model.get_layer("hidden")
+    bias = np.full(16, 5.0)
+    bias[[0, 3, 5, 9]] = -1000
+    hidden.bias.assign(bias)
+    outcome = prune_neurons(
+        PruneNeurons(fraction=0.25, score=score, multiple=4, tune=UNTUNED), Network(model), make_lab()
+    )
+    pruned = outcome.network.model
+    assert pruned.get_layer("hidden").units == 12
+    assert pruned.get_layer("hidden").bias.numpy().min() == 5
+    x = make_lab().real(make_lab().train.x)
+    assert np.allclose(pruned(x), model(x), rtol=1e-5, atol=1e-4)
+    assert outcome.facts["neurons"] == {"before": 16, "after": 12}
+    assert outcome.facts["widths"]["hidden"] == {"layers": ["hidden"], "before": 16, "after": 12}
