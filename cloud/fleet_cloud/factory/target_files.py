@@ -9,6 +9,7 @@ from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network, Precision
 from fleet_cloud.factory.recipe import VariantRecipe
 from fleet_cloud.factory.recipe.targets import RUNTIMES, allows_dynamic_per_channel
+from fleet_shared.compatibility import find_broken_rules
 
 
 def make_file(variant: VariantRecipe, network: Network, lab: Lab) -> bytes:
@@ -27,9 +28,10 @@ def fit_precision(variant: VariantRecipe, precision: Precision) -> Precision:
 
 def check_target(variant: VariantRecipe, content: bytes) -> None:
     """Raise `BuildError` (``build.target``) for a file that the target cannot run."""
-    if RUNTIMES[variant.target] not in inspect_file(content).runtimes:
+    reasons = find_broken_rules(inspect_file(content).ops, *RUNTIMES[variant.target])
+    if reasons:
         raise BuildError(
-            f"variant {variant.name!r} is for {variant.target}, which cannot run all of its operators",
+            f"variant {variant.name!r} is for {variant.target}, which cannot run it: {'; '.join(reasons)}",
             hint="choose another target or other passes; docs/runtimes.md has the table",
             code="build.target",
         )

@@ -12,10 +12,10 @@ import msgspec
 from fleet_cloud.factory.recipe.passes import Int8, Settings
 from fleet_cloud.factory.recipe.variants import Target, VariantRecipe
 
-RUNTIMES: Final[Mapping[Target, str]] = MappingProxyType(
-    {"litert": "litert", "tflite-2.14": "tflite_runtime", "openvino": "openvino"}
+RUNTIMES: Final[Mapping[Target, tuple[str, str]]] = MappingProxyType(
+    {"litert": ("litert", "1.0"), "tflite-2.14": ("tflite_runtime", "2.14"), "openvino": ("openvino", "2025")}
 )
-"""What contracts call the runtime of a target."""
+"""What contracts call the runtime of a target, and the oldest version that is meant."""
 
 
 def resolve(variant: VariantRecipe) -> tuple[Settings, ...]:

@@ -14,7 +14,8 @@ from fleet_cloud.factory.lab import Part
 from fleet_cloud.factory.lite import LiteModel
 from fleet_cloud.factory.network import Precision
 from fleet_cloud.factory.quantization.file import quantize_file
-from fleet_cloud.factory.quantization.targets import check_target
+from fleet_cloud.factory.recipe import VariantRecipe
+from fleet_cloud.factory.target_files import check_target
 from tests.cloud.factory.edited_model import edit
 from tests.cloud.factory.small import make_lab, make_network
 
@@ -59,9 +60,10 @@ def test_a_file_without_signatures_gets_one(float_file: bytes) -> None:
 
 def test_one_scale_for_dense_layers_if_asked(float_file: bytes) -> None:
     content = quantize_file(float_file, Precision("dynamic-range", per_channel_dense=False), None)
-    check_target(content, "tflite-2.14")
+    old = VariantRecipe(name="old", target="tflite-2.14")
+    check_target(old, content)
     with pytest.raises(BuildError, match="FULLY_CONNECTED"):
-        check_target(quantize_file(float_file, Precision("dynamic-range"), None), "tflite-2.14")
+        check_target(old, quantize_file(float_file, Precision("dynamic-range"), None))
 
 
 def test_float_stays_as_it_is_and_integers_need_samples(float_file: bytes) -> None:
@@ -73,6 +75,6 @@ def test_float_stays_as_it_is_and_integers_need_samples(float_file: bytes) -> No
 
 def test_what_is_not_float_is_refused(float_file: bytes) -> None:
     int8 = quantize_file(float_file, Precision("int8", calibration_samples=8), make_lab())
-    with pytest.raises(BuildError, match="cannot be quantized") as caught:
+    with pytest.raises(BuildError, match="the file is int8 already") as caught:
         quantize_file(int8, Precision("int8", calibration_samples=8), make_lab())
     assert caught.value.code == "build.convert"
