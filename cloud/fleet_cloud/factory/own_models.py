@@ -23,11 +23,10 @@ from fleet_cloud.errors import BuildError, Invalid, RecipeError
 from fleet_cloud.factory.graph import flatten, rebuild
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import layers_of
-from fleet_cloud.factory.recipe.architecture import Architecture
+from fleet_cloud.factory.recipe.architecture import KERAS_SUFFIXES, Architecture
 
 Head = Literal["softmax", "none"]
 
-KERAS_SUFFIXES: Final = frozenset({".keras", ".h5", ".hdf5"})
 _MODULE: Final = "fleet_own_architecture"
 
 

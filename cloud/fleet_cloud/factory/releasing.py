@@ -1,6 +1,7 @@
 """From variants that hold their gates to what is registered: the test split is read here, once for each."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -25,9 +26,10 @@ Say = Callable[[BuildEvent], None]
 
 
 def judge_variants(
-    candidates: Sequence[Candidate], reference: bytes, splits: Splits
+    candidates: Sequence[Candidate], reference: bytes, splits: Splits, peers: Sequence[Peer] = ()
 ) -> dict[str, Evaluation]:
-    """Return what the variants are on the test split, by name. ``reference``: the float file."""
+    """Return what the variants are on the test split, by name. ``reference``: the float file;
+    ``peers``: other runtimes, to time them."""
     questions = judging.Questions(
         real=to_real(splits.test.x, splits.preprocessing),
         y=splits.test.y,
@@ -35,11 +37,15 @@ def judge_variants(
         task=splits.task,
         labels=splits.labels,
     )
-    files = [
-        judging.Candidate(one.name, one.content, count_parameters(one.model), count_operations(one.model))
-        for one in candidates
-    ]
-    return {one.variant: one for one in judging.judge(files, questions, reference)}
+    files = [_describe(one) for one in candidates]
+    return {one.variant: one for one in judging.judge(files, questions, reference, peers)}
+
+
+def _describe(candidate: Candidate) -> judging.Candidate:
+    found, model = judging.Candidate(candidate.name, candidate.content), candidate.model
+    if model is None:
+        return found
+    return replace(found, parameters=count_parameters(model), operations=count_operations(model))
 
 
 def release(

@@ -112,7 +112,7 @@ def test_weak_vectors_are_named_when_the_variant_is_built() -> None:
 
 
 def test_a_model_with_a_dozen_flipped_bits_fails_its_vectors(digits: DigitsBuild, tmp_path: Path) -> None:
-    from fleet_cloud.factory.build import pick_in_turns
+    from fleet_cloud.factory.releasing import pick_in_turns
 
     splits = load_splits(digits.recipe.dataset, digits.recipe.training.seed)
     real = to_real(splits.validation.x[pick_in_turns(splits.validation.y)], splits.preprocessing)

@@ -175,7 +175,7 @@ def _reach(estimate: Estimate) -> list[list[float]] | None:
 def _scale_costs(axes: Axes, costs: Sequence[float]) -> None:
     """A logarithmic axis, where costs differ enough, with ticks where people count: 1, 2, 5, 10."""
     if max(costs) / min(costs) < LOGARITHMIC_FROM:
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
         axes.margins(x=0.2)
         return
     low, high = min(costs) / 1.3, max(costs) * 1.3

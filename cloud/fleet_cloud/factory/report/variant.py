@@ -1,5 +1,7 @@
 """All about one variant."""
 
+from typing import Any
+
 from fleet_cloud.factory.evaluation.results import Classification, Evaluation
 from fleet_cloud.factory.report.document import PassReport, Report, VariantReport
 from fleet_cloud.factory.report.figures import (
@@ -22,6 +24,7 @@ from fleet_cloud.factory.report.words import (
     NOTHING,
     say_bytes,
     say_percent,
+    say_time,
     say_value,
 )
 
@@ -49,11 +52,14 @@ def _introduce(variant: VariantReport) -> str:
     if (latency := found.latency) is not None:
         spread = f"{latency.p10_us:.4g} to {latency.p90_us:.4g} µs"
         said.append(f"one inference {spread} (p10 to p90 of {latency.runs}, {latency.threads} thread)")
+    others = [one for one in found.latencies if one is not latency]
+    said += [f"{one.runtime} {say_time(one.p50_us)}" for one in others]
     if (classes := found.classification) is not None and classes.auc is not None:
         said.append(f"AUC {classes.auc:.4f}")
     if (against := found.against_float) is not None:
         apart = f"{against.difference_mean:.3g} on average, at most {against.difference_max:.3g}"
-        said.append(f"outputs differ from the float model's by {apart}")
+        differ = f"outputs differ from the float model's by {apart}"
+        said.append(differ if against.difference_max else "outputs are the float model's")
     if found.weights.values:
         said.append(f"at most {found.weights.distinct_max} different values in a weight tensor")
     return " · ".join(one for one in said if one)
@@ -63,7 +69,7 @@ def _show_passes(variant: VariantReport) -> Html | None:
     rows = [
         (
             step.name,
-            say_value(step.settings),
+            say_value(_find_settings(step)),
             say_value(step.settled),
             NOTHING if step.validation_score is None else f"{step.validation_score:.4f}",
             _say_seconds(step),
@@ -73,10 +79,23 @@ def _show_passes(variant: VariantReport) -> Html | None:
     return table(("pass", "settings", "settled on", "validation score", "time"), rows, numbers_from=3)
 
 
+def _find_settings(step: PassReport) -> dict[str, Any]:
+    """Return what was asked of a pass, without what says nothing: how to train, where it did not train."""
+    said = {name: value for name, value in step.settings.items() if name != "tune" or step.history}
+    return {
+        name: {key: one for key, one in value.items() if one is not None}
+        if isinstance(value, dict)
+        else value
+        for name, value in said.items()
+        if value not in (None, [], "")
+    }
+
+
 def _say_seconds(step: PassReport) -> str:
     if step.seconds is None:
         return NOTHING
-    return f"{step.seconds:.1f} s" + (" (cached)" if step.cached else "")
+    said = "< 0.1 s" if step.seconds < 0.05 else f"{step.seconds:.1f} s"
+    return f"{said} (cached)" if step.cached else said
 
 
 def _show_tries(variant: VariantReport) -> Html | None:
@@ -85,12 +104,19 @@ def _show_tries(variant: VariantReport) -> Html | None:
     return None if shown is None else section("Backed off", shown, level=3)
 
 
+def _say_gate(value: float | None) -> str:
+    """Return a bound of any unit: bytes whole, fractions in four places."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}".replace(",", " ") if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def _show_gates(variant: VariantReport) -> Html | None:
     rows = [
         (
             one.name,
-            f"{one.bound:g}",
-            NOTHING if one.found is None else f"{one.found:.6g}",
+            _say_gate(one.bound),
+            _say_gate(one.found),
             "held" if one.held else "not held",
         )
         for one in variant.gates
