@@ -39,9 +39,9 @@ def _int8_aware(settings: Int8, network: Network, lab: Lab, per_channel_dense: b
         rounding, facts = tuned.network, {**facts, **tuned.facts}
     if not settings.recover:
         return Outcome(rounding, facts)
-    if lab.score_min is None or lab.validation.y is None:
+    if lab.goal is None or lab.validation.y is None:
         return Outcome(rounding, {**facts, "recover": "there is no gate on accuracy to recover for"})
-    recovered = recover(rounding, lab, lab.score_min, settings.recover)
+    recovered = recover(rounding, lab, lab.goal, settings.recover)
     return Outcome(recovered.network, {**facts, **recovered.facts})
 
 

@@ -1,6 +1,6 @@
 """How much each layer suffers from int8, measured on the validation split, and what is done about it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -55,9 +55,9 @@ def measure_sensitivity(network: Network, lab: Lab) -> list[Sensitivity]:
     return sorted(found, key=lambda one: -one.noise)
 
 
-def recover(network: Network, lab: Lab, score_min: float, layers_max: int) -> Recovered:
-    """Return the network with as few layers in float as a validation score of at least
-    ``score_min`` asks for, the most sensitive first.
+def recover(network: Network, lab: Lab, is_enough: Callable[[float], bool], layers_max: int) -> Recovered:
+    """Return the network with as few layers in float as a validation score that ``is_enough`` asks for, the
+    most sensitive first.
 
     At most ``layers_max``; if the score is out of reach with them, the network of the best score, the one
     with the fewest layers in float among equals.
@@ -65,7 +65,7 @@ def recover(network: Network, lab: Lab, score_min: float, layers_max: int) -> Re
     best, best_score = network, score(network.model, lab.validation, lab)
     tried: list[dict[str, Any]] = [{"float": [], "score": best_score}]
     ranked: Sequence[Sensitivity] = ()
-    if best_score < score_min:
+    if not is_enough(best_score):
         ranked = measure_sensitivity(network, lab)
         able = [one.layer for one in ranked if _can_stay_float(network.model, one.layer, lab)]
         for count in range(1, min(layers_max, len(able)) + 1):
@@ -75,14 +75,13 @@ def recover(network: Network, lab: Lab, score_min: float, layers_max: int) -> Re
             tried.append({"float": list(kept), "score": reached})
             if reached > best_score:
                 best, best_score = candidate, reached
-            if reached >= score_min:
+            if is_enough(reached):
                 break
     facts = {
         "sensitivity": [asdict(one) for one in ranked],
         "tried": tried,
         "float_layers": list(best.precision.keep_float),
-        "score_min": score_min,
-        "reached": best_score >= score_min,
+        "reached": is_enough(best_score),
     }
     return Recovered(best, facts)
 

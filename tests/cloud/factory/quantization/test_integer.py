@@ -1,6 +1,8 @@
 """The passes of precision: what the file holds, how far it is from float, and what needs samples."""
 
+import operator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -100,7 +102,7 @@ def test_the_most_sensitive_layer_is_found_and_kept_until_the_goal_holds(network
     assert ranked[0].layer == "depthwise"
     assert ranked[0].noise > 10 * ranked[1].noise
     best = score(Network(spoilt).model, lab.validation, lab)
-    lab = replace(lab, score_min=best)
+    lab = replace(lab, goal=partial(operator.le, best))
     facts = run_pass(Int8(recover=3, calibration_samples=32), Network(spoilt), lab).facts
     assert facts["tried"][0]["score"] < best
     assert facts["tried"][1]["float"] == ["depthwise"]
@@ -108,11 +110,11 @@ def test_the_most_sensitive_layer_is_found_and_kept_until_the_goal_holds(network
 
 
 def test_recovery_stops_at_its_limit_and_says_what_it_reached(network: Network) -> None:
-    lab = replace(make_lab(), score_min=1.1)
+    lab = replace(make_lab(), goal=partial(operator.le, 1.1))
     facts = run_pass(Int8(recover=2, calibration_samples=32), network, lab).facts
     assert [len(one["float"]) for one in facts["tried"]] == [0, 1, 2]
     assert not facts["reached"]
-    enough = replace(lab, score_min=facts["tried"][0]["score"])
+    enough = replace(lab, goal=partial(operator.le, facts["tried"][0]["score"]))
     facts = run_pass(Int8(recover=2, calibration_samples=32), network, enough).facts
     assert facts["float_layers"] == []
     assert facts["reached"], "at least: the boundary is in"
