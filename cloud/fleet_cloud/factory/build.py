@@ -52,7 +52,7 @@ def build(
     made = make_candidates(recipe, lab, digest_splits(splits), means)
     check_gates(made.variants)
     say(Stage(name="measuring", detail="on the test split; golden vectors"))
-    evaluations = judge_variants(made.variants, made.reference, splits)
+    evaluations = judge_variants(made.variants, made.reference, splits, peers)
     packages = [release(one, evaluations[one.name], splits, peers, say) for one in made.variants]
     lineage = _describe(recipe, splits, made)
     report = make_report(recipe, splits, made.base, made.variants, evaluations, made.reference, lineage)

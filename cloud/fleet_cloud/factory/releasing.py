@@ -26,9 +26,10 @@ Say = Callable[[BuildEvent], None]
 
 
 def judge_variants(
-    candidates: Sequence[Candidate], reference: bytes, splits: Splits
+    candidates: Sequence[Candidate], reference: bytes, splits: Splits, peers: Sequence[Peer] = ()
 ) -> dict[str, Evaluation]:
-    """Return what the variants are on the test split, by name. ``reference``: the float file."""
+    """Return what the variants are on the test split, by name. ``reference``: the float file;
+    ``peers``: other runtimes, to time them."""
     questions = judging.Questions(
         real=to_real(splits.test.x, splits.preprocessing),
         y=splits.test.y,
@@ -37,7 +38,7 @@ def judge_variants(
         labels=splits.labels,
     )
     files = [_describe(one) for one in candidates]
-    return {one.variant: one for one in judging.judge(files, questions, reference)}
+    return {one.variant: one for one in judging.judge(files, questions, reference, peers)}
 
 
 def _describe(candidate: Candidate) -> judging.Candidate:

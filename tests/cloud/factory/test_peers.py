@@ -110,6 +110,9 @@ def test_the_installed_ones_are_found_and_asked_in_processes_of_their_own() -> N
     samples = candidates(3)
     (first, *_), model = InstalledPeer("openvino").answer(INT8, samples), LiteModel(INT8)
     assert np.abs(first[0].astype(int) - model.run(samples[0])[0]).max() <= 1
+    seconds = InstalledPeer("openvino").time(INT8, samples)
+    assert seconds.shape == (3,)
+    assert np.all(seconds > 0)
     with pytest.raises(Invalid) as caught:
         InstalledPeer("openvino").answer(b"no model", samples)
     assert caught.value.code == "model.peer"

@@ -24,6 +24,7 @@ from fleet_cloud.factory.report.words import (
     NOTHING,
     say_bytes,
     say_percent,
+    say_time,
     say_value,
 )
 
@@ -51,6 +52,8 @@ def _introduce(variant: VariantReport) -> str:
     if (latency := found.latency) is not None:
         spread = f"{latency.p10_us:.4g} to {latency.p90_us:.4g} µs"
         said.append(f"one inference {spread} (p10 to p90 of {latency.runs}, {latency.threads} thread)")
+    others = [one for one in found.latencies if one is not latency]
+    said += [f"{one.runtime} {say_time(one.p50_us)}" for one in others]
     if (classes := found.classification) is not None and classes.auc is not None:
         said.append(f"AUC {classes.auc:.4f}")
     if (against := found.against_float) is not None:
