@@ -56,10 +56,11 @@ def test_accuracy_is_unknown_and_no_keras_model_is_kept(built: Built) -> None:
 
 def test_with_samples_it_becomes_int8_too(folder: Path) -> None:
     lab = make_lab(48)
-    np.savez(folder / "data.npz", x=lab.train.x, y=lab.train.y)
+    np.savez(folder / "data.npz", x=lab.train.x, y=np.asarray(lab.train.y))
     (folder / "int8.yaml").write_text(
         "model: quarters\ndataset: {kind: npz, path: data.npz}\n"
-        "architecture: {kind: file, path: quarters.tflite}\nvariants: [{name: int8, passes: [{pass: int8}]}]\n"
+        "architecture: {kind: file, path: quarters.tflite}\n"
+        "variants: [{name: int8, passes: [{pass: int8}]}]\n"
     )
     (package,) = build(load_recipe(folder / "int8.yaml"), lambda _event: None).packages
     assert package.contract.inputs[0].dtype == "int8"
@@ -73,7 +74,8 @@ def test_with_samples_it_becomes_int8_too(folder: Path) -> None:
 def test_what_needs_layers_is_refused_before_anything_is_computed(folder: Path, settings: str) -> None:
     (folder / "bad.yaml").write_text(
         "model: quarters\ndataset: {kind: none, input: [8, 8, 1]}\n"
-        f"architecture: {{kind: file, path: quarters.tflite}}\nvariants: [{{name: v, passes: [{settings}]}}]\n"
+        "architecture: {kind: file, path: quarters.tflite}\n"
+        f"variants: [{{name: v, passes: [{settings}]}}]\n"
     )
     _, (problem,) = examine_recipe(folder / "bad.yaml")
     assert problem.key == "variants[0].passes[0]"
