@@ -14,8 +14,7 @@ from fleet_cloud.factory.lab import Part
 from fleet_cloud.factory.lite import LiteModel
 from fleet_cloud.factory.network import Precision
 from fleet_cloud.factory.quantization.file import quantize_file
-from fleet_cloud.factory.recipe import VariantRecipe
-from fleet_cloud.factory.target_files import check_target
+from fleet_cloud.factory.quantization.targets import check_target
 from tests.cloud.factory.edited_model import edit
 from tests.cloud.factory.small import make_lab, make_network
 
@@ -60,10 +59,9 @@ def test_a_file_without_signatures_gets_one(float_file: bytes) -> None:
 
 def test_one_scale_for_dense_layers_if_asked(float_file: bytes) -> None:
     content = quantize_file(float_file, Precision("dynamic-range", per_channel_dense=False), None)
-    old = VariantRecipe(name="old", target="tflite-2.14")
-    check_target(old, content)
+    check_target(content, "tflite-2.14")
     with pytest.raises(BuildError, match="FULLY_CONNECTED"):
-        check_target(old, quantize_file(float_file, Precision("dynamic-range"), None))
+        check_target(quantize_file(float_file, Precision("dynamic-range"), None), "tflite-2.14")
 
 
 def test_float_stays_as_it_is_and_integers_need_samples(float_file: bytes) -> None:

@@ -19,9 +19,8 @@ from fleet_cloud.factory.network import Network, Precision
 from fleet_cloud.factory.passes import run_pass
 from fleet_cloud.factory.quantization.aware import make_aware, rounded_of
 from fleet_cloud.factory.quantization.sensitivity import measure_sensitivity
-from fleet_cloud.factory.recipe import VariantRecipe
+from fleet_cloud.factory.quantization.targets import check_target, fit_target
 from fleet_cloud.factory.recipe.passes import DynamicRange, Float16, Int8, Int16x8, PassSettings
-from fleet_cloud.factory.target_files import check_target, make_file
 from fleet_cloud.factory.tuning import score
 from tests.cloud.factory.small import make_lab, make_network
 
@@ -121,13 +120,13 @@ def test_recovery_stops_at_its_limit_and_says_what_it_reached(network: Network) 
     assert facts["reached"], "at least: the boundary is in"
 
 
-def test_a_file_is_fitted_to_an_older_runtime_or_refused_with_the_reason(network: Network) -> None:
+def test_a_file_is_fitted_to_an_older_runtime_or_refused(network: Network) -> None:
     lab = make_lab()
-    old, new = VariantRecipe(name="old", target="tflite-2.14"), VariantRecipe(name="new")
     dynamic = run_pass(DynamicRange(), network, lab).network
-    content = make_file(new, dynamic, lab)
-    with pytest.raises(BuildError, match="which cannot run it: FULLY_CONNECTED with float input") as caught:
-        check_target(old, content)
+    with pytest.raises(BuildError, match=r"tflite-2\.14 cannot run the file: FULLY_CONNECTED") as caught:
+        check_target(convert(dynamic, lab), "tflite-2.14")
     assert caught.value.code == "build.target"
-    assert len(make_file(old, dynamic, lab)) < len(convert(network, lab))
-    assert make_file(old, run_pass(Int8(), network, lab).network, lab)
+    check_target(convert(dynamic, lab), "litert")
+    check_target(convert(fit_target(dynamic, "tflite-2.14"), lab), "tflite-2.14")
+    assert fit_target(dynamic, "litert") is dynamic
+    check_target(convert(run_pass(Int8(), network, lab).network, lab), "tflite-2.14")
