@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import keras
 import msgspec
 import numpy as np
 import pytest
@@ -110,6 +112,26 @@ def test_an_entry_that_keras_cannot_read_is_made_anew(tmp_path: Path) -> None:
     assert len(warnings) == 1
     assert "is made anew" in warnings[0]
     assert_same_weights(again.network, made.network)
+
+
+class Doubled(keras.layers.Layer):  # type: ignore[misc]
+    """A layer of the user's own, which a file can only name."""
+
+    def call(self, x: Any) -> Any:
+        return 2 * x
+
+
+def test_a_network_that_no_file_can_hold_goes_on_and_is_not_kept(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    inputs = keras.Input((8, 8, 1))
+    model = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Flatten()(Doubled()(inputs))))
+    keeper = CacheKeeper(Cache(tmp_path, pytest.fail), warnings.append)
+    pipeline = Pipeline(make_lab(16), "quarters", keeper)
+    made = pipeline.run("variant", Made(Network(model), "own"), [Int8()])
+    assert made.network.precision.kind == "int8"
+    (warning,) = warnings
+    assert warning.startswith("quarters: variant, int8: its result cannot be kept")
+    assert keeper.load(made.key) is None
 
 
 def test_a_teacher_is_made_when_a_pass_needs_it_and_never_for_one_that_is_there(keeper: CacheKeeper) -> None:

@@ -220,7 +220,11 @@ def _find_keeper(options: argparse.Namespace, say: Say) -> "Keeper":
     if options.no_cache:
         return NoKeeper()
     folder, limit_bytes = find_folder(os.environ), find_limit(os.environ)
-    return CacheKeeper(Cache(folder, lambda warning: say(Warned(message=warning)), limit_bytes))
+
+    def warn(message: str) -> None:
+        say(Warned(message=message))
+
+    return CacheKeeper(Cache(folder, warn, limit_bytes), warn)
 
 
 def _check_version(options: argparse.Namespace) -> None:
