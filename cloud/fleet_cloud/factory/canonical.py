@@ -153,7 +153,8 @@ def _name_tensors(graph: Any, kinds: Sequence[str]) -> None:
 
 def _kind(code: Any) -> str:
     if code.customCode:
-        return code.customCode.decode() if isinstance(code.customCode, bytes) else str(code.customCode)
+        custom = code.customCode
+        return str(custom, "utf-8", "replace") if isinstance(custom, bytes) else str(custom)
     return BUILTINS[max(code.builtinCode, code.deprecatedBuiltinCode)].lower()
 
 
