@@ -155,7 +155,7 @@ def _kind(code: Any) -> str:
     if code.customCode:
         custom = code.customCode
         return str(custom, "utf-8", "replace") if isinstance(custom, bytes) else str(custom)
-    return BUILTINS[max(code.builtinCode, code.deprecatedBuiltinCode)].lower()
+    return str(BUILTINS[max(code.builtinCode, code.deprecatedBuiltinCode)]).lower()
 
 
 def _is_scattered(model: Any) -> bool:
