@@ -3,6 +3,7 @@
 They are imported where they are used: the agent's own environments have not all of them.
 """
 
+import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +53,14 @@ def _find_logs(fixtures: dict[str, object]) -> list[Path]:
     own = fixtures.get("tmp_path")
     folders = worlds | ({own} if isinstance(own, Path) else set())
     return sorted({log for folder in folders for log in folder.rglob("*.log")})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Builds of the tests find nothing that somebody else's have kept, and leave nothing in his home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "FLEET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ tensor types and per-channel flag together; golden vectors on the device remain 
 Each rule comes from running files with that op on that runtime; docs/runtimes.md has the table.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -105,7 +105,7 @@ RULES: Final = (
 def find_incompatibilities(contract: Contract, runtime: str, version: str) -> tuple[str, ...]:
     """Return why ``runtime`` cannot run ``contract``; empty when nothing speaks against it."""
     numbers = parse_runtime_version(version)
-    broken = _find_broken_rules(contract, runtime, numbers)
+    broken = find_broken_rules(contract.ops, runtime, version)
     wanted = contract.runtimes.get(runtime)
     if wanted is None:
         listed = f"{runtime} is not among the runtimes of the contract: {', '.join(contract.runtimes)}"
@@ -118,12 +118,13 @@ def find_incompatibilities(contract: Contract, runtime: str, version: str) -> tu
     return older + broken
 
 
-def _find_broken_rules(contract: Contract, runtime: str, numbers: tuple[int, ...]) -> tuple[str, ...]:
-    """Return each reason once, with the operators that it is for."""
+def find_broken_rules(ops: Sequence[OpUse], runtime: str, version: str) -> tuple[str, ...]:
+    """Return each reason why ``runtime`` cannot run these ops once, with the operators that it is for."""
+    numbers = parse_runtime_version(version)
     found: dict[str, list[str]] = {}
     for rule in RULES:
         if rule.runtime == runtime and numbers[: len(rule.last_version)] <= rule.last_version:
-            names = [op.name for op in contract.ops if rule.applies(op)]
+            names = [op.name for op in ops if rule.applies(op)]
             if names:
                 found.setdefault(rule.reason, []).extend(names)
     return tuple(

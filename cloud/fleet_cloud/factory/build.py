@@ -1,42 +1,22 @@
 """Carry a recipe out: train, compress, convert, measure, gate, release."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
 from fleet_cloud.errors import BuildError
-from fleet_cloud.factory.convert import convert
+from fleet_cloud.factory.candidates import Candidates, Means, make_candidates
 from fleet_cloud.factory.data import Splits, load_splits, make_lab
-from fleet_cloud.factory.evaluation.judging import Questions
-from fleet_cloud.factory.events import BuildEvent, Epoch, Stage
-from fleet_cloud.factory.gates import Measured
-from fleet_cloud.factory.inspect import inspect_file
+from fleet_cloud.factory.events import BuildEvent, Stage
 from fleet_cloud.factory.keeping import Keeper
 from fleet_cloud.factory.keras_file import write_keras
-from fleet_cloud.factory.keys import describe_machinery, digest_splits, make_training_key
-from fleet_cloud.factory.lab import Lab
-from fleet_cloud.factory.measuring import Measurer
-from fleet_cloud.factory.network import Network
-from fleet_cloud.factory.outcome import Outcome
+from fleet_cloud.factory.keys import describe_machinery, digest_splits
 from fleet_cloud.factory.package import Package
 from fleet_cloud.factory.peers import Peer
-from fleet_cloud.factory.pipeline import Made, Pipeline, Place
-from fleet_cloud.factory.recipe import (
-    Architecture,
-    Recipe,
-    Training,
-    VariantRecipe,
-    describe_recipe,
-    merge_gates,
-)
-from fleet_cloud.factory.recipe.mistakes import FLOAT
-from fleet_cloud.factory.recipe.targets import RUNTIMES, allows_dynamic_per_channel
+from fleet_cloud.factory.recipe import Recipe, describe_recipe
 from fleet_cloud.factory.releasing import judge_variants, release
 from fleet_cloud.factory.report.making import make_artifacts, make_report
-from fleet_cloud.factory.teachers import add_teachers
-from fleet_cloud.factory.train import train
-from fleet_cloud.factory.variant import Candidate, Maker
+from fleet_cloud.factory.variant import Candidate
 
 Say = Callable[[BuildEvent], None]
 
@@ -57,78 +37,26 @@ def build(
     peers: Sequence[Peer] = (),
     keeper: Keeper | None = None,
     fetched: Mapping[str, bytes] | None = None,
+    *,
+    allow_code: bool = False,
 ) -> Built:
     """Build all variants; ``peers`` are asked for golden vectors, ``keeper`` for what was computed before.
 
-    ``fetched``: the Keras files of teachers that are versions, by their name in the recipe. Raises
-    `BuildError` (``build.gate``) when a variant does not hold its gates.
+    ``fetched``: the Keras files of teachers that are versions, by their name in the recipe.
+    ``allow_code``: run Python that an architecture of kind ``python`` names. Raises `BuildError`
+    (``build.gate``) when a variant does not hold its gates.
     """
     splits = load_splits(recipe.dataset, recipe.training.seed)
     say(Stage(name="data", detail=f"{recipe.dataset.kind}: {splits.describe()}"))
-    lab, samples = make_lab(splits, recipe.training.seed, say), digest_splits(splits)
-    pipeline = Pipeline(lab, recipe.model, keeper)
-    base = make_float(recipe, samples, splits, pipeline)
-    add_teachers(recipe, samples, pipeline, partial(_train, splits), fetched or {})
-    reference = convert(base.network, lab)
-    candidates = make_variants(recipe, lab, pipeline, base, reference)
-    check_gates(candidates)
+    lab, means = make_lab(splits, recipe.training.seed, say), Means(keeper, fetched, allow_code)
+    made = make_candidates(recipe, lab, digest_splits(splits), means)
+    check_gates(made.variants)
     say(Stage(name="measuring", detail="on the test split; golden vectors"))
-    evaluations = judge_variants(candidates, reference, splits)
-    packages = [release(one, evaluations[one.name], splits, peers, say) for one in candidates]
-    lineage = _describe(recipe, splits, base, candidates)
-    report = make_report(recipe, splits, base, candidates, evaluations, reference, lineage)
-    return Built(packages, lineage, {**_collect(base, candidates), **make_artifacts(report)})
-
-
-def make_float(recipe: Recipe, samples: str, splits: Splits, pipeline: Pipeline) -> Made:
-    """Return the network that all variants are made of, and make it known as a teacher."""
-    key = make_training_key(samples, recipe.architecture, recipe.training)
-    made = pipeline.begin(Place(FLOAT), key, partial(_train, splits, recipe.architecture, recipe.training))
-    pipeline.add_teacher(FLOAT, key, lambda: made)
-    return made
-
-
-def _train(splits: Splits, architecture: Architecture, training: Training, lab: Lab) -> Outcome:
-    history: list[dict[str, float]] = []
-
-    def on_epoch(epoch: int, epochs: int, loss: float, accuracy: float, left_s: float) -> None:
-        history.append({"loss": loss, "validation_accuracy": accuracy})
-        lab.say(Epoch(epoch=epoch, epochs=epochs, loss=loss, accuracy=accuracy, seconds_left=left_s))
-
-    return Outcome(Network(train(splits, architecture, training, on_epoch)), {"history": history})
-
-
-def make_variants(
-    recipe: Recipe, lab: Lab, pipeline: Pipeline, base: Made, reference: bytes
-) -> list[Candidate]:
-    """Return all variants, whether or not they hold their gates. ``reference``: the float file."""
-    validation = lab.validation
-    questions = Questions(
-        real=lab.real(validation.x), y=validation.y, split="validation", task=lab.task, labels=lab.labels
-    )
-    measurer = Measurer(reference, questions)
-
-    def finish(variant: VariantRecipe, made: Made) -> tuple[bytes, Measured]:
-        content = make_file(variant, made.network, lab)
-        return content, measurer.measure(content)
-
-    maker = Maker(pipeline, base, finish, lab.say)
-    return [maker.make(variant, merge_gates(recipe.gates, variant.gates)) for variant in recipe.variants]
-
-
-def make_file(variant: VariantRecipe, network: Network, lab: Lab) -> bytes:
-    """Return the file of a variant; raise `BuildError` (``build.target``) when its target cannot run it."""
-    precision = network.precision
-    if precision.kind == "dynamic-range" and not allows_dynamic_per_channel(variant.target):
-        precision = replace(precision, per_channel_dense=False)
-    content = convert(replace(network, precision=precision), lab)
-    if RUNTIMES[variant.target] not in inspect_file(content).runtimes:
-        raise BuildError(
-            f"variant {variant.name!r} is for {variant.target}, which cannot run all of its operators",
-            hint="choose another target or other passes; docs/runtimes.md has the table",
-            code="build.target",
-        )
-    return content
+    evaluations = judge_variants(made.variants, made.reference, splits, peers)
+    packages = [release(one, evaluations[one.name], splits, peers, say) for one in made.variants]
+    lineage = _describe(recipe, splits, made)
+    report = make_report(recipe, splits, made.base, made.variants, evaluations, made.reference, lineage)
+    return Built(packages, lineage, {**_collect(made), **make_artifacts(report)})
 
 
 def check_gates(candidates: Sequence[Candidate]) -> None:
@@ -142,21 +70,25 @@ def check_gates(candidates: Sequence[Candidate]) -> None:
         )
 
 
-def _describe(recipe: Recipe, splits: Splits, base: Made, candidates: Sequence[Candidate]) -> dict[str, Any]:
+def _describe(recipe: Recipe, splits: Splits, made: Candidates) -> dict[str, Any]:
     """Return the lineage: what the version was made of, by what, and how it went."""
-    machinery, training = describe_machinery(), base.steps[0]
-    return {
+    machinery = describe_machinery()
+    lineage = {
         "recipe": describe_recipe(recipe),
         "data_sha256": splits.digest,
         "code_sha256": machinery["code"],
         "libraries": machinery["libraries"],
-        "history": training.facts.get("history", []),
-        "training": {name: value for name, value in training.describe().items() if name != "facts"},
-        "variants": {candidate.name: candidate.describe() for candidate in candidates},
+        "variants": {candidate.name: candidate.describe() for candidate in made.variants},
     }
+    for training in made.base.steps:
+        said = training.describe()
+        lineage["history"] = said.pop("facts").get("history", [])
+        lineage["training"] = said
+    return lineage
 
 
-def _collect(base: Made, candidates: Sequence[Candidate]) -> dict[str, bytes]:
-    """Return the artifacts by name."""
-    last = {f"keras/{candidate.name}": candidate.model for candidate in candidates}
-    return {name: write_keras(model) for name, model in {"keras": base.network.model, **last}.items()}
+def _collect(made: Candidates) -> dict[str, bytes]:
+    """Return the Keras models by the names of their artifacts."""
+    last = {f"keras/{candidate.name}": candidate.model for candidate in made.variants}
+    models = {"keras": made.base.network.model, **last}
+    return {name: write_keras(model) for name, model in models.items() if model is not None}

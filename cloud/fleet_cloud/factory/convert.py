@@ -10,33 +10,39 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fleet_cloud.errors import BuildError
+from fleet_cloud.factory.canonical import canonicalise
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network, Precision
+from fleet_cloud.factory.quantization.aware import round_probabilities, settle_weights
+from fleet_cloud.factory.quantization.samples import require_samples
 from fleet_cloud.factory.train import with_softmax
 
 
 def convert(network: Network, lab: Lab | None) -> bytes:
-    """Return the network as a ``.tflite`` file: probabilities out for a classification.
+    """Return the network as a ``.tflite`` file in its one form: probabilities out for a classification.
 
     Without a ``lab`` the outputs are those of the model. Raises `BuildError`: ``build.samples`` when
     there is nothing from which to take the ranges of activations, ``build.convert``.
     """
-    classifies = lab is not None and lab.task == "classification"
-    model = with_softmax(network.model) if classifies else network.model
     precision = network.precision
+    model = settle_weights(network.model) if precision.aware else network.model
+    if lab is not None and lab.task == "classification":
+        model = with_softmax(model)
+        model = round_probabilities(model) if precision.aware else model
     with tempfile.TemporaryDirectory(prefix="fleet-convert-") as folder:
         signature = [tf.TensorSpec((1, *model.input.shape[1:]), tf.float32, name="input")]
         model.export(folder, format="tf_saved_model", input_signature=signature, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         _ASK[precision.kind](converter, precision, lab)
         try:
-            return bytes(converter.convert())
+            content = bytes(converter.convert())
         except Exception as exc:
             raise BuildError(
                 f"the conversion to {precision.kind} failed: {exc}",
                 hint="the converter does not know an operation of this architecture",
                 code="build.convert",
             ) from exc
+    return canonicalise(content)
 
 
 def _ask_for_float(_converter: Any, _precision: Precision, _lab: Lab | None) -> None:
@@ -80,13 +86,7 @@ def _ask_for_dense(converter: Any, precision: Precision) -> None:
 
 
 def _samples(precision: Precision, lab: Lab | None) -> Callable[[], Iterator[list[NDArray[np.float32]]]]:
-    if lab is None or not len(lab.train):
-        raise BuildError(
-            f"{precision.kind} needs samples, from which the ranges of activations are taken",
-            hint="name a data set (labels are not needed), or choose float16 or dynamic-range",
-            code="build.samples",
-        )
-    drawn = lab.draw(precision.calibration_samples)
+    drawn = require_samples(lab, precision.kind).draw(precision.calibration_samples)
     return lambda: iter([[sample[np.newaxis]] for sample in drawn])
 
 

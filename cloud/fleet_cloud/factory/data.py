@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleet_cloud.errors import BuildError, RecipeError
-from fleet_cloud.factory.augmentation import make_augmentation
 from fleet_cloud.factory.events import BuildEvent, Warned
 from fleet_cloud.factory.lab import Lab, Part, Task
 from fleet_cloud.factory.reading import read_samples
@@ -77,6 +76,8 @@ def load_splits(dataset: Dataset, seed: int) -> Splits:
 
 def make_lab(splits: Splits, seed: int, say: Callable[[BuildEvent], None]) -> Lab:
     """Return what passes may look at: not the test split. Says which files were left out."""
+    from fleet_cloud.factory.augmentation import make_augmentation  # TensorFlow: not to check a recipe
+
     if splits.skipped:
         names = ", ".join(splits.skipped[:5]) + (" ..." if len(splits.skipped) > 5 else "")
         say(Warned(message=f"{len(splits.skipped)} images cannot be read and were left out: {names}"))

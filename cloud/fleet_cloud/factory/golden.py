@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleet_cloud.errors import Invalid
-from fleet_cloud.factory.evaluate import Kernels, LiteModel
+from fleet_cloud.factory.lite import Kernels, LiteModel
 from fleet_cloud.factory.peers import Peer
 from fleet_shared.manifest import Golden
 

@@ -51,9 +51,12 @@ def read_images(path: Path, dataset: Dataset) -> Samples:
     names = [image.name for image in images]
     if not images:
         raise invalid(f"{path} has no image", f"images end in {', '.join(sorted(IMAGE_SUFFIXES))}")
-    x, given = np.stack([image.pixels for image in images]), _find_splits(path, names)
+    x, given = (
+        np.stack([image.pixels for image in images]),
+        _find_splits(path, names, 2 if dataset.labels == "given" else 1),
+    )
     if dataset.labels == "none":
-        return Samples(x, None, (), preprocessing, given, skipped=skipped)
+        return Samples(x, None, (), preprocessing, given, dataset.task, skipped)
     everything = [*names, *map(PurePosixPath, skipped)]
     _check_folders(path, everything)
     labels = _find_classes(path, everything)
@@ -149,9 +152,10 @@ def _read_image(content: bytes, name: str, preprocessing: Preprocessing, shape: 
         ) from exc
 
 
-def _find_splits(path: Path, names: Sequence[PurePosixPath]) -> NDArray[np.int64] | None:
-    """Return the split of each image by the folder above its class; none when no folder says so."""
-    above = [set(name.parts[:-2]) & set(SPLIT_NAMES) for name in names]
+def _find_splits(path: Path, names: Sequence[PurePosixPath], below: int) -> NDArray[np.int64] | None:
+    """Return the split of each image by the folder above its class; none when no folder says so.
+    ``below``: so many last parts of a name are the image's own."""
+    above = [set(name.parts[:-below]) & set(SPLIT_NAMES) for name in names]
     if not any(above):
         return None
     for name, found in zip(names, above, strict=True):

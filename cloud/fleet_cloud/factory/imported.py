@@ -14,7 +14,6 @@ from PIL import Image
 from fleet_cloud.errors import Invalid, RecipeError
 from fleet_cloud.factory.arrays import check_finite, read_arrays
 from fleet_cloud.factory.code import check_no_code
-from fleet_cloud.factory.evaluate import LiteModel
 from fleet_cloud.factory.golden import (
     Measured,
     Vectors,
@@ -27,6 +26,7 @@ from fleet_cloud.factory.golden import (
 )
 from fleet_cloud.factory.images import read_files
 from fleet_cloud.factory.inspect import FileFacts, inspect_file
+from fleet_cloud.factory.lite import LiteModel
 from fleet_cloud.factory.package import Package, allowed_peers, package
 from fleet_cloud.factory.peers import Peer
 from fleet_shared.manifest import Golden, Metrics, Preprocessing, Role, find_wrong_preprocessing
@@ -74,11 +74,11 @@ def import_model(request: ImportRequest) -> Package:
         peers=peers,
     )
     if request.samples is None and request.golden is None:
-        made = _warn_of_random_samples(made)
+        made = warn_of_random_samples(made)
     return made
 
 
-def _warn_of_random_samples(made: Package) -> Package:
+def warn_of_random_samples(made: Package) -> Package:
     """Noise seldom drives a model through its classes, and its answers to noise may be arbitrary."""
     with np.load(io.BytesIO(made.blobs[Role.GOLDEN])) as archive:
         output = archive["output_0"].reshape(made.contract.golden.samples, -1)
@@ -107,7 +107,7 @@ def _read_labels(path: Path, facts: FileFacts) -> list[str]:
 
 def _candidates(model: LiteModel, request: ImportRequest) -> list[list[Array]]:
     if request.samples is None:
-        return _random_samples(model, request.preprocessing)
+        return draw_random_samples(model, request.preprocessing)
     shape = tuple(int(size) for size in model.inputs[0]["shape"])
     if len(model.inputs) != 1:
         raise Invalid(
@@ -139,7 +139,7 @@ def _load_samples(path: Path, item: tuple[int, ...]) -> Array:
     return x
 
 
-def _random_samples(model: LiteModel, preprocessing: Preprocessing) -> list[list[Array]]:
+def draw_random_samples(model: LiteModel, preprocessing: Preprocessing) -> list[list[Array]]:
     """Random inputs: pixels where the preprocessing names a colour; else the whole range of integer
     types, and 0 to 1 for floats."""
     random = np.random.default_rng(0)

@@ -1,6 +1,6 @@
 """Results of steps, kept by their key: what was computed once is not computed again."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -40,14 +40,15 @@ class NoKeeper:
         return None
 
     def keep(self, _key: str, result: Result, _label: str, /) -> Result:
-        return _read(_write(result))
+        return _settle(result).result
 
 
 @dataclass(frozen=True)
 class CacheKeeper:
-    """Keeps results in the cache on disk."""
+    """Keeps results in the cache on disk; ``warn`` is told what cannot be kept."""
 
     cache: Cache
+    warn: Callable[[str], None] = lambda _why: None
 
     def load(self, key: str) -> Result | None:
         files = self.cache.load(key)
@@ -60,9 +61,31 @@ class CacheKeeper:
             return None
 
     def keep(self, key: str, result: Result, label: str) -> Result:
+        settled = _settle(result)
+        if settled.trouble:
+            self.warn(f"{label}: its result cannot be kept, the next build makes it anew: {settled.trouble}")
+        else:
+            self.cache.keep(key, settled.files, label)
+        return settled.result
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """``trouble``: why there are no files."""
+
+    result: Result
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    trouble: str = ""
+
+
+def _settle(result: Result) -> _Settled:
+    """Write and read a result. One that cannot be goes on as it is: layers of a class of the user's own, say,
+    which a file only names."""
+    try:
         files = _write(result)
-        self.cache.keep(key, files, label)
-        return _read(files)
+        return _Settled(_read(files), files)
+    except Exception as exc:  # noqa: BLE001  whatever Keras cannot write or read
+        return _Settled(result, trouble=f"{type(exc).__name__}: {str(exc).partition(chr(10))[0][:200]}")
 
 
 def _write(result: Result) -> dict[str, bytes]:

@@ -92,7 +92,8 @@ def digest_splits(splits: Splits) -> str:
             if array is not None:
                 digest.update(f"{array.dtype} {array.shape}\0".encode())
                 digest.update(np.ascontiguousarray(array).data)
-    digest.update(msgspec.json.encode((splits.labels, splits.preprocessing)))
+    said = (splits.labels, splits.preprocessing, splits.task, splits.augment)
+    digest.update(msgspec.json.encode(said))
     return digest.hexdigest()
 
 

@@ -30,8 +30,7 @@ class Part:
 class Lab:
     """``augment``: changes a batch of real inputs (a Keras layer called with ``training=True``), or none.
     ``teachers``: models that end in logits, by their name in the recipe: the one that the pass names.
-    ``score_min``: the validation score (as `tuning.score` has it) below which the gates of the variant do
-    not hold, for passes that look for as much as the gates allow; none: nothing says so."""
+    ``goal``: whether a validation score (more is better) is good enough for the gates, if there are some."""
 
     train: Part
     validation: Part
@@ -42,7 +41,7 @@ class Lab:
     task: Task = "classification"
     augment: Any = None
     teachers: Mapping[str, Any] = field(default_factory=dict)
-    score_min: float | None = None
+    goal: Callable[[float], bool] | None = None
 
     def real(self, x: Array) -> NDArray[np.float32]:
         """Return raw samples as the model takes them."""

@@ -4,8 +4,9 @@ What comes out is a functional model of layers (models inside are taken apart) t
 softmax is detached, for losses and teachers want logits, and is put back at export. A single sigmoid becomes
 two logits, 0 and its own, of which softmax makes the same probabilities.
 
-Files of Keras may hold code (Lambda layers), and a Python function is code: neither is run unless that is
-allowed, which only the owner of a machine can say. `fleet_cloud.factory.code` tells why.
+A Python function is code: it is not run unless that is allowed, which only the owner of a machine can say;
+`fleet_cloud.factory.code` tells why. Lambda layers are refused always: they are code in a file, and no pass
+could make them anew. A layer class of the user's own, in his Python file, does what they do.
 """
 
 import importlib.util
@@ -21,11 +22,11 @@ import numpy as np
 from fleet_cloud.errors import BuildError, Invalid, RecipeError
 from fleet_cloud.factory.graph import flatten, rebuild
 from fleet_cloud.factory.lab import Lab
-from fleet_cloud.factory.recipe.architecture import Architecture
+from fleet_cloud.factory.network import layers_of
+from fleet_cloud.factory.recipe.architecture import KERAS_SUFFIXES, Architecture
 
 Head = Literal["softmax", "none"]
 
-KERAS_SUFFIXES: Final = frozenset({".keras", ".h5", ".hdf5"})
 _MODULE: Final = "fleet_own_architecture"
 
 
@@ -47,9 +48,13 @@ def load_own_model(
     """
     path = Path(architecture.path or "")
     if architecture.kind == "file":
-        return detach_head(_as_layers(_load_keras(path, allow_code), path))
+        return detach_head(_as_layers(_load_keras(path), path))
     if not allow_code:
-        raise _refuse_code(f"{path} is Python")
+        raise Invalid(
+            f"{path} is Python: it is not run unless that is allowed",
+            hint="build on a machine of your own, and allow it there",
+            code="model.code",
+        )
     made = _call(_load_function(path, architecture.function or ""), shape, outputs, path)
     return detach_head(_as_layers(made, path))
 
@@ -69,22 +74,31 @@ def check_fits(own: OwnModel, lab: Lab) -> None:
             f"the model takes samples of {takes}, and the data set has {shape}",
             "set dataset.image_size, or choose another model",
         )
-    if lab.train.y is None:
-        return
     if lab.task == "regression":
-        _check_values(own, gives, int(lab.train.y.shape[1]))
-    elif gives != len(lab.labels):
-        raise _refuse(
-            f"the model tells {gives} classes apart, and the data set has {len(lab.labels)}",
-            "both must have the same classes, in the same order (folders: by name)",
-        )
+        _check_values(own, gives, None if lab.train.y is None else int(lab.train.y.shape[1]))
+    else:
+        _check_classes(own, gives, None if lab.train.y is None else len(lab.labels))
 
 
-def _check_values(own: OwnModel, gives: int, wanted: int) -> None:
+def _check_values(own: OwnModel, gives: int, wanted: int | None) -> None:
     if own.head == "softmax":
         raise _refuse("the model ends in a softmax, and the task is regression", "task: classification")
-    if gives != wanted:
+    if wanted not in {None, gives}:
         raise _refuse(f"the model gives {gives} values, and the data set has {wanted}", "compare y")
+
+
+def _check_classes(own: OwnModel, gives: int, wanted: int | None) -> None:
+    activation = _find_activation(own.model.output._keras_history.operation)  # noqa: SLF001
+    if activation not in {"", "linear"}:
+        raise _refuse(
+            f"the model ends in {activation}, and the task is classification",
+            "end in logits or a softmax; task: regression takes the outputs as they are",
+        )
+    if wanted not in {None, gives}:
+        raise _refuse(
+            f"the model tells {gives} classes apart, and the data set has {wanted}",
+            "both must have the same classes, in the same order (folders: by name)",
+        )
 
 
 def detach_head(model: Any) -> OwnModel:
@@ -144,7 +158,7 @@ def _split_in_two(model: Any) -> Any:
     return rebuild(model, describe, weigh)
 
 
-def _load_keras(path: Path, allow_code: bool) -> Any:
+def _load_keras(path: Path) -> Any:
     """``compile=False``: what files from Keras 2 say of their optimizer means nothing to Keras 3."""
     if not is_keras_file(path):
         raise _refuse(
@@ -152,11 +166,11 @@ def _load_keras(path: Path, allow_code: bool) -> Any:
             "save the model as .keras; else passes may be float16, dynamic-range, int8 or int16x8 alone",
         )
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=not allow_code)
+        return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as exc:
         text = str(exc)
         if "safe_mode" in text or "unsafe" in text:
-            raise _refuse_code(f"{path} holds code, such as a Lambda layer") from exc
+            raise _refuse_lambda(path) from exc
         raise Invalid(
             f"{path} cannot be loaded: {text.partition(chr(10))[0][:300]}",
             hint="a Keras model, saved whole; with layers of your own: kind: python, and load it there",
@@ -168,6 +182,8 @@ def _as_layers(model: Any, path: Path) -> Any:
     """Return a model as layers with one input of a known shape and one output (n, outputs)."""
     if not isinstance(model, keras.Model):
         raise _refuse(f"{path} gives {type(model).__name__}, no Keras model", "return keras.Model(...)")
+    if any(isinstance(layer, keras.layers.Lambda) for layer in layers_of(model)):
+        raise _refuse_lambda(path)
     try:
         plain = flatten(model)
     except BuildError as exc:
@@ -216,9 +232,9 @@ def _refuse(message: str, hint: str) -> RecipeError:
     return RecipeError(message, hint=hint, code="recipe.architecture")
 
 
-def _refuse_code(message: str) -> Invalid:
+def _refuse_lambda(path: Path) -> Invalid:
     return Invalid(
-        f"{message}: it is not run unless that is allowed",
-        hint="build on a machine of your own, and allow it there",
+        f"{path} holds code, such as a Lambda layer, which is never run here",
+        hint="write a layer class in its place: kind: python, with a function that makes the model",
         code="model.code",
     )

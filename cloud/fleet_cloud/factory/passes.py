@@ -1,24 +1,25 @@
 """The passes by their settings, and how one is carried out."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.distillation.again import train_again
 from fleet_cloud.factory.lab import Lab
-from fleet_cloud.factory.network import Network, Precision
+from fleet_cloud.factory.network import Network
 from fleet_cloud.factory.outcome import Outcome
 from fleet_cloud.factory.pruning.filters import prune_filters
 from fleet_cloud.factory.pruning.neurons import prune_neurons
 from fleet_cloud.factory.pruning.weights import prune_weights
 from fleet_cloud.factory.quantization.clustering import cluster
+from fleet_cloud.factory.quantization.integer import dynamic_range, float16, int8, int16x8
 from fleet_cloud.factory.quantization.logarithmic import log_quantize
 from fleet_cloud.factory.recipe.passes import (
     Cluster,
     DynamicRange,
     Float16,
     Int8,
+    Int16x8,
     LogQuantize,
     PruneFilters,
     PruneNeurons,
@@ -32,29 +33,17 @@ Pass = Callable[[Any, Network, Lab], Outcome]
 """Takes its own settings, a network, and what it may look at."""
 
 
-def _int8(settings: Int8, network: Network, _lab: Lab) -> Outcome:
-    precision = Precision("int8", calibration_samples=settings.calibration_samples)
-    return Outcome(replace(network, precision=precision))
-
-
-def _float16(_settings: Float16, network: Network, _lab: Lab) -> Outcome:
-    return Outcome(replace(network, precision=Precision("float16")))
-
-
-def _dynamic_range(_settings: DynamicRange, network: Network, _lab: Lab) -> Outcome:
-    return Outcome(replace(network, precision=Precision("dynamic-range")))
-
-
 PASSES: Final[Mapping[type[Settings], Pass]] = {
     Train: train_again,
-    PruneWeights: prune_weights,
     PruneFilters: prune_filters,
     PruneNeurons: prune_neurons,
+    PruneWeights: prune_weights,
     LogQuantize: log_quantize,
     Cluster: cluster,
-    Int8: _int8,
-    Float16: _float16,
-    DynamicRange: _dynamic_range,
+    Int8: int8,
+    Int16x8: int16x8,
+    Float16: float16,
+    DynamicRange: dynamic_range,
 }
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,11 +39,28 @@ class Peer(Protocol):
         """Return the outputs of each sample; raise `Invalid` (``model.peer``) when it has none."""
 
 
+@runtime_checkable
+class TimedPeer(Peer, Protocol):
+    """A runtime that can be timed as well."""
+
+    def time(self, content: bytes, samples: Sequence[Sequence[Array]]) -> NDArray[np.float64]:
+        """Return the seconds that each sample took, on one thread; raise `Invalid` (``model.peer``)."""
+
+
 @dataclass(frozen=True)
 class InstalledPeer:
     name: str
 
     def answer(self, content: bytes, samples: Sequence[Sequence[Array]]) -> list[list[Array]]:
+        found = self._ask(content, samples)
+        columns = [found[f"output_{index}"] for index in range(len(found) - 1)]
+        return [list(sample) for sample in zip(*columns, strict=True)]
+
+    def time(self, content: bytes, samples: Sequence[Sequence[Array]]) -> NDArray[np.float64]:
+        return self._ask(content, samples)["seconds"]
+
+    def _ask(self, content: bytes, samples: Sequence[Sequence[Array]]) -> dict[str, Array]:
+        """Return what the runtime's process writes: an array for each output, and ``seconds``."""
         with tempfile.TemporaryDirectory(prefix="fleet-peer-") as name:
             folder = Path(name)
             (folder / "model.tflite").write_bytes(content)
@@ -51,8 +68,7 @@ class InstalledPeer:
             np.savez(folder / "inputs.npz", allow_pickle=False, **inputs)
             self._run([folder / file for file in ("model.tflite", "inputs.npz", "outputs.npz")])
             with np.load(folder / "outputs.npz") as archive:
-                columns = [archive[f"output_{index}"] for index in range(len(archive.files))]
-        return [list(sample) for sample in zip(*columns, strict=True)]
+                return {name: archive[name] for name in archive.files}
 
     def _run(self, files: Sequence[Path]) -> None:
         command = [sys.executable, "-m", _COMMAND, self.name, *(str(file) for file in files)]

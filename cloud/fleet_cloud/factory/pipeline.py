@@ -5,9 +5,11 @@ state of the random numbers and names: so a build that goes on from the cache co
 was never interrupted.
 """
 
+import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -99,7 +101,8 @@ class Pipeline:
     def run(
         self, subject: str, base: Made, passes: Sequence[Settings], score_min: float | None = None
     ) -> Made:
-        """Return what the passes make of ``base``, in order. ``score_min``: see `Lab`."""
+        """Return what the passes make of ``base``, in order. ``score_min``: the
+        validation score that the gates ask for; passes that seek it are told (`Lab.goal`)."""
         made = Made(base.network, base.key)
         for number, settings in enumerate(passes, 1):
             goal = score_min if seeks_goal(settings) else None
@@ -113,8 +116,9 @@ class Pipeline:
 
         def prepare() -> Compute:
             teachers = {} if teacher is None else {teacher: self._teach(teacher)}
+            reached = None if goal is None else partial(operator.le, goal)
             return lambda lab: run_pass(
-                settings, before.network, replace(lab, teachers=teachers, score_min=goal)
+                settings, before.network, replace(lab, teachers=teachers, goal=reached)
             )
 
         result, step = self._take(place, name_pass(settings), key, prepare)

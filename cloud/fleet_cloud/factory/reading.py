@@ -16,7 +16,7 @@ from fleet_cloud.factory.labelled import CODE, Part, find_labels, find_parts, in
 from fleet_cloud.factory.recipe.dataset import Dataset
 from fleet_cloud.factory.samples import SPLIT_NAMES, Samples, SplitName
 from fleet_cloud.factory.tables import read_table
-from fleet_shared.manifest import ImageRules, Preprocessing
+from fleet_shared.manifest import ImageRules, Preprocessing, find_wrong_preprocessing
 
 Array = NDArray[Any]
 
@@ -35,7 +35,10 @@ def read_samples(dataset: Dataset) -> Samples:
             return read_table(path, dataset)
         case "none":
             samples = _make_none(dataset)
-    return replace(samples, preprocessing=plan_preprocessing(dataset, samples.preprocessing))
+    preprocessing = plan_preprocessing(dataset, samples.preprocessing)
+    if wrong := find_wrong_preprocessing(preprocessing, (1, *samples.x.shape[1:])):
+        raise invalid(f"dataset.{wrong}", "one number for all channels, or one for each")
+    return replace(samples, preprocessing=preprocessing)
 
 
 def plan_preprocessing(dataset: Dataset, usual: Preprocessing) -> Preprocessing:
@@ -97,4 +100,6 @@ def _make_none(dataset: Dataset) -> Samples:
     image = len(dataset.input) == 3
     colour = dataset.colour or ({1: "grey", 3: "rgb"}.get(dataset.input[-1]) if image else None)
     x = np.zeros((0, *dataset.input), np.uint8 if image else np.float32)
-    return Samples(x, None, (), Preprocessing(colour=colour, scale=1 / 255 if image else 1.0))
+    return Samples(
+        x, None, (), Preprocessing(colour=colour, scale=1 / 255 if image else 1.0), task=dataset.task
+    )

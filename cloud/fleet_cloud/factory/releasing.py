@@ -1,6 +1,7 @@
 """From variants that hold their gates to what is registered: the test split is read here, once for each."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +11,7 @@ from fleet_cloud.factory.data import Splits
 from fleet_cloud.factory.evaluation import judging
 from fleet_cloud.factory.evaluation.results import Evaluation
 from fleet_cloud.factory.events import BuildEvent, VariantBuilt, Warned
+from fleet_cloud.factory.imported import draw_random_samples, warn_of_random_samples
 from fleet_cloud.factory.lite import LiteModel
 from fleet_cloud.factory.operations import count_operations, count_parameters
 from fleet_cloud.factory.package import Package, package
@@ -24,18 +26,26 @@ Say = Callable[[BuildEvent], None]
 
 
 def judge_variants(
-    candidates: Sequence[Candidate], reference: bytes, splits: Splits
+    candidates: Sequence[Candidate], reference: bytes, splits: Splits, peers: Sequence[Peer] = ()
 ) -> dict[str, Evaluation]:
-    """Return what the variants are on the test split, by name. ``reference``: the float file."""
+    """Return what the variants are on the test split, by name. ``reference``: the float file;
+    ``peers``: other runtimes, to time them."""
     questions = judging.Questions(
-        real=to_real(splits.test.x, splits.preprocessing), y=splits.test.y, split="test", task=splits.task,
+        real=to_real(splits.test.x, splits.preprocessing),
+        y=splits.test.y,
+        split="test",
+        task=splits.task,
         labels=splits.labels,
-    )  # fmt: skip
-    files = [
-        judging.Candidate(one.name, one.content, count_parameters(one.model), count_operations(one.model))
-        for one in candidates
-    ]
-    return {one.variant: one for one in judging.judge(files, questions, reference)}
+    )
+    files = [_describe(one) for one in candidates]
+    return {one.variant: one for one in judging.judge(files, questions, reference, peers)}
+
+
+def _describe(candidate: Candidate) -> judging.Candidate:
+    found, model = judging.Candidate(candidate.name, candidate.content), candidate.model
+    if model is None:
+        return found
+    return replace(found, parameters=count_parameters(model), operations=count_operations(model))
 
 
 def release(
@@ -57,6 +67,8 @@ def release(
         candidates=_draw_golden(candidate.content, splits),
         peers=peers,
     )
+    if not len(splits.validation):
+        built = warn_of_random_samples(built)
     say(
         VariantBuilt(
             name=candidate.name,
@@ -72,8 +84,14 @@ def release(
 
 
 def _draw_golden(content: bytes, splits: Splits) -> list[list[NDArray[Any]]]:
-    model, chosen = LiteModel(content), pick_in_turns(np.asarray(splits.validation.y))
-    real = to_real(splits.validation.x[chosen], splits.preprocessing)
+    """Return samples of the validation split, classes taking turns where there are some; random ones where
+    there is no split."""
+    model, validation = LiteModel(content), splits.validation
+    if not len(validation):
+        return draw_random_samples(model, splits.preprocessing)
+    classes = splits.task == "classification" and validation.y is not None
+    chosen = pick_in_turns(np.asarray(validation.y)) if classes else list(range(GOLDEN_CANDIDATES))
+    real = to_real(validation.x[chosen[: len(validation)]], splits.preprocessing)
     return [[model.quantize(real[i : i + 1])] for i in range(len(real))]
 
 

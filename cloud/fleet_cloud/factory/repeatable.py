@@ -1,5 +1,6 @@
 """The state from which everything that draws or sums begins, so that a build can be repeated."""
 
+from contextlib import suppress
 from typing import Final
 
 import keras
@@ -15,5 +16,6 @@ def make_repeatable(seed: int) -> None:
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     if tf.config.threading.get_intra_op_parallelism_threads() != THREADS:
-        tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-        tf.config.threading.set_inter_op_parallelism_threads(THREADS)
+        with suppress(RuntimeError):  # it computes already, as in tests: its threads stay as they are
+            tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+            tf.config.threading.set_inter_op_parallelism_threads(THREADS)

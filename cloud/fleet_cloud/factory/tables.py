@@ -62,7 +62,7 @@ def read_table(path: Path, dataset: Dataset) -> Samples:
         raise invalid(f"{path} has no column besides the target and those ignored", "features are columns")
     x = np.stack([table.numbers(name) for name in features], axis=1)
     if dataset.labels == "none" or dataset.target is None:
-        return Samples(x, None, (), Preprocessing(), standardise=True)
+        return Samples(x, None, (), Preprocessing(), task=dataset.task, standardise=True)
     if dataset.task == "regression":
         y = table.numbers(dataset.target)[:, np.newaxis]
         return Samples(x, y, (), Preprocessing(), task="regression", standardise=True)

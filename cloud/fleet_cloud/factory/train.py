@@ -1,34 +1,35 @@
-"""Train a Keras 3 model that ends in logits."""
+"""The first training of an architecture, and the softmax that is put on what came out of it."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import keras
 
-from fleet_cloud.factory.data import Splits, make_lab
-from fleet_cloud.factory.events import BuildEvent, Epoch
+from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network
+from fleet_cloud.factory.outcome import Outcome
 from fleet_cloud.factory.recipe import Architecture, Training
 from fleet_cloud.factory.recipe.passes import Tune
 from fleet_cloud.factory.repeatable import make_repeatable
 from fleet_cloud.factory.starting import make_start
 from fleet_cloud.factory.tuning import tune
 
-OnEpoch = Callable[[int, int, float, float, float], None]
-"""(epoch, epochs, loss, validation accuracy, seconds left)"""
 
+def train(architecture: Architecture, training: Training, lab: Lab, *, allow_code: bool = False) -> Outcome:
+    """Return the trained network (logits out); the weights of the best validation score are kept. Without
+    labels a model of the user's own stays as it is.
 
-def train(splits: Splits, architecture: Architecture, training: Training, on_epoch: OnEpoch) -> Any:
-    """Return the trained model (logits out); the weights of the best validation accuracy are kept.
-
-    The same seed, data, libraries and kind of processor give the same weights. Raises `RecipeError`
-    (``recipe.architecture``) when the architecture does not fit the samples, and `BuildError` as `tune`
-    does.
+    The same seed, data, libraries and kind of processor give the same weights. ``allow_code``: see
+    `fleet_cloud.factory.own_models`. Raises `RecipeError` (``recipe.architecture``) when the architecture
+    does not fit the samples, and `BuildError` as `tune` does.
     """
     make_repeatable(training.seed)
-    lab = make_lab(splits, training.seed, _teller(on_epoch))
-    model = make_start(architecture, lab).model
-    return tune(Network(model), lab, as_tune(training)).network.model
+    lab = replace(lab, seed=training.seed)
+    network = Network(make_start(architecture, lab, allow_code=allow_code).model)
+    if lab.train.y is None:
+        return Outcome(network)
+    tuned = tune(network, lab, as_tune(training))
+    return Outcome(tuned.network, tuned.facts)
 
 
 def as_tune(training: Training) -> Tune:
@@ -40,14 +41,6 @@ def as_tune(training: Training) -> Tune:
         decay="none",
         patience=training.patience,
     )
-
-
-def _teller(on_epoch: OnEpoch) -> Callable[[BuildEvent], None]:
-    def say(event: BuildEvent) -> None:
-        if isinstance(event, Epoch):
-            on_epoch(event.epoch, event.epochs, event.loss, event.accuracy or 0.0, event.seconds_left)
-
-    return say
 
 
 def with_softmax(model: Any) -> Any:

@@ -42,7 +42,7 @@ class Trainee:
         self._model = copy_model(network.model)
         _reseed([self._model, *([] if lab.augment is None else [lab.augment])], lab.seed)
         taps = [self._model.get_layer(name).output for name in objective.taps]
-        self._graph = keras.Model(self._model.inputs, [self._model.output, *taps])
+        self._graph = keras.Model(self._model.input, [self._model.output, *taps])
         parts = {path: constraint.split() for path, constraint in network.constraints.items()}
         self._trained = {path: _variables(one.trained, True) for path, one in parts.items()}
         self._held = {path: _variables(one.held, False) for path, one in parts.items()}

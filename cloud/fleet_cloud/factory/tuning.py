@@ -73,7 +73,7 @@ def tune(
 
     With a ``schedule``, epochs before its end are not kept: they have not what it leads to. When the memory
     does not suffice, it begins once more with half the batch. Raises `BuildError`: ``build.diverged`` at the
-    first step whose loss is no number, ``build.memory``, ``build.unlabelled`` when there are no labels to
+    first step whose loss is no number, ``build.memory``, ``build.labels`` when there are no labels to
     judge by, or none to train on and the objective needs them.
     """
     if not how.epochs:
@@ -83,7 +83,7 @@ def tune(
         raise BuildError(
             "the samples have no labels to train on",
             hint="learn from a teacher alone (distil with weight: 1), or leave out the epochs",
-            code="build.unlabelled",
+            code="build.labels",
         )
     try:
         return _train(network, lab, how, objective, schedule)
@@ -134,6 +134,8 @@ def _train(network: Network, lab: Lab, how: Tune, objective: Objective, schedule
             best, kept = scored, trainee.snapshot()
         elif how.patience is not None and epoch - best.epoch >= how.patience:
             break
+    if best is None:
+        raise ValueError("the schedule ends after the training")
     trainee.restore(kept)
     return Tuned(trainee.finish(), tuple(history), best)
 

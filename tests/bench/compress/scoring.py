@@ -1,18 +1,16 @@
 """What a file is worth: its answers to the test images, its bytes, its time. Both sides alike."""
 
-import lzma
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import flatbuffers
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from fleet_cloud.factory.canonical import canonicalise
 from fleet_cloud.factory.evaluation.running import run_outputs, time_files
-from fleet_cloud.factory.evaluation.sizes import measure_sizes
+from fleet_cloud.factory.wire import measure_wire
 from fleet_shared.pixels import to_real
 from tests.bench.compress.data import Images
 from tests.bench.compress.resnet8 import PREPROCESSING
@@ -23,8 +21,9 @@ Answers = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Score:
-    """``xz_bytes``: without metadata, through xz: the same for every file. ``wire_bytes``: in the smallest of
-    Fleet's encodings. ``p50_us``: none where it was not timed."""
+    """Bytes are of the file in its canonical form, without metadata. ``xz_bytes``: through xz, the same for
+    every side; ``wire_bytes``: in the smallest of Fleet's encodings. ``p50_us``: none where it was not
+    timed."""
 
     made: Made
     answers: Answers
@@ -36,19 +35,18 @@ class Score:
 
 def score_all(made: Sequence[Made], folder: Path, test: Images, timed: bool) -> list[Score]:
     """Return a score for each file; answers are kept beside the files, for they take the longest."""
-    contents = {one.key: one.file(folder).read_bytes() for one in made}
+    contents = {one.key: canonicalise(one.file(folder).read_bytes()) for one in made}
     times = _time(made, contents, test) if timed else {}
     return [_score(one, contents[one.key], folder, test, times.get(_name(one))) for one in made]
 
 
 def _score(made: Made, content: bytes, folder: Path, test: Images, p50_us: float | None) -> Score:
-    wire = measure_sizes(content).wire_bytes
-    stripped = strip_metadata(content)
+    wire = measure_wire(content)
     return Score(
         made,
         _load_answers(made, content, folder, test),
         file_bytes=len(content),
-        xz_bytes=len(lzma.compress(stripped, preset=9 | lzma.PRESET_EXTREME)),
+        xz_bytes=wire["xz"],
         wire_bytes=min(count for name, count in wire.items() if name != "xz"),
         p50_us=p50_us,
     )
@@ -80,17 +78,3 @@ def _time(made: Sequence[Made], contents: Mapping[Any, bytes], test: Images) -> 
 
 def _name(made: Made) -> str:
     return f"{made.side} {made.method} {made.seed}"
-
-
-def strip_metadata(content: bytes) -> bytes:
-    """Return the file without what no interpreter needs: metadata, signatures, names of tensors."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
-    for entry in model.metadata or []:
-        model.buffers[entry.buffer].data = None
-    model.metadata, model.signatureDefs, model.description = None, None, None
-    for graph in model.subgraphs:
-        for number, tensor in enumerate(graph.tensors):
-            tensor.name = str(number)
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())

@@ -8,9 +8,10 @@ import pytest
 
 from fleet_cloud.errors import BuildError, RecipeError
 from fleet_cloud.factory.data import load_splits
-from fleet_cloud.factory.evaluate import LiteModel, evaluate
 from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, StepEnded, VariantBuilt
+from fleet_cloud.factory.lite import LiteModel
 from fleet_cloud.factory.recipe import Architecture, Dataset, Gates, Recipe, Training
+from fleet_cloud.factory.report.document import read_report
 from fleet_shared.manifest import Contract, Role
 from fleet_shared.pixels import to_real
 from tests.cloud.factory.conftest import EPOCHS, DigitsBuild
@@ -62,9 +63,10 @@ def test_the_promised_accuracy_is_that_of_the_registered_bytes_on_the_test_split
     splits = load_splits(digits.recipe.dataset, digits.recipe.training.seed)
     real = to_real(splits.test.x, splits.preprocessing)
     for package in digits.built.packages:
-        found = evaluate(LiteModel(package.blobs[Role.MODEL]), real, splits.test.y)
-        assert found.accuracy == package.contract.metrics.accuracy
-        assert found.samples == package.contract.metrics.test_samples
+        model = LiteModel(package.blobs[Role.MODEL])
+        taken = [model.run([model.quantize(one[np.newaxis])])[0].argmax() for one in real]
+        assert np.mean(taken == splits.test.y) == package.contract.metrics.accuracy
+        assert len(taken) == package.contract.metrics.test_samples
 
 
 def test_events_tell_the_story_in_order(digits: DigitsBuild) -> None:
@@ -84,6 +86,24 @@ def test_the_lineage_names_recipe_data_and_libraries(digits: DigitsBuild) -> Non
     assert len(lineage["data_sha256"]) == 64
     assert {"keras", "ai-edge-litert"} <= set(lineage["libraries"])
     assert len(lineage["history"]) == EPOCHS
+
+
+def test_the_report_tells_of_every_variant(digits: DigitsBuild) -> None:
+    report = read_report(digits.built.artifacts["report.json"])
+    assert [one.name for one in report.variants] == [one.name for one in digits.built.packages]
+    for one in report.variants:
+        promised = contract(digits, one.name).metrics
+        assert one.evaluation.accuracy == promised.accuracy
+        assert one.evaluation.samples is not None
+        assert one.evaluation.samples.count == promised.test_samples
+        assert [step.name for step in one.passes] == (["int8"] if one.name == "int8" else [])
+        assert one.evaluation.operations
+    assert report.training is not None
+    assert len(report.training.history) == EPOCHS
+    assert report.float_weights is not None
+    assert report.float_weights.values == report.variants[0].evaluation.weights.values
+    assert report.lineage["data_sha256"] == digits.built.lineage["data_sha256"]
+    assert digits.built.artifacts["report.html"].startswith(b"<!doctype html>")
 
 
 def test_the_same_recipe_gives_the_same_blobs(digits: DigitsBuild) -> None:

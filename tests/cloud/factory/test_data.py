@@ -46,9 +46,9 @@ def samples(y: list[int], given: list[int] | None = None) -> Samples:
 
 
 def test_splits_are_stratified_complete_and_disjoint() -> None:
-    everything = samples([0] * 100 + [1] * 20)
-    parts = plan_splits(everything, 0.15, 0.2, seed=1)
-    assert [Counter(everything.y[part].tolist()) for part in parts] == [
+    y = [0] * 100 + [1] * 20
+    parts = plan_splits(samples(y), 0.15, 0.2, seed=1)
+    assert [Counter(np.array(y)[part].tolist()) for part in parts] == [
         {0: 65, 1: 13},
         {0: 15, 1: 3},
         {0: 20, 1: 4},
@@ -339,6 +339,18 @@ def test_images_without_labels_are_split_all_the_same(tmp_path: Path) -> None:
     lab = make_lab(splits, 1, lambda _event: None)
     assert lab.train.y is None
     assert lab.draw(5).shape == (5, 4, 4, 3)
+
+
+def test_images_without_labels_may_lie_in_folders_of_splits(tmp_path: Path) -> None:
+    write_images(tmp_path, {f"{part}/{number}.png": 7 for part in ("train", "test") for number in range(10)})
+    splits = load_splits(Dataset(kind="images", path=str(tmp_path), image_size=4, labels="none"), seed=1)
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [8, 2, 10]
+
+
+def test_a_mean_for_other_channels_is_refused(tmp_path: Path) -> None:
+    write_images(tmp_path, FLAT)
+    with pytest.raises(RecipeError, match="mean has 2 numbers for 3 channels"):
+        load_splits(Dataset(kind="images", path=str(tmp_path), image_size=4, mean=(1.0, 2.0)), seed=1)
 
 
 def test_arrays_without_labels_need_no_y(tmp_path: Path) -> None:

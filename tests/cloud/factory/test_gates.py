@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fleet_cloud.factory.gates import Measured, find_failures
+from fleet_cloud.factory.gates import Judged, Measured, find_failures, judge_gates
 from fleet_cloud.factory.recipe import Gates
 
 GOOD = Measured(
@@ -35,6 +35,12 @@ GOOD = Measured(
 )
 def test_gates(gates: Gates, failed: list[str]) -> None:
     assert [failure.gate for failure in find_failures(gates, GOOD)] == failed
+
+
+def test_all_gates_are_told_held_or_not() -> None:
+    found = judge_gates(Gates(accuracy_min=0.95, latency_max_us=80.0), GOOD)
+    assert found == [Judged("accuracy_min", 0.95, 0.9, False), Judged("latency_max_us", 80.0, 80.0, True)]
+    assert judge_gates(Gates(), GOOD) == []
 
 
 STRICT = Gates(

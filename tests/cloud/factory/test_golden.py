@@ -14,7 +14,6 @@ from fleet_agent.runtimes.loading import load_runtime
 from fleet_agent.worker.golden import has_passed, run_golden
 from fleet_cloud.errors import Invalid
 from fleet_cloud.factory.data import load_splits
-from fleet_cloud.factory.evaluate import LiteModel
 from fleet_cloud.factory.golden import (
     FLOAT_TOLERANCE_MIN,
     SAMPLES,
@@ -23,6 +22,7 @@ from fleet_cloud.factory.golden import (
     get_share,
     make_golden,
 )
+from fleet_cloud.factory.lite import LiteModel
 from fleet_cloud.factory.package import package
 from fleet_shared.manifest import Golden, Metrics, Preprocessing, Role
 from fleet_shared.pixels import to_real
@@ -112,7 +112,7 @@ def test_weak_vectors_are_named_when_the_variant_is_built() -> None:
 
 
 def test_a_model_with_a_dozen_flipped_bits_fails_its_vectors(digits: DigitsBuild, tmp_path: Path) -> None:
-    from fleet_cloud.factory.build import pick_in_turns
+    from fleet_cloud.factory.releasing import pick_in_turns
 
     splits = load_splits(digits.recipe.dataset, digits.recipe.training.seed)
     real = to_real(splits.validation.x[pick_in_turns(splits.validation.y)], splits.preprocessing)

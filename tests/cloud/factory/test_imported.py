@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fleet_cloud.errors import Invalid
-from fleet_cloud.factory.evaluate import LiteModel
 from fleet_cloud.factory.imported import ImportRequest, import_model
+from fleet_cloud.factory.lite import LiteModel
 from fleet_shared.manifest import Fit, ImageRules, Layout, Preprocessing, Resize, Role
 from fleet_shared.pixels import fit_image, to_real
 from tests.cloud.factory.edited_model import with_op_version

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleet_cloud.factory.constraints import CONSTRAINTS, Constraint
+from fleet_cloud.factory.constraints import CONSTRAINTS
 from fleet_cloud.factory.keras_file import read_keras, write_keras
 from fleet_cloud.factory.network import Network, Precision, array_of, weight_of
 from fleet_cloud.factory.network_files import read_network, write_network
@@ -34,7 +34,7 @@ def assert_same(one: Network, other: Network) -> None:
         assert_same_constraint(constraint, other.constraints[path])
 
 
-def assert_same_constraint(one: Any, other: Constraint) -> None:
+def assert_same_constraint(one: Any, other: Any) -> None:
     assert type(one) is type(other)
     for field in fields(one):
         _assert_same_value(getattr(one, field.name), getattr(other, field.name))

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from fleet_cloud.factory.lite import LiteModel
 from fleet_cloud.factory.own_files import load_own_file
 from fleet_cloud.factory.own_models import OwnModel, check_fits, detach_head, load_own_model
 from fleet_cloud.factory.recipe import Architecture
-from tests.cloud.factory.small import CLASSES, SIZE, make_lab, make_model
+from tests.cloud.factory.small import CLASSES, SIZE, make_lab, make_model, unlabelled
 
 Array = NDArray[Any]
 # Keras copies variables in a way that numpy 2 means to change when it saves them.
@@ -202,21 +203,41 @@ def test_a_function_that_gives_no_model_is_refused(tmp_path: Path, source: str, 
     assert "mine.py" in caught.value.message
 
 
-def test_code_is_not_run_unless_it_is_allowed(tmp_path: Path) -> None:
+def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
     inputs = keras.Input(SHAPE)
     x = layers.Lambda(lambda value: value * 2, output_shape=SHAPE)(inputs)
     model = keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x)))
     for name in ("own.keras", "own.h5"):
         model.save(tmp_path / name)
-        with pytest.raises(Invalid) as caught:
-            load(tmp_path / name)
-        assert caught.value.code == "model.code", caught.value
-        np.testing.assert_allclose(run(load(tmp_path / name, allow_code=True).model), run(model), atol=1e-5)
+        with pytest.raises(Invalid, match=r"own\.\w+ holds code") as caught:
+            load(tmp_path / name, allow_code=True)
+        assert caught.value.code == "model.code"
+
+
+def test_a_function_is_not_run_unless_it_is_allowed_and_makes_no_lambda_layers(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     with pytest.raises(Invalid) as caught:
         load_function(tmp_path / "mine.py", f"open({str(marker)!r}, 'w')", allow_code=False)
     assert caught.value.code == "model.code"
     assert not marker.exists()
+    source = """
+from keras import Input, Sequential, layers
+
+class Twice(layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+def make(shape, outputs):
+    return Sequential([Input(shape), LAYER, layers.Flatten(), layers.Dense(outputs)])
+"""
+    with pytest.raises(Invalid, match="Lambda") as caught:
+        load_function(
+            tmp_path / "mine.py",
+            source.replace("LAYER", "layers.Lambda(lambda x: 2 * x, output_shape=lambda shape: shape)"),
+        )
+    assert caught.value.code == "model.code"
+    own = load_function(tmp_path / "mine.py", source.replace("LAYER", "Twice()"))
+    assert [type(layer).__name__ for layer in own.model.layers][1] == "Twice"
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -265,6 +286,16 @@ def test_a_model_and_a_data_set_that_do_not_belong_together_are_refused() -> Non
     wide = keras.Input((9, 9, 1))
     with pytest.raises(RecipeError, match=r"\(9, 9, 1\), and the data set has \(8, 8, 1\)"):
         check_fits(OwnModel(keras.Model(wide, layers.Dense(4)(layers.Flatten()(wide))), "none"), lab)
+
+
+def test_outputs_that_are_no_logits_are_values_also_without_labels() -> None:
+    inputs = keras.Input(SHAPE)
+    for activation in ("sigmoid", "relu"):
+        last = layers.Dense(3, activation=activation)
+        own = detach_head(keras.Model(inputs, last(layers.Flatten()(inputs))))
+        with pytest.raises(RecipeError, match=f"ends in {activation}, and the task is classification"):
+            check_fits(own, unlabelled(make_lab(8)))
+        check_fits(own, replace(unlabelled(make_lab(8)), task="regression"))
 
 
 def test_a_saved_model_becomes_a_float_file_when_code_is_allowed(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from fleet_cloud.errors import Invalid
-from fleet_cloud.factory.evaluate import LiteModel
 from fleet_cloud.factory.golden import MARGIN, make_golden
 from fleet_cloud.factory.imported import ImportRequest, import_model
+from fleet_cloud.factory.lite import LiteModel
 from fleet_cloud.factory.package import Package
 from fleet_cloud.factory.package import package as make_variant
 from fleet_cloud.factory.peers import InstalledPeer, find_peers
@@ -110,6 +110,9 @@ def test_the_installed_ones_are_found_and_asked_in_processes_of_their_own() -> N
     samples = candidates(3)
     (first, *_), model = InstalledPeer("openvino").answer(INT8, samples), LiteModel(INT8)
     assert np.abs(first[0].astype(int) - model.run(samples[0])[0]).max() <= 1
+    seconds = InstalledPeer("openvino").time(INT8, samples)
+    assert seconds.shape == (3,)
+    assert np.all(seconds > 0)
     with pytest.raises(Invalid) as caught:
         InstalledPeer("openvino").answer(b"no model", samples)
     assert caught.value.code == "model.peer"

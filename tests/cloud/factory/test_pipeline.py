@@ -1,9 +1,10 @@
 """The pipeline: what is computed, what is taken from the cache, and that both give the same."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import keras
 import msgspec
 import numpy as np
 import pytest
@@ -113,6 +114,26 @@ def test_an_entry_that_keras_cannot_read_is_made_anew(tmp_path: Path) -> None:
     assert_same_weights(again.network, made.network)
 
 
+class Doubled(keras.layers.Layer):  # type: ignore[misc]
+    """A layer of the user's own, which a file can only name."""
+
+    def call(self, x: Any) -> Any:
+        return 2 * x
+
+
+def test_a_network_that_no_file_can_hold_goes_on_and_is_not_kept(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    inputs = keras.Input((8, 8, 1))
+    model = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Flatten()(Doubled()(inputs))))
+    keeper = CacheKeeper(Cache(tmp_path, pytest.fail), warnings.append)
+    pipeline = Pipeline(make_lab(16), "quarters", keeper)
+    made = pipeline.run("variant", Made(Network(model), "own"), [Int8()])
+    assert made.network.precision.kind == "int8"
+    (warning,) = warnings
+    assert warning.startswith("quarters: variant, int8: its result cannot be kept")
+    assert keeper.load(made.key) is None
+
+
 def test_a_teacher_is_made_when_a_pass_needs_it_and_never_for_one_that_is_there(keeper: CacheKeeper) -> None:
     taught = Train(tune=msgspec.structs.replace(ONCE, distil=Distil(teacher="big")))
 
@@ -129,19 +150,18 @@ def test_a_teacher_is_made_when_a_pass_needs_it_and_never_for_one_that_is_there(
     assert [subject for subject, _, _ in run().ended] == ["float", "variant", "variant"]
 
 
-def test_how_a_teacher_came_about_changes_nothing(keeper: CacheKeeper, tmp_path: Path) -> None:
+def test_how_a_teacher_came_about_changes_nothing() -> None:
     """A step begins from the same random numbers, whether a teacher was trained just before it or not."""
     taught = Train(tune=msgspec.structs.replace(ONCE, distil=Distil(teacher="big")))
-    made = []
-    for number in range(2):
+    place, key = Place("teacher big"), "b" * 64
+
+    def learn(there: bool) -> Network:
         stage = Stage(NoKeeper())
-        teacher = stage.pipeline.begin(Place("teacher big"), "b" * 64, train)
-        make: Callable[[], Made] = lambda teacher=teacher: teacher  # noqa: E731
-        if number:
-            make = lambda stage=stage: stage.pipeline.begin(Place("teacher big"), "b" * 64, train)  # noqa: E731
-        stage.pipeline.add_teacher("big", "b" * 64, make)
-        made.append(stage.run(taught).network)
-    assert_same_weights(*made)
+        teacher = stage.pipeline.begin(place, key, train) if there else None
+        stage.pipeline.add_teacher("big", key, lambda: teacher or stage.pipeline.begin(place, key, train))
+        return stage.run(taught).network
+
+    assert_same_weights(learn(there=True), learn(there=False))
 
 
 def test_events_of_a_pass_say_of_which_variant_it_is(keeper: CacheKeeper) -> None:

@@ -27,10 +27,30 @@ def build(
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Compute everything anew, and keep nothing.")
     ] = False,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Run the Python that the recipe names as its architecture.")
+    ] = False,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="On a shared worker (fleet worker builds), not on this machine.")
+    ] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Train and compress a model on this machine, and register it as a new version."""
-    registered = run_build(get_connection(context), recipe, version, held_out, no_cache)
+    """Train and compress a model, and register it as a new version."""
+    connection = get_connection(context)
+    if not remote:
+        print_registered(run_build(connection, recipe, version, held_out, no_cache, allow_code), output)
+        return
+    from fleet_cloud.entrypoints.cli.builds import queue_build, watch_build
+
+    if held_out is not None or no_cache or allow_code:
+        raise typer.BadParameter(
+            "--held-out, --no-cache and --allow-code are about builds on this machine", param_hint="--remote"
+        )
+    job = queue_build(connection, recipe, version)
+    print_registered(watch_build(connection, job.id), output)
+
+
+def print_registered(registered: "Registered", output: Output) -> None:
     if output is Format.JSON:
         print_json(registered)
         return
@@ -49,13 +69,15 @@ def run_build(
     version: str | None = None,
     held_out: Path | None = None,
     no_cache: bool = False,
+    allow_code: bool = False,
 ) -> "Registered":
     """Build ``recipe`` and show progress on standard error; raise `BuildError` when it fails."""
     from fleet_cloud.entrypoints.cli.build_process import follow_build
 
     options = {"--version": version, "--held-out": held_out}
     given = [word for key, value in options.items() if value is not None for word in (key, str(value))]
-    given += ["--no-cache"] if no_cache else []
+    flags = {"--no-cache": no_cache, "--allow-code": allow_code}
+    given += [word for word, wanted in flags.items() if wanted]
     return show_build(follow_build(["recipe", str(recipe), *given], connection))
 
 

@@ -1,5 +1,6 @@
 """``fleet model report | artifact``: what is kept with a version for people, as files."""
 
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,13 +47,15 @@ def artifact(
 def save(client: "Client", version: "VersionView", name: str, file: Path) -> None:
     """Write an artifact whole or not at all; raise `Invalid` (``file.unwritable``)."""
     try:
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}-") as target:
-            client.save_artifact(version.model, version.version, name, target)
-            target.flush()
-            part = Path(target.name)
-            part.chmod(0o644)
-            part.replace(file)
-            target.delete = False
+        handle, part = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
+        try:
+            with os.fdopen(handle, "wb") as target:
+                client.save_artifact(version.model, version.version, name, target)
+            Path(part).chmod(0o644)
+            Path(part).replace(file)
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise
     except OSError as exc:
         raise Invalid(
             f"{file} cannot be written: {exc.strerror}",

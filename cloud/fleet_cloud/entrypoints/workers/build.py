@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     recipe.add_argument("file", type=Path)
     recipe.add_argument("--held-out", type=Path)
     recipe.add_argument("--no-cache", action="store_true")
+    recipe.add_argument("--allow-code", action="store_true")
     recipe.set_defaults(run=_build_recipe)
     imported = commands.add_parser("import")
     imported.add_argument("file", type=Path)
@@ -146,7 +147,7 @@ def _build_recipe(options: argparse.Namespace, say: Say) -> None:
     from fleet_cloud.factory.build import build
     from fleet_cloud.factory.peers import find_peers
 
-    built = build(recipe, say, find_peers(), keeper, fetched)
+    built = build(recipe, say, find_peers(), keeper, fetched, allow_code=options.allow_code)
     release = _compose(recipe.model, options.version, built.packages, built.lineage)
     release = release.with_artifacts(built.artifacts)
     with _connect(options) as client:
@@ -219,7 +220,11 @@ def _find_keeper(options: argparse.Namespace, say: Say) -> "Keeper":
     if options.no_cache:
         return NoKeeper()
     folder, limit_bytes = find_folder(os.environ), find_limit(os.environ)
-    return CacheKeeper(Cache(folder, lambda warning: say(Warned(message=warning)), limit_bytes))
+
+    def warn(message: str) -> None:
+        say(Warned(message=message))
+
+    return CacheKeeper(Cache(folder, warn, limit_bytes), warn)
 
 
 def _check_version(options: argparse.Namespace) -> None:

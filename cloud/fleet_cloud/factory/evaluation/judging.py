@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fleet_cloud.factory.evaluation.memory import measure_memory
 from fleet_cloud.factory.evaluation.results import Against, Evaluation, Latency, Memory, Samples
-from fleet_cloud.factory.evaluation.running import run_outputs, time_files
+from fleet_cloud.factory.evaluation.running import run_outputs, time_files, time_on_peers
 from fleet_cloud.factory.evaluation.scores import (
     compare_outputs,
     score_classes,
@@ -22,6 +22,7 @@ from fleet_cloud.factory.evaluation.scores import (
 from fleet_cloud.factory.evaluation.sizes import measure_sizes
 from fleet_cloud.factory.evaluation.tensors import describe_weights
 from fleet_cloud.factory.inspect import inspect_file
+from fleet_cloud.factory.peers import Peer
 
 Array = NDArray[Any]
 Task = Literal["classification", "regression"]
@@ -65,14 +66,22 @@ def judge(
     candidates: Sequence[Candidate],
     questions: Questions | None,
     reference: bytes | None = None,
+    peers: Sequence[Peer] = (),
 ) -> tuple[Evaluation, ...]:
     """Return the evaluation of each file, in order. ``reference``: the float model's file, which the others
-    are compared with; it may be one of the candidates. Without questions (or with none) nothing is known of
-    accuracy and agreement. Raises `Invalid` for a file that LiteRT cannot load or run."""
+    are compared with; it may be one of the candidates. ``peers``: other runtimes, which are timed as well.
+    Without questions (or with none) nothing is known of accuracy and agreement. Raises `Invalid` for a file
+    that LiteRT cannot load or run."""
     asked = questions if questions is not None and len(questions) else None
     float_outputs = None if asked is None or reference is None else run_outputs(reference, asked.real)
-    latencies = time_files({one.name: one.content for one in candidates}, _timed_samples(candidates, asked))
-    return tuple(_judge_one(one, asked, float_outputs, latencies[one.name]) for one in candidates)
+    timed = _timed_samples(candidates, asked)
+    latencies = time_files({one.name: one.content for one in candidates}, timed)
+    return tuple(
+        _judge_one(
+            one, asked, float_outputs, (latencies[one.name], *time_on_peers(one.content, timed, peers))
+        )
+        for one in candidates
+    )
 
 
 def measure_accuracy(content: bytes, questions: Questions) -> float:
@@ -99,7 +108,7 @@ def _judge_one(
     one: Candidate,
     questions: Questions | None,
     float_outputs: NDArray[np.float32] | None,
-    latency: Latency,
+    latencies: tuple[Latency, ...],
 ) -> Evaluation:
     evaluation = Evaluation(
         variant=one.name,
@@ -109,7 +118,7 @@ def _judge_one(
             estimate_bytes=inspect_file(one.content).memory_bytes, peak_bytes=measure_memory(one.content)
         ),
         weights=describe_weights(one.content),
-        latencies=(latency,),
+        latencies=latencies,
         parameters=one.parameters,
         operations=one.operations,
     )

@@ -2,13 +2,17 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fleet_cloud.errors import Invalid
 from fleet_cloud.factory.evaluation.results import Latency
+from fleet_cloud.factory.inspect import inspect_file
 from fleet_cloud.factory.lite import Kernels, LiteModel
+from fleet_cloud.factory.peers import Peer, TimedPeer
 
 Array = NDArray[Any]
 
@@ -59,7 +63,22 @@ def time_files(
             times[name] += _time_block(models[name], inputs[name])[1:]
         if time.perf_counter() > end:
             break
-    return {name: _summarise(found, threads) for name, found in times.items()}
+    return {name: summarise("litert", found, threads) for name, found in times.items()}
+
+
+def time_on_peers(
+    content: bytes, real: NDArray[np.float32], peers: Sequence[Peer], *, runs: int = TIMED_RUNS
+) -> tuple[Latency, ...]:
+    """Return how long one inference takes with other runtimes at hand, on one thread, each in a process of
+    its own: not in turns with other files. Those that may not or cannot run the file are left out."""
+    allowed, found = inspect_file(content).runtimes, []
+    given = LiteModel(content).quantize(real[:BLOCK])
+    samples = [[given[number % len(given)][np.newaxis]] for number in range(runs + BLOCK)]
+    for peer in peers:
+        if peer.name in allowed and isinstance(peer, TimedPeer):
+            with suppress(Invalid):
+                found.append(summarise(peer.name, peer.time(content, samples)[BLOCK:].tolist(), 1))
+    return tuple(found)
 
 
 def _time_block(model: LiteModel, given: Array) -> list[float]:
@@ -73,6 +92,7 @@ def _time_block(model: LiteModel, given: Array) -> list[float]:
     return found
 
 
-def _summarise(times: Sequence[float], threads: int) -> Latency:
+def summarise(runtime: str, times: Sequence[float], threads: int) -> Latency:
+    """Return the percentiles of ``times``, in seconds."""
     p10, p50, p90 = (float(value) for value in np.percentile(times, [10, 50, 90]) * 1e6)
-    return Latency(runtime="litert", threads=threads, runs=len(times), p50_us=p50, p10_us=p10, p90_us=p90)
+    return Latency(runtime=runtime, threads=threads, runs=len(times), p50_us=p50, p10_us=p10, p90_us=p90)

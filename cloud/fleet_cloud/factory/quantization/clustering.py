@@ -1,11 +1,11 @@
 """The pass ``cluster``: weights, or groups of them, share the entries of a codebook."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from fleet_cloud.factory.constraints import Constraint
 from fleet_cloud.factory.finetuning import fine_tune
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network, weight_of
@@ -16,8 +16,10 @@ from fleet_cloud.factory.quantization.few_values import conditional_entropy, des
 from fleet_cloud.factory.quantization.folding import fold_batch_norm
 from fleet_cloud.factory.quantization.importance import weigh_errors
 from fleet_cloud.factory.quantization.kernels import Kernel, kernels_of
-from fleet_cloud.factory.quantization.sharing import Terms, let_change, share_kernel
+from fleet_cloud.factory.quantization.sharing import Terms, let_change, price_ratio, share_kernel
+from fleet_cloud.factory.quantization.tolls import RisingTolls
 from fleet_cloud.factory.recipe.passes import Cluster
+from fleet_cloud.factory.tuning import Tuned
 
 Book = Codebook | ScaledCodebook
 
@@ -32,9 +34,15 @@ def cluster(settings: Cluster, network: Network, lab: Lab) -> Outcome:
     kernels = kernels_of(folded.model, settings.keep)
     random = np.random.default_rng(lab.seed)
     terms = _find_terms(settings, kernels, folded, lab)
-    books = {kernel.path: share_kernel(settings, kernel, terms[kernel.path], random) for kernel in kernels}
-    tuned = fine_tune(folded.constrain(_trained(settings, kernels, books, terms)), lab, settings.tune)
-    network = _freeze(tuned.network)
+    changes = settings.change and settings.tune.epochs > 0
+    at_first = {path: replace(each, price=0.0) for path, each in terms.items()} if changes else terms
+    books = {one.path: share_kernel(settings, one, at_first[one.path], random) for one in kernels}
+    trained = folded.constrain(books)
+    if changes:
+        tuned = _tune_changing(settings, kernels, trained, terms, lab)
+    else:
+        tuned = fine_tune(trained, lab, settings.tune)
+    network = tuned.network
     facts = {
         "entries": settings.entries,
         "group": settings.group,
@@ -49,19 +57,21 @@ def cluster(settings: Cluster, network: Network, lab: Lab) -> Outcome:
     return Outcome(network, facts)
 
 
-def _trained(
-    settings: Cluster, kernels: Sequence[Kernel], books: Mapping[str, Book], terms: Mapping[str, Terms]
-) -> Mapping[str, Constraint]:
-    """Return what is trained: the codebooks, or those in which weights may change to other entries."""
-    if not (settings.change and settings.tune.epochs):
-        return books
-    scaled = {path: book for path, book in books.items() if isinstance(book, ScaledCodebook)}
-    return {one.path: let_change(scaled[one.path], one, terms[one.path]) for one in kernels}
-
-
-def _freeze(network: Network) -> Network:
-    changing = {path: one for path, one in network.constraints.items() if isinstance(one, ChangingCodebook)}
-    return network.constrain({path: one.freeze() for path, one in changing.items()})
+def _tune_changing(
+    settings: Cluster, kernels: Sequence[Kernel], network: Network, terms: Mapping[str, Terms], lab: Lab
+) -> Tuned:
+    """Train while weights change to other entries, which cost their bits more and more; then freeze them."""
+    changing = {}
+    for kernel in kernels:
+        book = network.constraints[kernel.path]
+        assert isinstance(book, ScaledCodebook)  # noqa: S101  settings without it are refused
+        changing[kernel.path] = let_change(book, kernel)
+    prices = {kernel.path: price_ratio(kernel, terms[kernel.path]) for kernel in kernels}
+    tolls = RisingTolls(prices) if settings.rate else None
+    tuned = fine_tune(network.constrain(changing), lab, settings.tune, tolls)
+    last = {path: tuned.network.constraints[path] for path in changing}
+    frozen = {path: one.freeze() for path, one in last.items() if isinstance(one, ChangingCodebook)}
+    return replace(tuned, network=tuned.network.constrain(frozen))
 
 
 def _find_terms(settings: Cluster, kernels: Sequence[Kernel], network: Network, lab: Lab) -> dict[str, Terms]:

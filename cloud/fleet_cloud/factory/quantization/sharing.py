@@ -8,7 +8,7 @@ from fleet_cloud.factory.constraints import Array
 from fleet_cloud.factory.quantization.changing import ChangingCodebook
 from fleet_cloud.factory.quantization.codebooks import GRID, Codebook, ScaledCodebook
 from fleet_cloud.factory.quantization.kernels import Kernel
-from fleet_cloud.factory.quantization.kmeans import cluster_values, code_lengths
+from fleet_cloud.factory.quantization.kmeans import cluster_values
 from fleet_cloud.factory.quantization.vectors import cluster_vectors
 from fleet_cloud.factory.recipe.passes import Cluster
 
@@ -73,26 +73,26 @@ def _share_scaled(settings: Cluster, kernel: Kernel, terms: Terms) -> ScaledCode
     )
 
 
-def let_change(book: ScaledCodebook, kernel: Kernel, terms: Terms) -> ChangingCodebook:
+def let_change(book: ScaledCodebook, kernel: Kernel) -> ChangingCodebook:
     """Return the codebook with the kernel's own weights behind it, so that a weight may take another entry.
-
-    A bit costs price / (importance x scale^2) beside the squared error of weight / scale; the importance is
-    the mean of the channel's, and the bits of an entry are those of now.
-    """
-    importance = terms.importance.mean(axis=kernel.others, keepdims=True) * np.square(book.scales)
-    lengths = code_lengths(book.indices, len(book.entries))
-    lengths = np.where(np.isfinite(lengths), lengths, np.log2(kernel.weight.size))
-    tolls = (terms.price / importance)[..., np.newaxis] * lengths
+    Zeros and the largest of each channel may not; bits cost nothing yet."""
     ends = np.abs(kernel.weight) == kernel.largest
-    pinned = np.where(ends | (kernel.weight == 0), book.indices, -1)
     return ChangingCodebook(
         latent=kernel.weight,
         entries=book.entries,
         scales=book.scales,
         free=book.free,
-        tolls=tolls.astype(np.float32),
-        pinned=pinned.astype(np.int32),
+        tolls=np.zeros((*book.scales.shape, len(book.entries)), np.float32),
+        pinned=np.where(ends | (kernel.weight == 0), book.indices, np.int32(-1)),
     )
+
+
+def price_ratio(kernel: Kernel, terms: Terms) -> Array:
+    """Return what a bit costs beside the squared error of weight / largest of its channel, for each channel;
+    the importance is the mean of the channel's."""
+    importance = terms.importance.mean(axis=kernel.others, keepdims=True)
+    largest = np.where(kernel.largest > 0, kernel.largest, 1.0)
+    return np.asarray(terms.price / (importance * np.square(largest)))
 
 
 def _share_groups(settings: Cluster, kernel: Kernel, random: np.random.Generator) -> Codebook:

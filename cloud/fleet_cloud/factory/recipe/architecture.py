@@ -1,6 +1,7 @@
 """What a recipe may say of the architecture. Imports no TensorFlow."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
@@ -24,6 +25,9 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
 
 OWN: Final = frozenset({"file", "python"})
 """Kinds that are the user's own model."""
+
+KERAS_SUFFIXES: Final = frozenset({".keras", ".h5", ".hdf5"})
+"""Files whose layers are known."""
 
 DEPTH_MAX: Final = 56
 
@@ -49,6 +53,11 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return DEFAULTS[self.kind][key] if given is None else given
 
 
+def has_layers(architecture: Architecture) -> bool:
+    """Tell whether passes can work on layers; other files are only converted."""
+    return architecture.kind != "file" or Path(architecture.path or "").suffix.lower() in KERAS_SUFFIXES
+
+
 def find_fault(architecture: Architecture) -> tuple[str, str] | None:
     """Return what is wrong with an architecture whose types and bounds are right, and what would help."""
     known = DEFAULTS[architecture.kind]
@@ -68,5 +77,5 @@ def find_fault(architecture: Architecture) -> tuple[str, str] | None:
         )
     for key in {"path", "function"} & set(known):
         if key not in given:
-            return f"architecture.{key} is needed for kind {architecture.kind!r}", f"{key}: {key.upper()}"
+            return f"{key} is needed for kind {architecture.kind!r}", f"{key}: {key.upper()}"
     return None

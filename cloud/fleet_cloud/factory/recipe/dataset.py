@@ -20,7 +20,7 @@ _KEYS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "images": _SPLIT | _PIXELS | _REAL | {"skip_max", "augment"},
         "npz": _SPLIT | _REAL | {"augment"},
         "csv": _SPLIT | {"target", "ignore"},
-        "none": _REAL | {"input", "colour"},
+        "none": _REAL | {"input", "colour", "task"},
     }
 )
 
@@ -46,7 +46,8 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     CLASS/image files), ``npz`` (arrays x and y), ``csv`` (a table of numbers with a header), or ``none``
     (nothing but the shape of a sample, ``input``: for a model that is trained already).
 
-    ``labels: none``: samples of which nobody says what they are; they serve for calibration and for
+    ``task``: classes to tell apart, or values to fit; without labels it says what a model of the user's own
+    gives. ``labels: none``: samples of which nobody says what they are; they serve for calibration and for
     comparing models. ``target``: the table's column that is to be found from the others, but for those
     that are ``ignore``d. Fractions are of all samples. ``resize``, ``fit``, ``pad`` and ``colour`` say how
     an image gets its form, ``scale``, ``offset``, ``mean`` and ``std`` how values become the model's input,
@@ -88,14 +89,12 @@ def find_dataset_fault(dataset: Dataset) -> tuple[str, str] | None:
         ("input", dataset.input, "[96, 96, 3]"),
     ):
         if key in known and not given:
-            return f"dataset.{key} is needed for kind {kind!r}", f"{key}: {example}"
-    if dataset.task == "regression" and kind == "images":
+            return f"{key} is needed for kind {kind!r}", f"{key}: {example}"
+    if dataset.task == "regression" and kind == "images" and dataset.labels == "given":
         return "a folder of images has classes, not values", "kind: npz, with the values in y"
-    if dataset.task == "regression" and dataset.labels == "none":
-        return "without labels there is nothing to fit", "leave out labels: none"
     if dataset.validation_fraction + dataset.test_fraction >= 1:
         return (
-            "dataset.validation_fraction and test_fraction leave nothing to train on",
+            "validation_fraction and test_fraction leave nothing to train on",
             "their sum must be below 1",
         )
     return None
@@ -103,5 +102,5 @@ def find_dataset_fault(dataset: Dataset) -> tuple[str, str] | None:
 
 def _explain(kind: str, key: str) -> str:
     if kind == "digits" and key == "path":
-        return "dataset.path means nothing for the built-in digits"
-    return f"dataset.{key} means nothing for kind {kind!r}"
+        return "path means nothing for the built-in digits"
+    return f"{key} means nothing for kind {kind!r}"

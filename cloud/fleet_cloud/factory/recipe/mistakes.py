@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Final
 
-from fleet_cloud.factory.recipe.architecture import OWN, Architecture, find_fault
+from fleet_cloud.factory.recipe.architecture import OWN, find_fault, has_layers
 from fleet_cloud.factory.recipe.dataset import find_dataset_fault
-from fleet_cloud.factory.recipe.order import find_nonsense
-from fleet_cloud.factory.recipe.passes import find_teacher
+from fleet_cloud.factory.recipe.order import FORMATS, find_nonsense
+from fleet_cloud.factory.recipe.passes import Int8, find_teacher, name_pass
 from fleet_cloud.factory.recipe.problems import Problem
 from fleet_cloud.factory.recipe.recipe import Recipe, Teacher
 from fleet_cloud.factory.recipe.variants import VariantRecipe
@@ -25,8 +25,8 @@ def find_mistakes(recipe: Recipe) -> list[Problem]:
     """Return all of them, in the order of the recipe's keys."""
     return [
         *_find_bad_name("model", recipe.model),
-        *(Problem("dataset", *fault) for fault in [find_dataset_fault(recipe.dataset)] if fault is not None),
-        *_find_fault("architecture", recipe.architecture),
+        *_find_fault("dataset", find_dataset_fault(recipe.dataset)),
+        *_find_fault("architecture", find_fault(recipe.architecture)),
         *_find_idleness(recipe),
         *(problem for name, teacher in recipe.teachers.items() for problem in _check_teacher(name, teacher)),
         *_find_repeated(recipe),
@@ -54,8 +54,8 @@ def _find_bad_name(key: str, name: str) -> Iterator[Problem]:
         yield Problem(key, exc.message, exc.hint)
 
 
-def _find_fault(key: str, architecture: Architecture) -> Iterator[Problem]:
-    if (fault := find_fault(architecture)) is not None:
+def _find_fault(key: str, fault: tuple[str, str] | None) -> Iterator[Problem]:
+    if fault is not None:
         yield Problem(key, *fault)
 
 
@@ -74,7 +74,7 @@ def _check_teacher(name: str, teacher: Teacher) -> Iterator[Problem]:
     if name == FLOAT:
         yield Problem(key, f"{FLOAT!r} is the network of this recipe itself", "choose another name")
     if teacher.architecture is not None:
-        yield from _find_fault(f"{key}.architecture", teacher.architecture)
+        yield from _find_fault(f"{key}.architecture", find_fault(teacher.architecture))
     given = [field for field in ("architecture", "file", "version") if getattr(teacher, field) is not None]
     if len(given) != 1:
         why = "says nothing of what it is" if not given else f"is given as {' and as '.join(given)}"
@@ -110,9 +110,23 @@ def _check_variant(key: str, variant: VariantRecipe, recipe: Recipe) -> Iterator
                 f"there is no teacher {teacher!r}",
                 f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}",
             )
+    if not has_layers(recipe.architecture):
+        yield from _find_need_of_layers(key, variant)
     if variant.back_off and not any(weaken(settings) for settings in variant.passes):
         yield Problem(
             f"{key}.back_off",
             "none of the passes can be weakened",
             "leave back_off out",
         )
+
+
+def _find_need_of_layers(key: str, variant: VariantRecipe) -> Iterator[Problem]:
+    """A file without layers can be kept in another number format, and that is all."""
+    for index, settings in enumerate(variant.passes):
+        trains = isinstance(settings, Int8) and (settings.aware or settings.recover)
+        if trains or not isinstance(settings, FORMATS):
+            yield Problem(
+                f"{key}.passes[{index}]",
+                f"{name_pass(settings)} works on layers, and the model's file has none that are known",
+                "give the model as .keras or .h5; else float16, dynamic-range, int8 (not aware) or int16x8",
+            )

@@ -151,8 +151,9 @@ class Cluster(Settings, frozen=True, kw_only=True, tag_field="pass", tag="cluste
     tune: Tune = Tune()
 
     def __post_init__(self) -> None:
-        if self.group > 1 and (self.normalize or self.per == "channel" or self.rate):
-            raise ValueError("group: groups have one codebook for a tensor, without normalize and rate")
+        single = self.normalize or self.per == "channel" or self.rate or self.weigh == "loss"
+        if self.group > 1 and single:
+            raise ValueError("group: normalize, per: channel, rate and weigh: loss are for single weights")
         if self.change and not self.normalize:
             raise ValueError("change: weights change over to other entries with normalize only")
         if self.normalize and self.per == "channel":

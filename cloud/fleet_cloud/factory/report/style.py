@@ -4,10 +4,10 @@ from typing import Final
 
 STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #5c6670; --faint: #dfe3e8; --page: #ffffff;
-  --raised: #f6f8fa; --accent: #0072b2;
+  --raised: #f6f8fa; --accent: #0072b2; --blue: #0072b2; --orange: #d55e00;
   --font: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8ebee; --soft: #9aa5b1; --faint: #343c46;
-  --page: #14181d; --raised: #1c2229; --accent: #56b4e9; } }
+  --page: #14181d; --raised: #1c2229; --accent: #56b4e9; --blue: #3d9be0; --orange: #f08a4b; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 76rem; padding: 2.2rem 1.6rem 4rem; font: 15px/1.5 var(--font);
   color: var(--ink); background: var(--page); }

@@ -21,6 +21,13 @@ FAINT: Final = "#c4c5c6"
 PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6f3f")
 """Okabe and Ito's colours, which colour-blind people tell apart, without black and yellow: they vanish on a
 dark or a light page."""
+_OF_THE_PAGE: Final = (
+    (INK, "currentColor"),
+    (FAINT, "var(--faint)"),
+    (PALETTE[0], "var(--blue)"),
+    (PALETTE[1], "var(--orange)"),
+)
+"""Blue and orange carry text, which must be paler on a dark page."""
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
 
 _STYLE: Final[Any] = {
@@ -81,7 +88,8 @@ def _embed(svg: str, name: str, alt: str, pixels: int) -> str:
     for one in sorted(ids, key=len, reverse=True):
         for before, after in ((f'id="{one}"', f'id="{name}-{one}"'), (f"#{one}", f"#{name}-{one}")):
             svg = re.sub(f"{re.escape(before)}(?![\\w-])", after, svg)
-    svg = svg.replace(INK, "currentColor").replace(FAINT, "var(--faint)")
+    for placeholder, colour in _OF_THE_PAGE:
+        svg = svg.replace(placeholder, colour)
     svg = svg.replace(f"'{_FONT}'", "var(--font)").replace(_FONT, "var(--font)")
     svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", svg, count=1)
     svg = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", svg, count=1)

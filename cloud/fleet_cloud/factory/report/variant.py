@@ -1,5 +1,7 @@
 """All about one variant."""
 
+from typing import Any, Final
+
 from fleet_cloud.factory.evaluation.results import Classification, Evaluation
 from fleet_cloud.factory.report.document import PassReport, Report, VariantReport
 from fleet_cloud.factory.report.figures import (
@@ -22,8 +24,11 @@ from fleet_cloud.factory.report.words import (
     NOTHING,
     say_bytes,
     say_percent,
+    say_time,
     say_value,
 )
+
+MISTAKES_SHOWN: Final = 20
 
 
 def show_variant(report: Report, variant: VariantReport, number: int) -> Html:
@@ -36,6 +41,7 @@ def show_variant(report: Report, variant: VariantReport, number: int) -> Html:
         _show_tries(variant),
         _show_gates(variant),
         _show_figures(report, variant, name),
+        None if classes is None else details("Most common mistakes", _show_mistakes(classes)),
         None if classes is None else details("Each class", _show_classes(classes)),
         details("Bytes in every encoding", _show_sizes(found)),
         details("Every weight of the file", _show_tensors(found)),
@@ -49,11 +55,14 @@ def _introduce(variant: VariantReport) -> str:
     if (latency := found.latency) is not None:
         spread = f"{latency.p10_us:.4g} to {latency.p90_us:.4g} µs"
         said.append(f"one inference {spread} (p10 to p90 of {latency.runs}, {latency.threads} thread)")
+    others = [one for one in found.latencies if one is not latency]
+    said += [f"{one.runtime} {say_time(one.p50_us)}" for one in others]
     if (classes := found.classification) is not None and classes.auc is not None:
         said.append(f"AUC {classes.auc:.4f}")
     if (against := found.against_float) is not None:
         apart = f"{against.difference_mean:.3g} on average, at most {against.difference_max:.3g}"
-        said.append(f"outputs differ from the float model's by {apart}")
+        differ = f"outputs differ from the float model's by {apart}"
+        said.append(differ if against.difference_max else "outputs are the float model's")
     if found.weights.values:
         said.append(f"at most {found.weights.distinct_max} different values in a weight tensor")
     return " · ".join(one for one in said if one)
@@ -63,7 +72,7 @@ def _show_passes(variant: VariantReport) -> Html | None:
     rows = [
         (
             step.name,
-            say_value(step.settings),
+            say_value(_find_settings(step)),
             say_value(step.settled),
             NOTHING if step.validation_score is None else f"{step.validation_score:.4f}",
             _say_seconds(step),
@@ -73,10 +82,23 @@ def _show_passes(variant: VariantReport) -> Html | None:
     return table(("pass", "settings", "settled on", "validation score", "time"), rows, numbers_from=3)
 
 
+def _find_settings(step: PassReport) -> dict[str, Any]:
+    """Return what was asked of a pass, without what says nothing: how to train, where it did not train."""
+    said = {name: value for name, value in step.settings.items() if name != "tune" or step.history}
+    return {
+        name: {key: one for key, one in value.items() if one is not None}
+        if isinstance(value, dict)
+        else value
+        for name, value in said.items()
+        if value not in (None, [], "")
+    }
+
+
 def _say_seconds(step: PassReport) -> str:
     if step.seconds is None:
         return NOTHING
-    return f"{step.seconds:.1f} s" + (" (cached)" if step.cached else "")
+    said = "< 0.1 s" if step.seconds < 0.05 else f"{step.seconds:.1f} s"
+    return f"{said} (cached)" if step.cached else said
 
 
 def _show_tries(variant: VariantReport) -> Html | None:
@@ -85,12 +107,19 @@ def _show_tries(variant: VariantReport) -> Html | None:
     return None if shown is None else section("Backed off", shown, level=3)
 
 
+def _say_gate(value: float | None) -> str:
+    """Return a bound of any unit: bytes whole, fractions in four places."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}".replace(",", " ") if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def _show_gates(variant: VariantReport) -> Html | None:
     rows = [
         (
             one.name,
-            f"{one.bound:g}",
-            NOTHING if one.found is None else f"{one.found:.6g}",
+            _say_gate(one.bound),
+            _say_gate(one.found),
             "held" if one.held else "not held",
         )
         for one in variant.gates
@@ -134,6 +163,21 @@ def _show_classes(found: Classification) -> Html | None:
         for one in found.classes
     ]
     return table(("class", "samples", "precision", "recall", "AUC against the others"), rows)
+
+
+def _show_mistakes(found: Classification) -> Html | None:
+    mistakes = [
+        (count, is_class, taken_for)
+        for is_class, row in zip(found.classes, found.confusion, strict=False)
+        for taken_for, count in zip(found.classes, row, strict=True)
+        if count and is_class is not taken_for
+    ]
+    most = sorted(mistakes, key=lambda one: -one[0])[:MISTAKES_SHOWN]
+    rows = [
+        (is_class.label, taken_for.label, count, say_percent(count / is_class.samples))
+        for count, is_class, taken_for in most
+    ]
+    return table(("is", "taken for", "samples", "of the class"), rows, numbers_from=2)
 
 
 def _show_sizes(found: Evaluation) -> Html | None:

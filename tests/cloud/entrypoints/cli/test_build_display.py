@@ -23,6 +23,8 @@ BUILT = VariantBuilt(name="int8", size_bytes=2048, accuracy=0.5, validation_accu
 def test_accuracies_say_of_which_split_they_are() -> None:
     assert "validation accuracy 90.0 %" in describe_event(EPOCH)
     assert "test accuracy 50.0 %" in describe_event(BUILT)
+    without = Epoch(epoch=3, epochs=25, loss=0.5, error=0.25, seconds_left=7.0)
+    assert "loss 0.5000  validation error 0.2500  7 s left" in describe_event(without)
     assert describe_event(Warned(message="proves little")) == "  warning: proves little"
 
 
@@ -44,7 +46,9 @@ def test_something_moves_at_any_time_and_an_early_stop_takes_the_bar_away() -> N
         ((name, total, note),) = show(EPOCH)
         assert (name, total) == ("float training", 25)
         assert "validation accuracy 90.0 %" in note
-        assert show(StepEnded(subject="float", step="training", seconds=3.0)) == [("float", None, "")]
+        assert show(StepEnded(subject="float", step="training", seconds=3.0)) == [
+            ("measuring float", None, "")
+        ]
         assert show(Stage(name="measuring")) == [("measuring", None, "")]
         assert show(BUILT) == [("measuring", None, "")]
 

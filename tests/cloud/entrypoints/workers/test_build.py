@@ -1,8 +1,10 @@
 """The build process as a process: its events, its exit codes, its standard output."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,14 +12,17 @@ import pytest
 
 from fleet_cloud.entrypoints.cli.build_process import follow_build
 from fleet_cloud.entrypoints.cli.connection import Connection
-from fleet_cloud.entrypoints.workers.build import write_held_out
+from fleet_cloud.entrypoints.workers.build import describe_failure, fetch_teachers, write_held_out
 from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.events import (
+    BackedOff,
     BuildEvent,
     Epoch,
     Failed,
     Registered,
     Stage,
+    StepBegan,
+    StepEnded,
     VariantBuilt,
     Warned,
     parse_event,
@@ -48,6 +53,9 @@ def fail(*words: str) -> Failed:
     [
         Stage(name="data", detail="digits"),
         Epoch(epoch=1, epochs=3, loss=0.5, accuracy=0.25, seconds_left=2.0),
+        StepBegan(subject="int8", step="prune-weights", number=1, steps=2),
+        StepEnded(subject="float", step="training", cached=True, seconds=1.5, score=0.5),
+        BackedOff(subject="int8", step="prune-weights", why="too low", change="sparsity 0.5 -> 0.375"),
         VariantBuilt(name="int8", size_bytes=9, accuracy=None, validation_accuracy=None, latency_p50_us=None),
         Warned(message="the golden vectors prove little"),
         Registered(model="digits", version="1.0.0", created=True),
@@ -100,6 +108,47 @@ def test_the_test_split_is_written_as_a_source(tmp_path: Path) -> None:
         assert archive["x"].shape[1:] == (8, 8, 1)
         assert len(archive["x"]) == len(archive["y"])
         assert set(archive["y"].tolist()) == set(range(10))
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/data/x"), "build.disk", "/data/x"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "build.disk", "no room left"),
+        (MemoryError(), "build.memory", "not enough memory"),
+        (ModuleNotFoundError("No module named 'keras'"), "build.factory.missing", "keras"),
+        (BuildError("too bad", hint="train longer", code="build.gate"), "build.gate", "too bad"),
+        (OSError(errno.EACCES, "Permission denied", "/data/x"), "build.failed", "Permission denied"),
+    ],
+)
+def test_what_an_operator_can_do_something_about_has_a_code_of_its_own(
+    trouble: Exception, code: str, said: str
+) -> None:
+    failed = describe_failure(trouble)
+    assert (failed.code, said in failed.message) == (code, True)
+    assert failed.hint or code == "build.failed"
+
+
+class Registry:
+    """Answers as a client does, from these artifacts."""
+
+    def __init__(self, artifacts: dict[tuple[str, str, str], bytes]) -> None:
+        self._artifacts = artifacts
+
+    def read_artifact(self, model: str, version: str, name: str) -> bytes:
+        return self._artifacts[model, version, name]
+
+
+def test_teachers_that_are_versions_are_fetched(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        "model: m\nteachers:\n  old: {version: 'digits:1.2.0'}\n"
+        "  small: {version: 'digits:1.2.0', variant: int8}\n  new: {architecture: {kind: mlp}}\n"
+    )
+    registry: Any = Registry(
+        {("digits", "1.2.0", "keras"): b"float", ("digits", "1.2.0", "keras/int8"): b"last of int8"}
+    )
+    found = fetch_teachers(registry, load_recipe(tmp_path / "recipe.yaml"))
+    assert found == {"old": b"float", "small": b"last of int8"}
 
 
 NOISY = """

@@ -2,10 +2,14 @@
 
 import base64
 import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fleet_cloud.errors import Invalid
 from fleet_cloud.factory.evaluation.judging import (
@@ -17,7 +21,7 @@ from fleet_cloud.factory.evaluation.judging import (
 )
 from fleet_cloud.factory.evaluation.memory import measure_memory
 from fleet_cloud.factory.evaluation.results import Evaluation
-from fleet_cloud.factory.evaluation.running import run_outputs, time_files
+from fleet_cloud.factory.evaluation.running import run_outputs, time_files, time_on_peers
 from fleet_cloud.factory.lite import LiteModel
 from tests.kit.tiny_model import make_tiny_model
 
@@ -128,6 +132,31 @@ def test_files_take_turns_and_are_timed_as_often_as_asked() -> None:
     assert max(same) / statistics.mean(same) < 1.5, "the same file takes as long as itself"
     (short,) = time_files({"fp32": FILES["fp32"]}, questions.real, runs=10_000, limit_s=0).values()
     assert short.runs == 4, "one round, the first of its block left out"
+
+
+@dataclass
+class Steady:
+    """A runtime that takes longer at first, and then so many microseconds."""
+
+    name: str
+    us: float
+    fails: bool = False
+
+    def answer(self, content: bytes, samples: Sequence[Sequence[Any]]) -> list[list[Any]]:
+        raise NotImplementedError
+
+    def time(self, content: bytes, samples: Sequence[Sequence[Any]]) -> NDArray[np.float64]:
+        assert content in FILES.values()
+        if self.fails:
+            raise Invalid("killed by SIGILL", code="model.peer")
+        return np.array([1.0] * 5 + [self.us * 1e-6] * (len(samples) - 5))
+
+
+def test_other_runtimes_are_timed_once_they_are_warm() -> None:
+    peers = [Steady("openvino", 12.5), Steady("tvm", 1, fails=True), Steady("unheard-of", 1)]
+    (found,) = time_on_peers(FILES["int8"], make_questions().real, peers, runs=30)
+    assert (found.runtime, found.runs) == ("openvino", 30)
+    assert (found.p10_us, found.p50_us, found.p90_us) == pytest.approx((12.5, 12.5, 12.5))
 
 
 def test_a_larger_model_takes_more_memory() -> None:

@@ -1,0 +1,194 @@
+"""The network that rounds as its int8 file will: built, calibrated, ready to be trained and converted.
+
+Batch normalization is folded, weights are rounded by channel, and every boundary of an op has a range, so
+that nothing stays float. The converter takes scales from the ranges and needs no samples.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fleet_cloud.factory.graph import flatten, read_graph
+from fleet_cloud.factory.lab import Lab
+from fleet_cloud.factory.network import Network, Precision, copy_model
+from fleet_cloud.factory.quantization.folding import fold_batch_norm
+from fleet_cloud.factory.quantization.layers import ROUNDED, Rounded, Rounding
+from fleet_cloud.factory.quantization.samples import require_samples
+from fleet_cloud.factory.quantization.sites import PROBABILITIES, Sites, find_sites
+from fleet_cloud.factory.rewriting import copy_layer, rewrite
+
+RANGE: Final = "range"
+"""What a range is called after the layer whose output it rounds: ``conv_range``."""
+BATCH: Final = 64
+
+
+@dataclass(frozen=True)
+class Aware:
+    """``network`` rounds. ``floats``: the layers that stay float inside, for their kind is not known."""
+
+    network: Network
+    floats: tuple[str, ...]
+
+
+def make_aware(
+    network: Network,
+    lab: Lab,
+    calibration_samples: int,
+    per_channel_dense: bool = True,
+) -> Aware:
+    """Return the network that rounds, its ranges those of training samples.
+
+    Raises `BuildError`: ``build.samples`` without samples, ``build.graph`` and ``build.constraint`` for a
+    network that cannot be folded.
+    """
+    require_samples(lab, "int8")
+    folded = fold_batch_norm(network.with_model(flatten(network.model)))
+    sites = find_sites(folded.model)
+    model = _Inserter(folded.model, sites, per_channel_dense).insert()
+    _copy_weights(folded.model, model)
+    _calibrate(model, lab, calibration_samples)
+    precision = Precision(
+        "int8",
+        aware=True,
+        per_channel_dense=per_channel_dense,
+        calibration_samples=calibration_samples,
+    )
+    return Aware(replace(folded, model=model, precision=precision), sites.floats)
+
+
+class _Inserter:
+    """Makes the model again with layers that round, weights new."""
+
+    def __init__(self, model: Any, sites: Sites, per_channel_dense: bool) -> None:
+        self._model, self._sites, self._per_channel_dense = model, sites, per_channel_dense
+        self._inputs: dict[str, Any] = {}
+
+    def insert(self) -> Any:
+        return rewrite(self._model, self._clone, self._call)
+
+    def _clone(self, layer: Any) -> Any:
+        if layer.name not in self._sites.rounded:
+            return copy_layer(layer)
+        config = layer.get_config()
+        if layer.name in self._sites.split:
+            config["activation"] = "linear"
+        if isinstance(layer, keras.layers.Dense):
+            config["per_channel"] = self._per_channel_dense
+        return ROUNDED[type(layer)].from_config(config)
+
+    def _call(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        output = layer(*keras.tree.map_structure(self._round_input, args), **kwargs)
+        if layer.name in self._sites.split:
+            output = Rounding(name=f"{layer.name}_linear_{RANGE}")(output)
+            activation = self._model.get_layer(layer.name).activation
+            output = keras.layers.Activation(activation, name=f"{layer.name}_activation")(output)
+        return self._round(layer.name, output)
+
+    def _round_input(self, given: Any) -> Any:
+        """Return an argument of a layer; an input of the model is rounded once, for all that take it."""
+        maker = given._keras_history.operation if isinstance(given, keras.KerasTensor) else None  # noqa: SLF001
+        if not isinstance(maker, keras.layers.InputLayer):
+            return given
+        if maker.name not in self._inputs:
+            self._inputs[maker.name] = self._round(maker.name, given)
+        return self._inputs[maker.name]
+
+    def _round(self, name: str, output: Any) -> Any:
+        if name not in self._sites.ranges:
+            return output
+        return Rounding(self._sites.ranges[name], name=f"{name}_{RANGE}")(output)
+
+
+def _copy_weights(model: Any, aware: Any) -> None:
+    for layer in model.layers:
+        if layer.weights:
+            aware.get_layer(layer.name).set_weights(layer.get_weights())
+
+
+def roundings_of(model: Any) -> list[Rounding]:
+    """Return the ranges of a network that rounds, in order."""
+    return [layer for layer in model.layers if isinstance(layer, Rounding)]
+
+
+def rounded_of(model: Any) -> list[Any]:
+    """Return the linear layers of a network that rounds, in order."""
+    return [layer for layer in model.layers if isinstance(layer, Rounded)]
+
+
+def switch(model: Any, active: bool) -> None:
+    """Let everything in a network round, or nothing. What was traced before does not see it."""
+    for layer in (*roundings_of(model), *rounded_of(model)):
+        layer.active = active
+
+
+def _calibrate(model: Any, lab: Lab, count: int) -> None:
+    """Set the ranges to the smallest and largest values that training samples cause without rounding."""
+    free = [layer for layer in roundings_of(model) if layer.fixed is None]
+    probe = keras.Model(model.input, [layer.input for layer in free])
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def look(x: Any) -> Any:
+        found = keras.tree.flatten(probe(x, training=False))
+        return [tf.reduce_min(one) for one in found], [tf.reduce_max(one) for one in found]
+
+    switch(model, active=False)
+    try:
+        samples = lab.draw(count)
+        seen = [look(samples[begin : begin + BATCH]) for begin in range(0, len(samples), BATCH)]
+    finally:
+        switch(model, active=True)
+    lows = np.min([[float(one) for one in low] for low, _ in seen], axis=0)
+    highs = np.max([[float(one) for one in high] for _, high in seen], axis=0)
+    for layer, low, high in zip(free, lows, highs, strict=True):
+        layer.low.assign(min(low, 0.0))
+        layer.high.assign(max(high, 0.0))
+
+
+def keep_float(network: Network, layers: Collection[str]) -> Network:
+    """Return a network that rounds, but for these layers: neither their weights nor what they give.
+
+    What takes it is computed in float as well: the converter makes an op integer whenever it finds ranges
+    before and after it. The range of the model's input stays.
+    """
+    model = copy_model(network.model)
+    for name in layers:
+        model.get_layer(name).active = False
+        for after in ranges_after(model, name):
+            after.active = False
+    return replace(
+        network, model=copy_model(model), precision=replace(network.precision, keep_float=tuple(layers))
+    )
+
+
+def ranges_after(model: Any, name: str) -> list[Rounding]:
+    """Return the ranges that a linear layer's output comes to first; none behind a concatenation, which has
+    the range of all that comes together in it."""
+    graph = read_graph(model)
+    found: list[Rounding] = []
+    for node in graph.values():
+        if name not in node.sources:
+            continue
+        if isinstance(node.layer, Rounding):
+            found.append(node.layer)
+        elif not isinstance(node.layer, (Rounded, keras.layers.Concatenate)):
+            found += ranges_after(model, node.name)
+    return found
+
+
+def settle_weights(model: Any) -> Any:
+    """Return a network that rounds with its weights rounded once and for all. The converter finds the same
+    scales for them: the largest weight of a channel is exact."""
+    settled = copy_model(model)
+    for layer in rounded_of(settled):
+        layer.kernel.assign(layer.rounded)
+        layer.active = False
+    return settled
+
+
+def round_probabilities(model: Any) -> Any:
+    """Return a model that ends in softmax with the range that TFLite prescribes after it."""
+    return keras.Model(model.input, Rounding(PROBABILITIES, name=f"probabilities_{RANGE}")(model.output))

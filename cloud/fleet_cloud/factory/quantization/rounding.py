@@ -1,0 +1,37 @@
+"""Rounding as the integers of a file do it, inside of a network that is trained.
+
+The gradient of a rounding is taken to be 1, and 0 for an activation that lies outside of its range (Jacob
+et al., 2018, section 3). Weights never lie outside: their range is their own. For activations TensorFlow's
+op is used, for the converter reads ranges from it.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import keras
+import tensorflow as tf
+
+Tensor = Any
+
+Q_MAX: Final = 127
+"""Weights have a symmetric narrow range: -127 to 127."""
+SMALLEST: Final = 1e-6
+"""The smallest width of a range: there is a division by it."""
+
+
+def round_weights(kernel: Tensor, channels: Sequence[int]) -> Tensor:
+    """Return the weights as int8 holds them: with one scale for each index of the axes ``channels``, or with
+    one for all if there are none."""
+    others = [axis for axis in range(len(kernel.shape)) if axis not in channels]
+    exact = keras.ops.stop_gradient(kernel)
+    largest = keras.ops.max(keras.ops.abs(exact), axis=others, keepdims=True)
+    step = keras.ops.maximum(largest, SMALLEST) / Q_MAX
+    rounded = keras.ops.round(exact / step) * step
+    return kernel + keras.ops.stop_gradient(rounded - exact)
+
+
+def round_activations(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return activations as asymmetric int8 of the range holds them. No gradient goes to the range."""
+    low, high = tf.stop_gradient(tf.minimum(low, 0.0)), tf.stop_gradient(tf.maximum(high, 0.0))
+    high = tf.maximum(high, low + SMALLEST)
+    return tf.quantization.fake_quant_with_min_max_vars(x, low, high, num_bits=8)

@@ -1,0 +1,233 @@
+"""Networks that round: the converted file computes what the training graph does, and nothing is float."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from fleet_cloud.factory.convert import convert
+from fleet_cloud.factory.data import load_splits
+from fleet_cloud.factory.inspect import inspect_file
+from fleet_cloud.factory.lab import Lab, Part
+from fleet_cloud.factory.lite import LiteModel
+from fleet_cloud.factory.network import Network, array_of, copy_model, weights_of
+from fleet_cloud.factory.quantization.aware import Aware, keep_float, make_aware, roundings_of
+from fleet_cloud.factory.quantization.integer import int8
+from fleet_cloud.factory.recipe import Dataset
+from fleet_cloud.factory.recipe.passes import Cluster, Int8, PruneWeights, Tune
+from fleet_cloud.factory.train import with_softmax
+from fleet_cloud.factory.tuning import score, tune
+from fleet_shared.manifest import Preprocessing
+from tests.cloud.factory.quantization.nets import SHAPE, make_parts, shake_norms
+from tests.cloud.factory.small import make_lab, make_network
+
+Array = NDArray[Any]
+layers = keras.layers
+
+STEPS_MAX = 2
+AGREEMENT_MIN = 0.995
+
+
+def parts_lab(samples: int = 96) -> Lab:
+    random = np.random.default_rng(0)
+    x = random.integers(0, 256, (samples, *SHAPE)).astype(np.uint8)
+    part = Part(x, np.arange(samples) % 5)
+    return Lab(part, part, Preprocessing(scale=1 / 255), tuple("abcde"), 1, lambda _event: None)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Over the validation split, in int8 steps of the file's output."""
+
+    steps: float
+    agreement: float
+
+
+def compare(network: Network, content: bytes, lab: Lab) -> Compared:
+    file = LiteModel(content)
+    real = lab.real(lab.validation.x)
+    graph = array_of(with_softmax(network.model)(real, training=False))
+    scale, zero_point = file.outputs[0]["quantization"]
+    steps = np.clip(np.rint(graph / scale) + zero_point, -128, 127)
+    got = np.stack([file.run([file.quantize(one[np.newaxis])])[0][0] for one in real]).astype(int)
+    return Compared(float(np.abs(got - steps).max()), float((got.argmax(1) == steps.argmax(1)).mean()))
+
+
+def types_of(content: bytes) -> dict[str, tuple[str, ...]]:
+    return {op.name: op.dtypes for op in inspect_file(content).ops}
+
+
+def codes_of(content: bytes) -> dict[tuple[int, ...], Array]:
+    """Return the int8 weights of a file by their shape."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
+    found = {}
+    for tensor in model.subgraphs[0].tensors:
+        data = model.buffers[tensor.buffer].data
+        if tensor.type == schema.TensorType.INT8 and data is not None and len(data):
+            found[tuple(tensor.shape)] = np.frombuffer(bytes(data), np.int8)
+    return found
+
+
+@pytest.fixture(scope="module")
+def parts() -> Aware:
+    return make_aware(Network(make_parts()), parts_lab(), 64)
+
+
+def test_residual_concatenated_and_depthwise_parts_compute_the_same_in_the_file(parts: Aware) -> None:
+    lab = parts_lab()
+    content = convert(parts.network, lab)
+    found = compare(parts.network, content, lab)
+    assert found.steps <= STEPS_MAX
+    assert found.agreement >= AGREEMENT_MIN
+    assert parts.floats == ()
+    assert all(dtypes[0] == "int8" for dtypes in types_of(content).values()), "nothing is float"
+    assert "QUANTIZE" not in types_of(content), "no range is in the way of another"
+    per_channel = {op.name for op in inspect_file(content).ops if op.per_channel}
+    assert per_channel == {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+
+
+def test_a_convolution_an_addition_and_their_relu_are_one_unit(parts: Aware) -> None:
+    names = [layer.name.removesuffix("_range") for layer in roundings_of(parts.network.model)]
+    assert names == [
+        "input_layer", "stem_relu", "depthwise_relu", "point", "add_relu", "concat", "mean", "hidden_relu",
+        "logits",
+    ]  # fmt: skip
+
+
+def test_dense_layers_have_one_scale_if_asked() -> None:
+    lab = parts_lab()
+    aware = make_aware(Network(make_parts()), lab, 64, per_channel_dense=False)
+    content = convert(aware.network, lab)
+    assert not any(op.per_channel for op in inspect_file(content).ops if op.name == "FULLY_CONNECTED")
+    assert compare(aware.network, content, lab).steps <= STEPS_MAX
+
+
+OTHERS: Mapping[str, Callable[[Any], Any]] = {
+    "transposed": lambda x: layers.AveragePooling2D(2)(
+        layers.Conv2DTranspose(4, 3, strides=2, padding="same", activation="relu")(x)
+    ),
+    "signal": lambda x: layers.LeakyReLU()(
+        layers.Conv1D(6, 3, padding="same", activation="tanh")(layers.Reshape((16, 12))(x))
+    ),
+    "squashed": lambda x: layers.GlobalMaxPooling2D()(
+        layers.Conv2D(4, 3, dilation_rate=2, activation="sigmoid")(layers.ZeroPadding2D()(x))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_layers(name: str) -> None:
+    lab = parts_lab(48)
+    inputs = keras.Input(SHAPE)
+    x = layers.Flatten()(OTHERS[name](inputs))
+    model = keras.Model(inputs, layers.Dense(5)(x))
+    shake_norms(model)
+    aware = make_aware(Network(model), lab, 48)
+    content = convert(aware.network, lab)
+    assert aware.floats == ()
+    assert all("float32" not in dtypes for dtypes in types_of(content).values())
+    assert compare(aware.network, content, lab).steps <= STEPS_MAX
+
+
+def test_a_layer_of_another_kind_stays_float_inside_and_is_named() -> None:
+    lab = parts_lab(16)
+    inputs = keras.Input(SHAPE)
+    x = layers.Conv2D(4, 3, name="conv")(inputs)
+    x = layers.LayerNormalization(name="norm")(x)
+    model = keras.Model(inputs, layers.Dense(5)(layers.Flatten()(x)))
+    aware = make_aware(Network(model), lab, 16)
+    assert aware.floats == ("norm",)
+    types = types_of(convert(aware.network, lab))
+    assert types["CONV_2D"][0] == types["FULLY_CONNECTED"][0] == "int8"
+
+
+def test_layers_that_are_kept_in_float_are_float_in_the_file(parts: Aware) -> None:
+    lab = parts_lab()
+    kept = keep_float(parts.network, ("stem", "logits"))
+    content = convert(kept, lab)
+    floats = {op.name for op in inspect_file(content).ops if op.dtypes[0] == "float32"}
+    assert {"CONV_2D", "FULLY_CONNECTED"} <= floats
+    file = LiteModel(content)
+    assert file.inputs[0]["dtype"] == file.outputs[0]["dtype"] == np.int8
+    assert compare(kept, content, lab).steps <= STEPS_MAX
+    assert kept.precision.keep_float == ("stem", "logits")
+    np.testing.assert_array_equal(
+        array_of(weights_of(copy_model(kept.model))["stem/kernel"]),
+        array_of(weights_of(parts.network.model)["stem/kernel"]),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # of Keras, when it saves
+def test_a_network_that_rounds_is_saved_and_read_again(parts: Aware, tmp_path: Path) -> None:
+    kept = keep_float(parts.network, ("hidden",)).model
+    kept.save(tmp_path / "aware.keras")
+    again = keras.saving.load_model(tmp_path / "aware.keras")
+    x = parts_lab().real(parts_lab().train.x[:8])
+    np.testing.assert_array_equal(array_of(again(x)), array_of(kept(x)))
+
+
+def digits_lab() -> Lab:
+    splits = load_splits(Dataset(), 1)
+    train, validation = (Part(part.x, part.y) for part in (splits.train, splits.validation))
+    return Lab(train, validation, splits.preprocessing, splits.labels, 1, lambda _event: None)
+
+
+def digits_model() -> Any:
+    keras.utils.set_random_seed(1)
+    x = inputs = keras.Input((8, 8, 1))
+    for width in (8, 16):
+        x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.8)(x))
+        x = layers.MaxPooling2D()(x)
+    x = layers.Dense(32, activation="relu")(layers.Flatten()(x))
+    return keras.Model(inputs, layers.Dense(10)(x))
+
+
+def test_a_network_that_was_trained_with_rounding_agrees_with_its_file_on_digits() -> None:
+    lab = digits_lab()
+    trained = tune(Network(digits_model()), lab, Tune(epochs=6, learning_rate=0.005)).network
+    outcome = int8(Int8(aware=True, tune=Tune(epochs=1)), trained, lab)
+    assert len(outcome.facts["history"]) == 1
+    content = convert(outcome.network, lab)
+    found = compare(outcome.network, content, lab)
+    assert found.steps <= STEPS_MAX
+    assert found.agreement >= AGREEMENT_MIN
+    exact = score(trained.model, lab.validation, lab)
+    assert exact > 0.9
+    assert score(outcome.network.model, lab.validation, lab) >= exact - 0.01
+    ranges = [float(one.high) for one in roundings_of(outcome.network.model)]
+    before = [float(one.high) for one in roundings_of(make_aware(trained, lab, 300).network.model)]
+    assert ranges != before, "ranges moved with training"
+
+
+def test_zeros_and_shared_codes_are_in_the_file() -> None:
+    from fleet_cloud.factory.pruning.weights import prune_weights
+    from fleet_cloud.factory.quantization.clustering import cluster
+
+    lab, entries = make_lab(), 8
+    still, short = Tune(epochs=0), Tune(epochs=1, batch_size=32)
+    pruned = prune_weights(PruneWeights(sparsity=0.5, tune=still), make_network(), lab).network
+    shared = cluster(Cluster(entries=entries, normalize=True, tune=still), pruned, lab).network
+    rounded = int8(Int8(aware=True, tune=short), shared, lab).network
+    content = convert(rounded, lab)
+    codes = codes_of(content)
+    kernels = {
+        path: array_of(one) for path, one in weights_of(rounded.model).items() if path in shared.constraints
+    }
+    assert len(codes) == len(kernels)
+    for shape, found in codes.items():
+        assert len(np.unique(found)) <= entries, shape
+    zeros = sum(int((found == 0).sum()) for found in codes.values())
+    assert zeros >= sum(int((array_of(weights_of(pruned.model)[path]) == 0).sum()) for path in kernels)
+
+
+def test_unlabelled_samples_are_enough_to_calibrate() -> None:
+    lab = make_lab()
+    bare = replace(lab, train=Part(lab.train.x, None), validation=Part(lab.validation.x, None))
+    assert make_aware(make_network(), bare, 32).network.precision.aware
