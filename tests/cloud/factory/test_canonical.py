@@ -114,7 +114,7 @@ def edit_copy(content: bytes, change: Any) -> bytes:
 def test_weights_are_aligned(files: dict[str, bytes]) -> None:
     content = canonicalise(files["int8-1"])
     places = find_tensors(content)
-    assert len(places) >= 6
+    assert len(places) > 3  # equal ones are one: the biases are zeros
     assert {place.begin % DATA_ALIGNMENT_BYTES for place in places} == {0}
 
 
