@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from fleet_cloud.factory.constraints import Schedule
-from fleet_cloud.factory.distillation.objective import find_teacher, make_objective
+from fleet_cloud.factory.distillation.objective import get_teacher, make_objective
 from fleet_cloud.factory.events import Warned
 from fleet_cloud.factory.lab import Lab, Part
 from fleet_cloud.factory.network import Network
@@ -59,6 +59,6 @@ def _judge_by_teacher(lab: Lab, how: Distil) -> Lab:
             f"{how.teacher!r} says"
         )
     )
-    said = predict(find_teacher(how, lab.teachers), lab.validation, lab)
+    said = predict(get_teacher(how, lab.teachers), lab.validation, lab)
     answers = said if lab.task == "regression" else said.argmax(axis=1)
     return replace(lab, validation=Part(lab.validation.x, answers))

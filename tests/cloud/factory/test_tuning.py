@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from fleet_cloud.errors import BuildError
+from fleet_cloud.factory.augmentation import make_augmentation
 from fleet_cloud.factory.constraints import Array, Parts, Tensor
 from fleet_cloud.factory.events import BuildEvent, Epoch, Warned
 from fleet_cloud.factory.lab import Lab, Part
 from fleet_cloud.factory.network import Network, array_of, weights_of
 from fleet_cloud.factory.objective import Hard
 from fleet_cloud.factory.pruning.masks import Mask
+from fleet_cloud.factory.recipe.dataset import Augment
 from fleet_cloud.factory.recipe.passes import Tune
 from fleet_cloud.factory.tuning import score, tune
 from tests.cloud.factory.small import CLASSES, SIZE, make_lab, make_network, unlabelled
@@ -77,8 +79,11 @@ def noisy() -> Network:
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit() -> None:
     keras.utils.set_random_seed(1)
-    augment = keras.Sequential([keras.layers.RandomFlip(), keras.layers.RandomTranslation(0.1, 0.1)])
-    lab, network = replace(make_lab(), augment=augment), noisy()
+    lab, network = make_lab(), noisy()
+    how = Augment(flip="horizontal", shift=0.1, contrast=0.1, noise=0.02)
+    augment = make_augmentation(how, lab.train.x, lab.preprocessing, seed=5)
+    assert augment is not None
+    lab = replace(lab, augment=augment)
     first = values(tune(network, lab, HOW).network)
     augment(np.zeros((1, SIZE, SIZE, 1), np.float32), training=True)  # others draw in between
     np.random.default_rng().random()

@@ -59,7 +59,7 @@ class Taught:
 def make_objective(how: Distil, network: Network, lab: Lab) -> Objective:
     """Return what to minimise. Raises `BuildError`: ``build.teacher`` for a teacher that is not there or does
     not fit, ``build.pairs`` for layers that cannot be paired."""
-    teacher = flatten(find_teacher(how, lab.teachers))
+    teacher = flatten(get_teacher(how, lab.teachers))
     _check_fit(how.teacher, teacher, network.model)
     pairs = find_pairs(network.model, teacher, how.pairs) if how.attention else ()
     outputs = {call.layer.name: call.outputs[0] for call in read_calls(teacher)}
@@ -67,7 +67,7 @@ def make_objective(how: Distil, network: Network, lab: Lab) -> Objective:
     return Taught(how, Hard(lab.task), keras.Model(teacher.input, [teacher.output, *seen]), pairs)
 
 
-def find_teacher(how: Distil, teachers: Mapping[str, Any]) -> Any:
+def get_teacher(how: Distil, teachers: Mapping[str, Any]) -> Any:
     """Return the teacher's model, which ends in logits."""
     if how.teacher not in teachers:
         raise BuildError(

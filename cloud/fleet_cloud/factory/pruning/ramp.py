@@ -19,13 +19,14 @@ REVISIONS: Final = 30
 
 @dataclass(frozen=True)
 class Ramp:
-    """A `Schedule` over `Mask`s. ``initial``: the share of zeros before.
+    """A `Schedule` over the `Mask`s at ``paths``; others stay. ``initial``: the share of zeros before.
 
     s_t = s_f + (s_i - s_f) (1 - (t - t_0) / (n dt))^3 (Zhu and Gupta 2017, section 3), from ``begin`` over
     half of the steps that are left then: in the other half the network recovers. What is zero stays zero.
     """
 
     settings: PruneWeights
+    paths: tuple[str, ...]
     initial: float
 
     def due(self, steps: int) -> Sequence[int]:
@@ -41,7 +42,7 @@ class Ramp:
         return self.settings.sparsity + (self.initial - self.settings.sparsity) * left**3
 
     def revise(self, step: int, steps: int, parts: dict[str, Parts]) -> dict[str, tuple[Array, ...]]:
-        weights = {path: (one.trained[0], one.held[0]) for path, one in parts.items()}
+        weights = {path: (parts[path].trained[0], parts[path].held[0]) for path in self.paths}
         masks = choose_masks(weights, self.share(step, steps), self.settings)
         return {path: (mask,) for path, mask in masks.items()}
 

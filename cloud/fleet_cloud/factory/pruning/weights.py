@@ -27,7 +27,8 @@ def prune_weights(settings: PruneWeights, network: Network, lab: Lab) -> Outcome
     masks = _find_masks(settings, network)
     before = count_zeros(masks.values()) / sum(one.mask.size for one in masks.values())
     if settings.tune.epochs:
-        tuned = fine_tune(network.constrain(masks), lab, settings.tune, Ramp(settings, before))
+        ramp = Ramp(settings, tuple(masks), before)
+        tuned = fine_tune(network.constrain(masks), lab, settings.tune, ramp)
         network, facts = tuned.network, tuned.facts
     else:
         chosen = choose_masks(

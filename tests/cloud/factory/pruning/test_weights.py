@@ -130,7 +130,7 @@ def test_a_layer_without_any_weight_left_is_told() -> None:
 
 def test_the_share_follows_the_polynomial() -> None:
     """Zhu and Gupta's formula, from a tenth of 100 steps over half of the rest, from 0.2 to 0.8."""
-    ramp = Ramp(PruneWeights(sparsity=0.8, begin=0.1), 0.2)
+    ramp = Ramp(PruneWeights(sparsity=0.8, begin=0.1), (), 0.2)
     assert ramp.share(0, 100) == pytest.approx(0.2)
     assert ramp.share(10, 100) == pytest.approx(0.2)
     for step in (15, 30, 54):
@@ -138,9 +138,20 @@ def test_the_share_follows_the_polynomial() -> None:
     assert ramp.share(55, 100) == ramp.share(99, 100) == 0.8
 
 
+def test_weights_that_keep_something_from_before_keep_it_and_no_more() -> None:
+    """Masks of layers that are skipped now, and what is no mask at all."""
+    ramp = Ramp(PruneWeights(sparsity=0.5), ("conv",), 0.0)
+    weight = np.arange(1, 5, dtype=np.float32).reshape(2, 2)
+    parts = {"conv": Parts((weight,), (np.ones_like(weight),)), "other": Parts((weight[0],), ())}
+    parts["skipped"] = parts["conv"]
+    (found,) = ramp.revise(99, 100, parts).items()
+    assert found[0] == "conv"
+    np.testing.assert_array_equal(found[1][0], [[0, 0], [1, 1]])
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 50, 10_000])
 def test_the_masks_are_chosen_a_bounded_number_of_times_and_last_at_the_end_of_the_ramp(steps: int) -> None:
-    ramp = Ramp(PruneWeights(sparsity=0.8, begin=0.9), 0.0)
+    ramp = Ramp(PruneWeights(sparsity=0.8, begin=0.9), (), 0.0)
     due = ramp.due(steps)
     assert 1 <= len(due) <= 30
     assert list(due) == sorted(set(due))
