@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,7 +12,8 @@ from fleet_cloud.factory.network import Network, Precision, array_of, weights_of
 from fleet_cloud.factory.pruning.weights import prune_weights
 from fleet_cloud.factory.quantization.clustering import cluster
 from fleet_cloud.factory.quantization.codebooks import ScaledCodebook
-from fleet_cloud.factory.recipe.passes import Cluster, PruneWeights, Tune
+from fleet_cloud.factory.quantization.integer import int8
+from fleet_cloud.factory.recipe.passes import Cluster, Int8, PruneWeights, Tune
 from tests.cloud.factory.quantization.int8_file import read_int8_kernels
 from tests.cloud.factory.small import make_lab, make_network
 
@@ -44,6 +46,15 @@ def test_the_file_has_as_many_int8_codes_as_entries_and_all_the_zeros(settings: 
     network = cluster(settings, start, lab).network
     content = convert(replace(network, precision=Precision("int8", calibration_samples=8)), lab)
     check_codes(content, network, start, settings.entries)
+
+
+def test_clusters_and_zeros_are_intact_after_training_with_the_rounding() -> None:
+    lab, start = make_lab(), pruned()
+    clustered = cluster(Cluster(entries=12, normalize=True, tune=AT_ONCE), start, lab).network
+    settings = Int8(aware=True, calibration_samples=16, tune=msgspec.structs.replace(SHORT, epochs=1))
+    network = int8(settings, clustered, lab).network
+    assert not np.array_equal(kernels(network)["conv/kernel"], kernels(clustered)["conv/kernel"])
+    check_codes(convert(network, lab), network, start, 12)
 
 
 def check_codes(content: bytes, network: Network, start: Network, entries: int) -> None:
