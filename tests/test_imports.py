@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "fleet_cloud.client": {"httpx", "msgspec"},
     "fleet_cloud.local": {"msgspec"},
     "fleet_cloud.settings": set(),
+    "fleet_cloud.entrypoints.bundles": {"msgspec"},
     "fleet_cloud.entrypoints.api": {"anyio", "fastapi", "msgspec", "starlette"},
     "fleet_cloud.entrypoints.cli": {"keyring", "msgspec", "rich", "typer"},
     "fleet_cloud.entrypoints.connections": {"uvicorn"},
@@ -35,8 +36,8 @@ ALLOWED: dict[str, set[str]] = {
     "fleet_cloud.entrypoints.serve": {"uvicorn"},
     "fleet_cloud.entrypoints.workers": {"msgspec"},
     "fleet_cloud.factory": {
-        "PIL", "ai_edge_litert", "ai_edge_quantizer", "keras", "matplotlib", "msgspec", "numpy", "optuna",
-        "sklearn", "tensorflow", "yaml",
+        "PIL", "ai_edge_litert", "ai_edge_quantizer", "flatbuffers", "keras", "matplotlib", "msgspec",
+        "numpy", "optuna", "sklearn", "tensorflow", "yaml",
     },
     "fleet_agent.client": {"msgspec", "numpy", "typing_extensions"},
     "fleet_agent.worker": {"PIL", "cv2", "msgspec", "numpy", "psutil"},

@@ -114,6 +114,7 @@ class Settings:
     topic_root: str = "fleet/v1"
     tick_interval_s: float = 1.0
     blob_max_bytes: int = 2 * 1024**3
+    build_lease_s: float = 60.0
     tls: str = "auto"
     tls_certificate: str = ""
     tls_key: str = ""
@@ -194,6 +195,11 @@ def _check(settings: Settings) -> None:
     for name, port in (("port", settings.port), ("broker_port", settings.broker_port)):
         if port > PORT_MAX:
             raise SettingsError(f"{name} = {port} is not a port", hint=f"use 0 to {PORT_MAX}; 0: any")
+    if not 1 <= settings.build_lease_s < math.inf:
+        raise SettingsError(
+            f"build_lease_s = {settings.build_lease_s} is no time to wait for a silent worker",
+            hint="for example 60",
+        )
     if not 0 < settings.tick_interval_s < math.inf:
         raise SettingsError(
             f"tick_interval_s = {settings.tick_interval_s} is not a time", hint="for example 1.0"

@@ -23,6 +23,7 @@ from fleet_cloud.entrypoints.api.app import Services, create_app
 from fleet_cloud.entrypoints.api.limiting import Limits
 from fleet_cloud.services.audit import AuditTrail
 from fleet_cloud.services.blobs import Blobs
+from fleet_cloud.services.builds import BuildJobs
 from fleet_cloud.services.devices import Inventory
 from fleet_cloud.services.enrolment import Site
 from fleet_cloud.services.identities import Identities, IdentityParts, open_identities
@@ -95,6 +96,7 @@ def running_api(
         signing=Releases(uow, trust, clock),
         releases=folder / "trust",
         tokens=tokens,
+        builds=BuildJobs(uow, store, clock, ids, 60_000),
         audit=AuditTrail(uow),
         access=open_access(
             tokens,

@@ -26,6 +26,7 @@ from fleet_cloud.bootstrap.system import RandomIds, SystemClock
 from fleet_cloud.local import keep_admin_token
 from fleet_cloud.services.audit import AuditTrail
 from fleet_cloud.services.blobs import Blobs
+from fleet_cloud.services.builds import BuildJobs
 from fleet_cloud.services.devices import Inventory
 from fleet_cloud.services.enrolment import Site
 from fleet_cloud.services.fetching import Fetching
@@ -74,6 +75,7 @@ class Controller:
     resigning: Resigning
     signing: Releases
     tokens: Tokens
+    builds: BuildJobs
     audit: AuditTrail
     issuer: Issuer | None
     admin_token: str
@@ -140,6 +142,7 @@ def _wire(
         resigning=Resigning(uow, trust, clock, topics),
         signing=Releases(uow, trust, clock),
         tokens=Tokens(uow, clock, ids),
+        builds=BuildJobs(uow, store, clock, ids, int(settings.build_lease_s * 1000)),
         audit=AuditTrail(uow),
         issuer=open_issuer(settings),
         admin_token=keep_admin_token(settings.data_dir),

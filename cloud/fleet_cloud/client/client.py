@@ -19,6 +19,12 @@ from fleet_cloud.client.views import (
     AuditEntryView,
     AuthoritiesView,
     AuthorityRotationRequest,
+    BuildClaimRequest,
+    BuildClaimView,
+    BuildEventView,
+    BuildJobRequest,
+    BuildJobView,
+    BuildReportRequest,
     ChangeView,
     DeviceView,
     EnrolmentTokenView,
@@ -243,6 +249,44 @@ class Client:
         if self._call("HEAD", path).status_code == 200:
             return
         self._checked(self._call("PUT", path, content=content, timeout=STORING_TIMEOUT_S))
+
+    def save_blob(self, sha256: Digest, target: IO[bytes]) -> None:
+        """Write a blob to ``target`` as it comes. Raises `Unavailable` (``blob.damaged``) when it is not what
+        was asked for."""
+        digest = hashlib.sha256()
+        path = _path("blobs", sha256)
+        with self._translated(), self._http.stream("GET", path, timeout=STORING_TIMEOUT_S) as response:
+            if not response.is_success:
+                response.read()
+            self._checked(response)
+            for part in response.iter_bytes():
+                digest.update(part)
+                target.write(part)
+        if digest.hexdigest() != sha256:
+            raise Unavailable(f"blob {sha256} came damaged", hint="try again", code="blob.damaged")
+
+    def create_build(self, model: str, bundle: Digest, version: str | None) -> BuildJobView:
+        request = BuildJobRequest(model=model, bundle=bundle, version=version)
+        return self._send("POST", "/builds", request, BuildJobView)
+
+    def builds(self) -> list[BuildJobView]:
+        return self._get("/builds", list[BuildJobView])
+
+    def build(self, job: str) -> BuildJobView:
+        return self._get(_path("builds", job), BuildJobView)
+
+    def build_events(self, job: str, after: int) -> list[BuildEventView]:
+        """What the build said since; at most a page."""
+        return self._get(_path("builds", job, "events"), Page[BuildEventView], after=after).items
+
+    def cancel_build(self, job: str) -> BuildJobView:
+        return self._send("POST", _path("builds", job, "cancellation"), {}, BuildJobView)
+
+    def claim_build(self, worker: str) -> BuildClaimView:
+        return self._send("POST", "/builds/claims", BuildClaimRequest(worker=worker), BuildClaimView)
+
+    def report_build(self, job: str, report: BuildReportRequest) -> BuildJobView:
+        return self._send("POST", _path("builds", job, "reports"), report, BuildJobView)
 
     def create_rollout(
         self, model: str, selector: str, *, variant: str | None, policy: Policy

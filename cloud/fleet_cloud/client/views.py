@@ -90,6 +90,56 @@ class ArtifactView(msgspec.Struct, frozen=True, kw_only=True):
     role: str
 
 
+class BuildJobRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """``bundle``: the digest of an uploaded blob: the recipe and the files that it names, in one archive."""
+
+    model: str
+    bundle: str
+    version: str | None = None
+
+
+class BuildClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
+    worker: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.:-]{1,64}\Z")]
+
+
+class BuildReportRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """``events``: JSON documents; ``version`` or ``failure``: how the build ended."""
+
+    attempt: int
+    events: list[str] = []
+    version: str | None = None
+    failure: Failure | None = None
+
+
+class BuildJobView(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    model: str
+    bundle: str
+    state: str
+    version: str | None
+    attempt: int
+    worker: str | None
+    created_ms: int
+    created_by: str
+    failure: Failure | None
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in ("queued", "running")
+
+
+class BuildClaimView(msgspec.Struct, frozen=True, kw_only=True):
+    """``lease_ms``: who has not reported for so long has lost the job."""
+
+    job: BuildJobView | None
+    lease_ms: int
+
+
+class BuildEventView(msgspec.Struct, frozen=True, kw_only=True):
+    seq: int
+    event: str
+
+
 class AssignmentView(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     device: str

@@ -254,6 +254,7 @@ def _services(controller: Controller, wake: Callable[[], None]) -> Services:
         signing=controller.signing,
         releases=controller.settings.data_dir / "trust",
         tokens=controller.tokens,
+        builds=controller.builds,
         audit=controller.audit,
         access=_access(controller),
         wake=wake,

@@ -3,19 +3,22 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
-from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.convert import convert
+from fleet_cloud.factory.from_file import FileMaker
 from fleet_cloud.factory.gates import Measured
 from fleet_cloud.factory.keeping import Keeper
 from fleet_cloud.factory.keys import make_training_key
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.measuring import Measurer, make_questions
+from fleet_cloud.factory.network import Network
+from fleet_cloud.factory.own_files import load_own_file
 from fleet_cloud.factory.pipeline import Made, Pipeline, Place
+from fleet_cloud.factory.quantization.targets import check_target, fit_target
 from fleet_cloud.factory.recipe import Recipe, VariantRecipe, merge_gates
 from fleet_cloud.factory.recipe.architecture import has_layers
 from fleet_cloud.factory.recipe.mistakes import FLOAT
-from fleet_cloud.factory.target_files import make_file
 from fleet_cloud.factory.teachers import Train, add_teachers
 from fleet_cloud.factory.train import train
 from fleet_cloud.factory.variant import Candidate, Maker
@@ -45,7 +48,7 @@ def make_candidates(recipe: Recipe, lab: Lab, samples: str, means: Means) -> Can
     """Return all variants, whether or not they hold their gates. ``samples``: the digest of the splits."""
     if has_layers(recipe.architecture):
         return _make_of_layers(recipe, lab, samples, means)
-    return _make_of_file(recipe)
+    return _make_of_file(recipe, lab, means)
 
 
 def _make_of_layers(recipe: Recipe, lab: Lab, samples: str, means: Means) -> Candidates:
@@ -57,7 +60,8 @@ def _make_of_layers(recipe: Recipe, lab: Lab, samples: str, means: Means) -> Can
     measurer = Measurer(reference, make_questions(lab))
 
     def finish(variant: VariantRecipe, made: Made) -> tuple[bytes, Measured]:
-        content = make_file(variant, made.network, lab)
+        content = convert(fit_target(made.network, variant.target), lab)
+        check_target(content, variant.target)
         return content, measurer.measure(content)
 
     maker = Maker(pipeline, base, finish, lab.say)
@@ -73,9 +77,9 @@ def _make_float(recipe: Recipe, samples: str, pipeline: Pipeline, train_one: Tra
     return made
 
 
-def _make_of_file(recipe: Recipe) -> Candidates:
-    raise BuildError(
-        f"{recipe.architecture.path} has no layers that are known: it cannot be built from yet",
-        hint="give the model as .keras or .h5, or register it as it is: fleet model import",
-        code="build.layers",
-    )
+def _make_of_file(recipe: Recipe, lab: Lab, means: Means) -> Candidates:
+    """The layers are unknown: the same operators in other number formats."""
+    reference = load_own_file(Path(recipe.architecture.path or ""), allow_code=means.allow_code)
+    maker = FileMaker(reference, Measurer(reference, make_questions(lab)), lab)
+    made = [maker.make(variant, merge_gates(recipe.gates, variant.gates)) for variant in recipe.variants]
+    return Candidates(Made(Network(None), ""), reference, made)

@@ -1,9 +1,10 @@
 """One form for a model file: the same weights and operators give the same bytes.
 
 Conversion is not reproducible (tensorflow #55512): buffers and tensors come in another order, names end in
-counters of the process, metadata tells of the converter. Here everything is numbered by its first use, equal
-buffers are one, inner tensors are named by their number, and what no runtime reads is left out: description,
-metadata, the ranges that scales were made from. Names of inputs and outputs, and signatures, stay.
+counters of the process, metadata tells of the converter. Here everything is numbered by its first use,
+equal buffers are one, inner tensors are named by their operator, and what no runtime reads is left out:
+description, metadata, the ranges that scales were made from. Names of inputs and outputs stay, as do
+signatures.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from fleet_cloud.errors import Invalid
-from fleet_cloud.factory.inspect import MAGIC
+from fleet_cloud.factory.inspect import BUILTINS, MAGIC
 
 DATA_ALIGNMENT_BYTES: Final = 16
 """What kernels expect of constant tensors (``force_align`` of the schema)."""
@@ -44,6 +45,7 @@ def canonicalise(content: bytes) -> bytes:
     _renumber_op_codes(model)
     for graph in model.subgraphs:
         _strip(graph)
+        _name_tensors(graph, [_kind(code) for code in model.operatorCodes])
     builder = _AlignedBuilder(len(content))
     builder.Finish(model.Pack(builder), MAGIC)
     return bytes(builder.Output())
@@ -124,16 +126,36 @@ def _renumber_op_codes(model: Any) -> None:
 
 def _strip(graph: Any) -> None:
     """Leave out what only people and converters read."""
-    outside = {*_listed(graph.inputs), *_listed(graph.outputs)}
     graph.debugMetadataIndex = -1
     for operator in graph.operators or []:
         operator.debugMetadataIndex = -1
-    for number, tensor in enumerate(graph.tensors):
-        if number not in outside:
-            tensor.name = str(number)
+    for tensor in graph.tensors:
         quantization = tensor.quantization
         if quantization is not None and quantization.scale is not None and len(quantization.scale):
             quantization.min = quantization.max = None
+
+
+def _name_tensors(graph: Any, kinds: Sequence[str]) -> None:
+    """Name inner tensors by the operator that makes or first takes them: ``conv_2d.3``, ``conv_2d.3:1``."""
+    named = {*_listed(graph.inputs), *_listed(graph.outputs)}
+    for number, operator in enumerate(graph.operators or []):
+        kind = f"{kinds[operator.opcodeIndex]}.{number}"
+        taken = [(f"{kind}:{place}", one) for place, one in enumerate(_listed(operator.inputs))]
+        made = [
+            (f"{kind}.{place}" if place else kind, one) for place, one in enumerate(_listed(operator.outputs))
+        ]
+        inner = [(f"{kind}+{place}", one) for place, one in enumerate(_listed(operator.intermediates))]
+        for name, tensor in (*taken, *made, *inner):
+            if tensor >= 0 and tensor not in named:
+                graph.tensors[tensor].name = name
+                named.add(tensor)
+
+
+def _kind(code: Any) -> str:
+    if code.customCode:
+        custom = code.customCode
+        return str(custom, "utf-8", "replace") if isinstance(custom, bytes) else str(custom)
+    return str(BUILTINS[max(code.builtinCode, code.deprecatedBuiltinCode)]).lower()
 
 
 def _is_scattered(model: Any) -> bool:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fleet_cloud.errors import BuildError
+from fleet_cloud.factory.canonical import canonicalise
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network, Precision
 from fleet_cloud.factory.quantization.aware import round_probabilities, settle_weights
@@ -18,7 +19,7 @@ from fleet_cloud.factory.train import with_softmax
 
 
 def convert(network: Network, lab: Lab | None) -> bytes:
-    """Return the network as a ``.tflite`` file: probabilities out for a classification.
+    """Return the network as a ``.tflite`` file in its one form: probabilities out for a classification.
 
     Without a ``lab`` the outputs are those of the model. Raises `BuildError`: ``build.samples`` when
     there is nothing from which to take the ranges of activations, ``build.convert``.
@@ -34,13 +35,14 @@ def convert(network: Network, lab: Lab | None) -> bytes:
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         _ASK[precision.kind](converter, precision, lab)
         try:
-            return bytes(converter.convert())
+            content = bytes(converter.convert())
         except Exception as exc:
             raise BuildError(
                 f"the conversion to {precision.kind} failed: {exc}",
                 hint="the converter does not know an operation of this architecture",
                 code="build.convert",
             ) from exc
+    return canonicalise(content)
 
 
 def _ask_for_float(_converter: Any, _precision: Precision, _lab: Lab | None) -> None:

@@ -11,7 +11,7 @@ from fleet_cloud.errors import Invalid
 from fleet_shared.compatibility import RULES
 from fleet_shared.manifest import OpUse, Quantization, Tensor
 
-_BUILTINS: Final = {
+BUILTINS: Final = {
     number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)
 }
 _DTYPES: Final = {
@@ -82,7 +82,7 @@ def _read_ops(model: Any) -> tuple[OpUse, ...]:
     for graph, operator in [(each, op) for each in model.subgraphs for op in each.operators]:
         code = model.operatorCodes[operator.opcodeIndex]
         builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
-        name = _text(code.customCode) if code.customCode else _BUILTINS[builtin]
+        name = _text(code.customCode) if code.customCode else BUILTINS[builtin]
         tensors = [None if index < 0 else graph.tensors[index] for index in operator.inputs]
         dtypes = tuple("" if tensor is None else _DTYPES[tensor.type] for tensor in tensors)
         counted[name, code.version, dtypes, any(map(_is_per_channel, tensors))] += 1

@@ -10,6 +10,7 @@ from fleet_cloud.factory.cache import Cache
 from fleet_cloud.factory.data import load_splits
 from fleet_cloud.factory.keys import digest_splits, make_pass_key, make_training_key
 from fleet_cloud.factory.recipe import Recipe, VariantRecipe, merge_gates
+from fleet_cloud.factory.recipe.architecture import has_layers
 from fleet_cloud.factory.recipe.mistakes import FLOAT
 from fleet_cloud.factory.recipe.passes import find_teacher, name_pass, seeks_goal
 from fleet_cloud.factory.recipe.targets import resolve
@@ -70,6 +71,8 @@ def _describe_variant(recipe: Recipe, variant: VariantRecipe) -> PlannedVariant:
 
 def plan_steps(recipe: Recipe, samples: str, has: Callable[[str], bool]) -> list[PlannedStep]:
     """Return the steps of a build. ``samples``: the digest of its splits; ``has``: is a key in the cache?"""
+    if not has_layers(recipe.architecture):  # nothing of it is kept: a file is soon converted again
+        return [step for one in recipe.variants for step in _plan_variant(one, None, {FLOAT: None}, has)]
     base = make_training_key(samples, recipe.architecture, recipe.training)
     teachers: dict[str, Key] = {FLOAT: base}
     steps = [PlannedStep(subject=FLOAT, name="training", cached=has(base))]
@@ -86,7 +89,7 @@ def plan_steps(recipe: Recipe, samples: str, has: Callable[[str], bool]) -> list
 
 
 def _plan_variant(
-    variant: VariantRecipe, base: str, teachers: dict[str, Key], has: Callable[[str], bool]
+    variant: VariantRecipe, base: Key, teachers: dict[str, Key], has: Callable[[str], bool]
 ) -> Iterator[PlannedStep]:
     key: Key = base
     for number, settings in enumerate(resolve(variant), 1):

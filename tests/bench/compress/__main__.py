@@ -98,6 +98,8 @@ def _parse() -> argparse.Namespace:
     given = parser.parse_args()
     if given.data is None:
         parser.error(f"--data FOLDER (or {VARIABLE}) names the folder of cifar10.tar.xz")
+    if not given.weights.is_file():
+        parser.error(f"{given.weights} is missing: python -m tests.bench.compress.make_float writes it")
     if given.quick:
         given.images, given.seeds = given.images or QUICK_IMAGES, given.seeds[:1]
     given.data = Path(given.data)

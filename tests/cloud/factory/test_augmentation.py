@@ -100,7 +100,8 @@ def transform(
 ) -> Array:
     one = [np.array([value], np.float32) for value in (angle, zoom, *mirror, down, right)]
     movement = Movement(angle=one[0], zoom=one[1], mirror=(one[2], one[3]), down=one[4], right=one[5])
-    return np.asarray(make_transforms(movement, size), dtype=np.float64)[0]
+    (found,) = np.asarray(make_transforms(movement, size), dtype=np.float64)
+    return np.asarray(found)
 
 
 def test_a_quarter_turn_turns_the_image_and_a_zoom_shows_its_middle() -> None:

@@ -46,9 +46,9 @@ def samples(y: list[int], given: list[int] | None = None) -> Samples:
 
 
 def test_splits_are_stratified_complete_and_disjoint() -> None:
-    everything = samples([0] * 100 + [1] * 20)
-    parts = plan_splits(everything, 0.15, 0.2, seed=1)
-    assert [Counter(everything.y[part].tolist()) for part in parts] == [
+    y = [0] * 100 + [1] * 20
+    parts = plan_splits(samples(y), 0.15, 0.2, seed=1)
+    assert [Counter(np.array(y)[part].tolist()) for part in parts] == [
         {0: 65, 1: 13},
         {0: 15, 1: 3},
         {0: 20, 1: 4},

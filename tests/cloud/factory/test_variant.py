@@ -14,7 +14,7 @@ from fleet_cloud.factory.recipe.passes import Int8, PruneWeights, Tune
 from fleet_cloud.factory.variant import Candidate, Maker, find_costs, find_goal
 from tests.cloud.factory.small import make_lab, make_network
 
-PRUNE = PruneWeights(sparsity=0.9, tune=Tune(epochs=0))
+PRUNE = PruneWeights(sparsity=0.8, tune=Tune(epochs=0))
 
 
 @dataclass
@@ -48,14 +48,13 @@ def test_it_weakens_the_pass_until_the_gate_holds() -> None:
     bench = Bench()
     made = bench.make(variant(back_off=5), Gates(accuracy_min=0.5))
     assert not made.failures
-    assert bench.changes == ["sparsity 0.9 -> 0.675", "sparsity 0.675 -> 0.5062", "sparsity 0.5062 -> 0.3796"]
-    assert made.recipe.passes[0] == PruneWeights(sparsity=0.3796, tune=Tune(epochs=0))
+    assert bench.changes == ["sparsity 0.8 -> 0.6", "sparsity 0.6 -> 0.45"]
+    assert made.recipe.passes[0] == PruneWeights(sparsity=0.45, tune=Tune(epochs=0))
     described = made.describe()
-    assert described["passes"][0]["settings"]["sparsity"] == 0.3796
+    assert described["passes"][0]["settings"]["sparsity"] == 0.45
     assert [one["passes"] for one in described["tried"]] == [
-        "prune-weights 0.9, int8",
-        "prune-weights 0.675, int8",
-        "prune-weights 0.5062, int8",
+        "prune-weights 0.8, int8",
+        "prune-weights 0.6, int8",
     ]
     check_gates([made])
 
@@ -69,13 +68,13 @@ def test_a_gate_that_holds_at_once_changes_nothing() -> None:
 def test_it_tries_no_more_often_than_the_recipe_says_and_the_failure_tells_what_was_tried() -> None:
     bench = Bench()
     made = bench.make(variant(back_off=1), Gates(accuracy_min=0.5))
-    assert bench.changes == ["sparsity 0.9 -> 0.675"]
+    assert bench.changes == ["sparsity 0.8 -> 0.6"]
     with pytest.raises(BuildError) as caught:
         check_gates([made])
     assert caught.value.code == "build.gate"
     assert "variant 'pruned' does not hold its gate" in caught.value.message
-    assert "0.3250 is below accuracy_min 0.5000 by 0.1750" in caught.value.message
-    assert "tried before: prune-weights 0.9, int8: validation accuracy 0.1000" in caught.value.message
+    assert "0.4000 is below accuracy_min 0.5000 by 0.1000" in caught.value.message
+    assert "tried before: prune-weights 0.8, int8: validation accuracy 0.2000" in caught.value.message
 
 
 def test_a_gate_that_a_weaker_pass_cannot_hold_ends_the_tries() -> None:

@@ -255,6 +255,31 @@ audit = Table(
     Column("hash", String(64), nullable=False),
 )
 
+build_job = Table(
+    "build_job",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("bundle", String(64), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("version", String(64)),
+    Column("attempt", Integer, nullable=False),
+    Column("worker", String(64)),
+    Column("lease_until_ms", BigInteger),
+    Column("failure", Text),
+)
+
+build_event = Table(
+    "build_event",
+    metadata,
+    Column("job", String(32), ForeignKey("build_job.id"), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("event", Text, nullable=False),
+)
+
 dead_letter = Table(
     "dead_letter",
     metadata,

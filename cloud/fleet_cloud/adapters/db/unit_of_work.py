@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine
 
 from fleet_cloud.adapters.db.audit import AuditTable
+from fleet_cloud.adapters.db.builds import BuildTable
 from fleet_cloud.adapters.db.certificates import CertificateTable
 from fleet_cloud.adapters.db.devices import DeviceTable
 from fleet_cloud.adapters.db.engine import mapped_errors, reading
@@ -35,6 +36,7 @@ class DatabaseTransaction:
         self.outbox = OutgoingTable(connection)
         self.audit = AuditTable(connection)
         self.api_tokens = ApiTokenTable(connection)
+        self.builds = BuildTable(connection)
 
 
 class DatabaseUnitOfWork:

@@ -21,6 +21,7 @@ from fleet_cloud.entrypoints.api.access import Access, address_of
 from fleet_cloud.entrypoints.api.artifacts import artifact_routes
 from fleet_cloud.entrypoints.api.blobs import blob_routes
 from fleet_cloud.entrypoints.api.bodies import Body, BodyOf, answer, parse
+from fleet_cloud.entrypoints.api.builds import build_routes
 from fleet_cloud.entrypoints.api.identity import identity_routes
 from fleet_cloud.entrypoints.api.paging import page_of
 from fleet_cloud.entrypoints.api.people import people_routes
@@ -29,6 +30,7 @@ from fleet_cloud.entrypoints.api.trust import trust_routes
 from fleet_cloud.errors import NotFound
 from fleet_cloud.services.audit import AuditTrail
 from fleet_cloud.services.blobs import Blobs
+from fleet_cloud.services.builds import BuildJobs
 from fleet_cloud.services.devices import Inventory
 from fleet_cloud.services.drafts import VersionDraft
 from fleet_cloud.services.fetching import RELEASE_PATH
@@ -77,13 +79,14 @@ class Services:
         releases: Path,
         tokens: Tokens,
         audit: AuditTrail,
+        builds: BuildJobs,
         access: Access,
         wake: Callable[[], None],
         broker: Callable[[], str],
     ) -> None:
         self.identities, self.inventory, self.registry, self.blobs = identities, inventory, registry, blobs
         self.rollouts, self.readings, self.overview = rollouts, readings, overview
-        self.signing = signing
+        self.signing, self.builds = signing, builds
         self.tokens, self.audit, self.access = tokens, audit, access
         self.releases, self.wake, self.broker = releases, wake, broker
 
@@ -98,6 +101,7 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(declare(routes(services)), prefix="/api/v1")
     app.include_router(declare(artifact_routes(services.registry, services.blobs)), prefix="/api/v1")
     app.include_router(declare(people_routes(services.tokens, services.audit)), prefix="/api/v1")
+    app.include_router(declare(build_routes(services.builds)), prefix="/api/v1")
     app.include_router(declare(identity_routes(services.identities)), prefix="/api/v1")
     app.include_router(declare(trust_routes(services.signing)))
     return app

@@ -9,6 +9,7 @@ from fleet_cloud.entrypoints.cli import (
     audit,
     broker,
     build,
+    builds,
     cache,
     config,
     context,
@@ -25,6 +26,7 @@ from fleet_cloud.entrypoints.cli import (
     telemetry,
     token,
     trust,
+    worker,
 )
 from fleet_cloud.entrypoints.cli.connection import Wanted
 
@@ -51,6 +53,8 @@ app.add_typer(models.app, name="model")
 device_identity.add_commands(devices.app)
 app.add_typer(devices.app, name="device")
 app.add_typer(rollouts.app, name="rollout")
+app.add_typer(builds.app, name="builds")
+app.add_typer(worker.app, name="worker")
 app.add_typer(broker.app, name="broker")
 app.add_typer(trust.app, name="trust")
 app.add_typer(config.app, name="config")

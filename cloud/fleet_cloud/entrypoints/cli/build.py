@@ -30,10 +30,27 @@ def build(
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Run the Python that the recipe names as its architecture.")
     ] = False,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="On a shared worker (fleet worker builds), not on this machine.")
+    ] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Train and compress a model on this machine, and register it as a new version."""
-    registered = run_build(get_connection(context), recipe, version, held_out, no_cache, allow_code)
+    """Train and compress a model, and register it as a new version."""
+    connection = get_connection(context)
+    if not remote:
+        print_registered(run_build(connection, recipe, version, held_out, no_cache, allow_code), output)
+        return
+    from fleet_cloud.entrypoints.cli.builds import queue_build, watch_build
+
+    if held_out is not None or no_cache or allow_code:
+        raise typer.BadParameter(
+            "--held-out, --no-cache and --allow-code are about builds on this machine", param_hint="--remote"
+        )
+    job = queue_build(connection, recipe, version)
+    print_registered(watch_build(connection, job.id), output)
+
+
+def print_registered(registered: "Registered", output: Output) -> None:
     if output is Format.JSON:
         print_json(registered)
         return

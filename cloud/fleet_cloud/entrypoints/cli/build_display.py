@@ -106,7 +106,8 @@ class LiveDisplay:
         if isinstance(event, Stage):
             self._follow(event.name, None)
         elif isinstance(event, StepEnded):
-            self._follow(event.subject, None)
+            last = event.number == event.steps
+            self._follow(f"measuring {event.subject}" if last else event.subject, None)
 
     def _show_epoch(self, event: Epoch) -> None:
         if not self._trains:

@@ -43,7 +43,7 @@ def follow_build(
 
 
 def _follow(arguments: Sequence[str], connection: Connection, log: Path) -> Generator[BuildEvent]:
-    with _worker(arguments, connection, log) as process:
+    with running_build(arguments, connection, log) as process:
         for line in process.stdout or ():
             event = parse_event(line)
             if isinstance(event, Failed):
@@ -69,7 +69,9 @@ def _describe_end(returncode: int) -> str:
 
 
 @contextmanager
-def _worker(arguments: Sequence[str], connection: Connection, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running_build(
+    arguments: Sequence[str], connection: Connection, log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "fleet_cloud.entrypoints.workers.build", *arguments]
     command += ["--server", connection.server, *(["--exact"] if connection.exact else [])]
     given = {"FLEET_TOKEN": connection.token, "FLEET_CA_FILE": connection.ca_file}

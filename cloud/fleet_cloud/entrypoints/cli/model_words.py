@@ -1,5 +1,6 @@
 """Numbers of a variant, short enough for a terminal of 100 columns."""
 
+import textwrap
 from typing import Any
 
 from fleet_cloud.entrypoints.cli.output import describe_bytes
@@ -53,16 +54,20 @@ def say_value(value: Any) -> str:
 
 
 def wrap(words: list[str], width: int, indent: str) -> str:
-    """Return words separated by commas in lines of at most ``width`` characters, if no word is longer."""
-    lines, line = [], ""
+    """Return words separated by commas in lines of at most ``width`` characters; a longer one is broken where
+    it has a space."""
+    lines = [""]
     for number, word in enumerate(words):
-        piece = word + ("," if number < len(words) - 1 else "")
-        if line and len(line) + 1 + len(piece) > width:
-            lines.append(line)
-            line = piece
+        comma = "," if number < len(words) - 1 else ""
+        piece = f"{word}{comma}"
+        parts = textwrap.wrap(piece, width, break_long_words=False, break_on_hyphens=False)
+        first, *rest = parts or [piece]
+        if lines[-1] and len(lines[-1]) + 1 + len(first) > width:
+            lines.append(first)
         else:
-            line = f"{line} {piece}" if line else piece
-    return f"\n{indent}".join([*lines, line])
+            lines[-1] = f"{lines[-1]} {first}".lstrip()
+        lines += rest
+    return f"\n{indent}".join(lines)
 
 
 def _between(estimate: Estimate, factor: float, form: str) -> str:

@@ -100,7 +100,7 @@ def _print_plan(plan: "Plan") -> None:
         )
         for step in plan.steps
     ]
-    print_table(("what", "step", "", "result"), rows, empty="nothing is computed")
+    print_table(("for", "step", "pass", "result"), rows, empty="nothing is computed")
     print()
     variants = [
         (one.name, one.target, one.passes or "as trained", ", ".join(one.gates) or "none")
@@ -108,4 +108,5 @@ def _print_plan(plan: "Plan") -> None:
     ]
     print_table(("variant", "target", "passes", "gates"), variants, empty="")
     cached = sum(step.cached for step in plan.steps)
-    print(f"\n{len(plan.steps)} steps, {cached} of them in the cache")
+    count = f"{len(plan.steps)} step{'' if len(plan.steps) == 1 else 's'}"
+    print(f"\n{count}, {cached} of them in the cache")

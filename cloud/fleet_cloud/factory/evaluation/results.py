@@ -35,8 +35,8 @@ class ClassResult(msgspec.Struct, frozen=True, kw_only=True):
 
 class Classification(msgspec.Struct, frozen=True, kw_only=True):
     """``top1``: its interval is Wilson's. ``confusion[i][j]``: samples of class i that the model takes for
-    class j. ``auc``: of class 1 where there are two, else the mean over the classes, each against all others;
-    none if a class has no samples."""
+    class j; empty beyond 200 classes. ``auc``: of class 1 where there are two, else the mean over the
+    classes, each against all others; none if a class has no samples."""
 
     top1: Estimate
     classes: tuple[ClassResult, ...]

@@ -27,6 +27,8 @@ Floats = NDArray[np.floating[Any]]
 
 RESAMPLES: Final = 1000
 """Draws of a bootstrap: its bounds move by about 5 % of the width from seed to seed."""
+CONFUSION_CLASSES_MAX: Final = 200
+"""A thousand classes would be a million numbers for each variant."""
 _DRAWN_AT_ONCE: Final = 4_000_000
 """Indices of a bootstrap that are held at a time: 32 MB."""
 
@@ -61,7 +63,7 @@ def score_classes(outputs: Floats, y: Array, labels: Sequence[str]) -> Classific
     return Classification(
         top1=estimate_share(int(np.trace(confusion)), len(truth)),
         classes=classes,
-        confusion=tuple(tuple(int(value) for value in row) for row in confusion),
+        confusion=tuple(map(tuple, confusion.tolist())) if count <= CONFUSION_CLASSES_MAX else (),
         auc=_whole_auc(aucs),
     )
 

@@ -21,7 +21,7 @@ from ai_edge_quantizer.quantizer import Quantizer
 from numpy.typing import NDArray
 
 from fleet_cloud.errors import BuildError
-from fleet_cloud.factory.inspect import MAGIC
+from fleet_cloud.factory.inspect import MAGIC, inspect_file
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Precision
 from fleet_cloud.factory.quantization.samples import require_samples
@@ -40,11 +40,17 @@ _THREADS: Final = 1
 def quantize_file(content: bytes, precision: Precision, lab: Lab | None) -> bytes:
     """Return a float file in another precision. Samples need no labels.
 
-    Raises `BuildError`: ``build.samples`` when int8 or int16x8 has none, ``build.convert`` when the file
-    cannot be quantized (it is not float, for example).
+    Raises `BuildError`: ``build.samples`` when int8 or int16x8 has none, ``build.convert`` when the file is
+    not float or cannot be quantized; `Invalid` (``model.file.invalid``) when it is no file of a model.
     """
     if precision.kind == "fp32":
         return content
+    if (found := inspect_file(content).variant) != "fp32":
+        raise BuildError(
+            f"the file is {found} already, and cannot be quantized to {precision.kind}",
+            hint="give the float .tflite file that it was made of",
+            code="build.convert",
+        )
     samples = _draw(precision, lab) if precision.kind in ("int8", "int16x8") else None
     try:
         with _silence():

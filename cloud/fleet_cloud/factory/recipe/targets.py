@@ -1,21 +1,12 @@
 """What the runtime that a variant is for asks of its passes. Pure.
 
-The rules of `fleet_shared.compatibility` judge a finished file; here the file is made so that they hold.
+A network is fitted to its target, and a file judged, by `fleet_cloud.factory.quantization.targets`.
 """
-
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Final
 
 import msgspec
 
 from fleet_cloud.factory.recipe.passes import Int8, Settings
-from fleet_cloud.factory.recipe.variants import Target, VariantRecipe
-
-RUNTIMES: Final[Mapping[Target, str]] = MappingProxyType(
-    {"litert": "litert", "tflite-2.14": "tflite_runtime", "openvino": "openvino"}
-)
-"""What contracts call the runtime of a target."""
+from fleet_cloud.factory.recipe.variants import VariantRecipe
 
 
 def resolve(variant: VariantRecipe) -> tuple[Settings, ...]:
@@ -28,9 +19,3 @@ def _resolve(settings: Settings) -> Settings:
     if isinstance(settings, Int8) and settings.per_channel_dense is None:
         return msgspec.structs.replace(settings, per_channel_dense=True)
     return settings
-
-
-def allows_dynamic_per_channel(target: Target) -> bool:
-    """Return whether dense layers of float activations and integer weights may have a scale for each output:
-    tflite-runtime 2.14 refuses them, or gives garbage."""
-    return target != "tflite-2.14"

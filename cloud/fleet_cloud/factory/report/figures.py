@@ -17,8 +17,9 @@ from fleet_cloud.factory.report.svg import INK, MARKERS, PALETTE, draw
 from fleet_cloud.factory.report.words import clean, escape, shorten
 
 LABEL_CHARACTERS: Final = 18
-CONFUSION_CLASSES_MAX: Final = 30
-"""Beyond, numbers and labels within the matrix cannot be read: it is drawn without."""
+CLASSES_NAMED_MAX: Final = 30
+"""Beyond, numbers and labels within the confusion matrix cannot be read: it is drawn without."""
+CLASSES_DRAWN_MAX: Final = 60
 LAYERS_SHOWN: Final = 20
 LOGARITHMIC_FROM: Final = 4.0
 
@@ -105,12 +106,14 @@ def draw_weights(name: str, before: Histogram | None, after: Histogram | None) -
     return draw(name, escape("histogram of the weights before and after"), 4.2, 2.4, paint)
 
 
-def draw_confusion(name: str, found: Classification) -> str:
-    """Return the confusion matrix, each row as shares of its class."""
+def draw_confusion(name: str, found: Classification) -> str | None:
+    """Return the confusion matrix, each row as shares of its class; none for too many classes to be seen."""
+    if not 0 < len(found.confusion) <= CLASSES_DRAWN_MAX:
+        return None
     counts = np.array(found.confusion)
     labels = [shorten(clean(one.label), LABEL_CHARACTERS) for one in found.classes]
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    small = len(counts) <= CONFUSION_CLASSES_MAX
+    small = len(counts) <= CLASSES_NAMED_MAX
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()

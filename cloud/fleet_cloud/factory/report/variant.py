@@ -1,6 +1,6 @@
 """All about one variant."""
 
-from typing import Any
+from typing import Any, Final
 
 from fleet_cloud.factory.evaluation.results import Classification, Evaluation
 from fleet_cloud.factory.report.document import PassReport, Report, VariantReport
@@ -28,6 +28,8 @@ from fleet_cloud.factory.report.words import (
     say_value,
 )
 
+MISTAKES_SHOWN: Final = 20
+
 
 def show_variant(report: Report, variant: VariantReport, number: int) -> Html:
     found, name = variant.evaluation, f"v{number}"
@@ -39,6 +41,7 @@ def show_variant(report: Report, variant: VariantReport, number: int) -> Html:
         _show_tries(variant),
         _show_gates(variant),
         _show_figures(report, variant, name),
+        None if classes is None else details("Most common mistakes", _show_mistakes(classes)),
         None if classes is None else details("Each class", _show_classes(classes)),
         details("Bytes in every encoding", _show_sizes(found)),
         details("Every weight of the file", _show_tensors(found)),
@@ -160,6 +163,21 @@ def _show_classes(found: Classification) -> Html | None:
         for one in found.classes
     ]
     return table(("class", "samples", "precision", "recall", "AUC against the others"), rows)
+
+
+def _show_mistakes(found: Classification) -> Html | None:
+    mistakes = [
+        (count, is_class, taken_for)
+        for is_class, row in zip(found.classes, found.confusion, strict=False)
+        for taken_for, count in zip(found.classes, row, strict=True)
+        if count and is_class is not taken_for
+    ]
+    most = sorted(mistakes, key=lambda one: -one[0])[:MISTAKES_SHOWN]
+    rows = [
+        (is_class.label, taken_for.label, count, say_percent(count / is_class.samples))
+        for count, is_class, taken_for in most
+    ]
+    return table(("is", "taken for", "samples", "of the class"), rows, numbers_from=2)
 
 
 def _show_sizes(found: Evaluation) -> Html | None:

@@ -2,6 +2,7 @@
 and one contract test runs against both.
 """
 
+from fleet_cloud.services.ports.builds import Builds
 from fleet_cloud.services.ports.devices import Certificates, Devices, EnrolmentGrant, Enrolments, EnrolmentUse
 from fleet_cloud.services.ports.identity import (
     Authorities,
@@ -46,6 +47,7 @@ __all__ = [
     "BlobInfo",
     "BlobStore",
     "BrokerAccess",
+    "Builds",
     "CertificateAuthority",
     "Certificates",
     "Clock",

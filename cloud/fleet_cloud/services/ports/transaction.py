@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from fleet_cloud.services.ports.builds import Builds
 from fleet_cloud.services.ports.devices import Certificates, Devices, Enrolments
 from fleet_cloud.services.ports.people import ApiTokens, AuditLog
 from fleet_cloud.services.ports.rollouts import Assignments, DesiredStates, Models, Rollouts
@@ -47,6 +48,9 @@ class Transaction(Protocol):
 
     @property
     def api_tokens(self) -> ApiTokens: ...
+
+    @property
+    def builds(self) -> Builds: ...
 
 
 class UnitOfWork(Protocol):

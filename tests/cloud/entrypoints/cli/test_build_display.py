@@ -46,7 +46,9 @@ def test_something_moves_at_any_time_and_an_early_stop_takes_the_bar_away() -> N
         ((name, total, note),) = show(EPOCH)
         assert (name, total) == ("float training", 25)
         assert "validation accuracy 90.0 %" in note
-        assert show(StepEnded(subject="float", step="training", seconds=3.0)) == [("float", None, "")]
+        assert show(StepEnded(subject="float", step="training", seconds=3.0)) == [
+            ("measuring float", None, "")
+        ]
         assert show(Stage(name="measuring")) == [("measuring", None, "")]
         assert show(BUILT) == [("measuring", None, "")]
 

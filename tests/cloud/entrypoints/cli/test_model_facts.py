@@ -110,6 +110,8 @@ def test_numbers_are_said_shortly() -> None:
         "9999", "13.7 k", "2.5 M", "3.00 G",
     ]  # fmt: skip
     assert wrap(["one", "two", "three"], 8, "  ") == "one,\n  two,\n  three"
+    assert wrap(["a", "long one with spaces", "b"], 8, "") == "a,\nlong one\nwith\nspaces,\nb"
+    assert wrap(["int8"], 3, "") == "int8"
 
 
 def test_passes_are_read_from_the_lineage() -> None:

@@ -76,6 +76,16 @@ def test_a_class_without_samples_leaves_auc_unknown() -> None:
     assert found.auc is None
 
 
+def test_a_thousand_classes_have_no_matrix() -> None:
+    """But each class is counted as it is."""
+    truth = np.arange(400) % 201
+    found = score_classes(outputs_for(truth.tolist(), 201), truth, ())
+    assert found.confusion == ()
+    assert found.top1.value == 1
+    assert len(found.classes) == 201
+    assert score_classes(outputs_for([0], 200), np.array([0]), ()).confusion[0][0] == 1
+
+
 def test_one_output_is_the_share_of_class_one() -> None:
     outputs = np.array([[0.2], [0.5], [0.51], [0.9]], dtype=np.float32)
     assert take_classes(outputs).tolist() == [0, 0, 1, 1]

@@ -1,7 +1,5 @@
-"""The pass cluster: entries are shared before and after training, zeros and kept layers stay, int8 codes of
-the file are as many as there are entries."""
+"""The pass cluster: entries are shared before and after training, zeros and kept layers stay."""
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -9,13 +7,10 @@ import numpy as np
 import pytest
 
 from fleet_cloud.factory.constraints import Array
-from fleet_cloud.factory.convert import convert
-from fleet_cloud.factory.network import Network, Precision, array_of, weights_of
+from fleet_cloud.factory.network import Network, array_of, weights_of
 from fleet_cloud.factory.pruning.weights import prune_weights
 from fleet_cloud.factory.quantization.clustering import cluster
-from fleet_cloud.factory.quantization.codebooks import ScaledCodebook
 from fleet_cloud.factory.recipe.passes import Cluster, PassSettings, PruneWeights, Tune
-from tests.cloud.factory.quantization.int8_file import read_int8_kernels
 from tests.cloud.factory.small import make_lab, make_network
 
 AT_ONCE = Tune(epochs=0)
@@ -82,27 +77,6 @@ def test_a_rate_needs_fewer_bits() -> None:
         return float(sum(layer["entropy_bits_per_weight"] for layer in facts["layers"]))
 
     assert bits(0.05) < 0.8 * bits(0.0)
-
-
-@pytest.mark.parametrize(("rate", "change"), [(0.0, False), (0.02, True)])
-def test_the_file_has_as_many_int8_codes_as_entries_and_all_the_zeros(rate: float, change: bool) -> None:
-    """Prune, cluster, train, int8: sparsity and clusters are intact in the file."""
-    entries, lab = 12, make_lab()
-    settings = Cluster(entries=entries, normalize=True, rate=rate, change=change, tune=SHORT)
-    start = pruned()
-    network = cluster(settings, start, lab).network
-    content = convert(replace(network, precision=Precision("int8", calibration_samples=8)), lab)
-    found = read_int8_kernels(content)
-    assert len(found) == len(KERNELS)
-    for path, codes in zip(KERNELS, found, strict=True):
-        book = network.constraints[path]
-        assert isinstance(book, ScaledCodebook)
-        assert set(np.unique(codes)) <= set(np.round(book.entries * 127).astype(int))
-        assert len(np.unique(codes)) <= entries
-        zeros = np.sum(kernels(start)[path] == 0)
-        assert np.sum(codes == 0) >= zeros
-        assert zeros > 0.6 * codes.size or path not in MASKED
-        assert np.mean(codes == 0) == np.mean(array_of(weights_of(network.model)[path]) == 0)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,12 @@ import re
 from html.parser import HTMLParser
 
 import msgspec
+import numpy as np
 import pytest
 
+from fleet_cloud.factory.evaluation.scores import score_classes
 from fleet_cloud.factory.report.document import PassReport, Report
+from fleet_cloud.factory.report.figures import draw_confusion
 from fleet_cloud.factory.report.page import render_page
 from tests.cloud.factory.report.reports import five_variants, regression, without_data
 
@@ -107,6 +110,19 @@ def test_what_is_unknown_is_left_out(report: Report) -> None:
         assert "accuracy is unknown" in found.text
         assert "Trade-offs" not in found.text
         assert "Lineage" not in found.text
+
+
+@pytest.mark.parametrize(("count", "drawn"), [(31, True), (60, True), (61, False)])
+def test_many_classes_are_drawn_as_long_as_they_can_be_seen(count: int, drawn: bool) -> None:
+    truth = np.arange(4 * count) % count
+    outputs = np.eye(count)[np.where(truth == 7, 3, truth)]
+    classes = score_classes(outputs, truth, tuple(f"class {number}" for number in range(count)))
+    assert (draw_confusion("c", classes) is not None) is drawn
+    one = five_variants().variants[0]
+    evaluation = msgspec.structs.replace(one.evaluation, classification=classes)
+    variant = msgspec.structs.replace(one, evaluation=evaluation)
+    found = read(render_page(msgspec.structs.replace(five_variants(), variants=(variant,))))
+    assert "class 7 class 3 4 100.0 %" in found.text, "the most common mistake"
 
 
 def test_names_and_labels_are_text() -> None:
