@@ -76,7 +76,7 @@ def load_splits(dataset: Dataset, seed: int) -> Splits:
 
 def make_lab(splits: Splits, seed: int, say: Callable[[BuildEvent], None]) -> Lab:
     """Return what passes may look at: not the test split. Says which files were left out."""
-    from fleet_cloud.factory.augmentation import make_augmentation  # TensorFlow: not to check a recipe
+    from fleet_cloud.factory.augmentation import make_augmentation  # imports TensorFlow
 
     if splits.skipped:
         names = ", ".join(splits.skipped[:5]) + (" ..." if len(splits.skipped) > 5 else "")
