@@ -1,6 +1,5 @@
 """The user's own way in: a Keras model with branches, an old ``.h5`` with data, a ``.tflite`` without."""
 
-import json
 import os
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+from fleet_cloud.factory.keras_file import write_keras
 from tests.bench.compress.data import load_cifar
 from tests.kit.commands import run_fleet
 from tests.kit.world import World, wait_for_outcomes
@@ -69,27 +69,25 @@ def make_branches() -> keras.Model:
     return keras.Model(inputs, layers.Dense(10, activation="softmax")(layers.Dense(32, "relu")(pooled)))
 
 
-def build_and_push(world: World, recipe: str, folder: Path, name: str) -> dict[str, object]:
-    """Return what is shown of the version, once a device runs it."""
+def build_and_push(world: World, recipe: str, folder: Path, name: str) -> str:
+    """Return what is shown of the model, as JSON, once a device runs it."""
     (folder / "recipe.yaml").write_text(recipe)
     words = ("push", str(folder / "recipe.yaml"), "--to", "id=pi-1")
-    done = run_fleet(world.controller.url, *words)
+    done = run_fleet(world.controller.url, *words, timeout_s=600)
     assert done.returncode == 0, done.stderr
     with world.client() as client:
         assert [one.name for one in wait_for_outcomes(client, "pi-1", 1)] == ["update.succeeded"]
     shown = run_fleet(world.controller.url, "model", "show", name, "--output", "json")
     assert shown.returncode == 0, shown.stderr
-    document: dict[str, object] = json.loads(shown.stdout)
-    return document
+    return shown.stdout
 
 
 def test_a_keras_model_with_residual_and_concatenated_parts(world: World, tmp_path: Path) -> None:
-    make_branches().save(tmp_path / "branches.keras")
+    (tmp_path / "branches.keras").write_bytes(write_keras(make_branches()))
     world.add_agent("pi-1")
     shown = build_and_push(world, BRANCHES, tmp_path, "branches")
-    lineage = json.dumps(shown)
-    assert '"prune-filters"' in lineage
-    assert '"int8"' in lineage
+    assert '"prune-filters"' in shown
+    assert '"int8"' in shown
 
 
 @pytest.mark.bench
@@ -100,7 +98,7 @@ def test_an_old_h5_with_data(world: World, tmp_path: Path, data: Path) -> None:
     (tmp_path / "pretrainedResnet.h5").symlink_to(data / "mlperf-tiny" / "pretrainedResnet.h5")
     world.add_agent("pi-1")
     shown = build_and_push(world, RESNET, tmp_path, "resnet8")
-    assert '"prune-weights"' in json.dumps(shown)
+    assert '"prune-weights"' in shown
 
 
 @pytest.mark.bench
@@ -108,4 +106,5 @@ def test_a_float_tflite_without_data(world: World, tmp_path: Path, data: Path) -
     (tmp_path / "vww_96_float.tflite").symlink_to(data / "mlperf-tiny" / "vww_96_float.tflite")
     world.add_agent("pi-1")
     shown = build_and_push(world, PERSON, tmp_path, "person")
-    assert {"half", "dynamic"} <= {one["name"] for one in shown["variants"]}  # type: ignore[attr-defined]
+    assert '"half"' in shown
+    assert '"dynamic"' in shown
