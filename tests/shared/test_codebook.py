@@ -1,19 +1,27 @@
 """The encoding codebook: any file comes back, what takes few values gets short, damage is said."""
 
+import contextlib
+import hashlib
 import lzma
 import math
 import random
 import struct
+import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_shared.codec import Encoding, decode_blob, encode_blob
+from fleet_shared.codec.codebook import reading as reading_module
 from fleet_shared.codec.codebook import stretches as stretches_module
 from fleet_shared.codec.codebook.adaptive import AdaptiveModel, sign_contexts, size_contexts
 from fleet_shared.codec.codebook.alphabet import Alphabet, find_alphabet
+from fleet_shared.codec.codebook.form import GROUP_WORK, MAGIC, NEW, PIECE_WORK
+from fleet_shared.codec.codebook.numbers import write_number
+from fleet_shared.codec.codebook.rest import pack as pack_rest
 from fleet_shared.codec.codebook.static import ONE, StaticModel, find_shares
 from fleet_shared.codec.codebook.stretches import find_stretches
 from fleet_shared.codec.codebook.tree import build_tree
@@ -240,3 +248,88 @@ def test_no_chance_reaches_certainty() -> None:
         model.encode(bytes([answer]) * 20_000, 1)
         assert 100 < (model.quick[0] + model.slow[0]) // 2 < (1 << 20) - 100
         assert min(model.slow[0], (1 << 20) - model.slow[0]) < 500, "and yet it comes near"
+
+
+NO_VALUES = write_number(0) + write_number(1) + write_number(0)
+"""The gap, the row and the values of a piece that has none."""
+PLAIN_BYTE = write_number(1) + write_number(1) + write_number(0) + b"\0"
+"""The alphabet of one byte."""
+DIGEST_OF_GOLDEN = "5afe8d7a3535c9f04c9ae74085b73ca4f40ea931f2e9bd4cbcf0f5f8bca6265b"
+
+
+def group(size: int, head: bytes, rest: bytes, codes: bytes = b"") -> bytes:
+    packed = pack_rest(head + rest)
+    return b"".join(map(write_number, (size, len(head), len(head) + len(rest), len(packed)))) + packed + codes
+
+
+def long_zero() -> bytes:
+    return b"\x80\x80\x80\x80\0"
+
+
+def hostile_pieces(count: int, kind: bytes, again: bytes, code: bytes) -> bytes:
+    """A file of one byte that has so many pieces without values."""
+    rest_of_piece = NO_VALUES + write_number(len(code))
+    pieces = write_number(NEW) + kind + rest_of_piece + (again + rest_of_piece) * (count - 1)
+    return MAGIC + write_number(1) + group(1, write_number(count) + pieces, b"x", code * count)
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        pytest.param(
+            hostile_pieces(16_384, write_number(4) + PLAIN_BYTE + write_number(ONE), b"\0", b"\1\0\0\0"),
+            id="tables of pieces without values",
+        ),
+        pytest.param(
+            hostile_pieces(16_384, write_number(0) + PLAIN_BYTE, long_zero(), b""), id="long numbers"
+        ),
+        pytest.param(
+            MAGIC + write_number(5000) + group(1, write_number(0), b"x") * 5000, id="groups of one byte"
+        ),
+        pytest.param(
+            MAGIC + write_number(400) + group(1, b"\0" * (1 << 20), b"x") * 400, id="heads of a mebibyte"
+        ),
+    ],
+)
+def test_what_is_made_to_be_slow_ends_soon(packed: bytes) -> None:
+    """Each took minutes to hours of a small device, for some hundred kilobytes on the wire."""
+    began_s = time.process_time()
+    with contextlib.suppress(CodecError):
+        unpack(packed, CODEBOOK_BYTES)
+    assert time.process_time() - began_s < 2.5
+
+
+def test_groups_and_pieces_do_not_come_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    one_group = group(1, write_number(0), b"x")
+    monkeypatch.setattr(reading_module, "CODEBOOK_WORK", 3 * GROUP_WORK)
+    assert unpack(MAGIC + write_number(3) + one_group * 3, 3) == b"xxx"
+    with pytest.raises(CodecError, match="more work"):
+        unpack(MAGIC + write_number(4) + one_group * 4, 4)
+    with pytest.raises(CodecError, match="more work"):
+        unpack(hostile_pieces(3 * GROUP_WORK // PIECE_WORK, write_number(0) + PLAIN_BYTE, b"\0", b""), 1)
+
+
+def test_a_head_ends_with_its_last_piece() -> None:
+    with pytest.raises(CodecError, match="last piece"):
+        unpack(MAGIC + write_number(1) + group(1, b"\0" * 5, b"x"), 1)
+
+
+@pytest.mark.parametrize("work", [30_000, 60_000, 61_111, 200_000])
+def test_what_is_packed_never_asks_for_more_work_than_a_device_does(
+    work: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Static stretches take work too, however much of it the adaptive ones leave."""
+    monkeypatch.setattr(stretches_module, "CODEBOOK_WORK", work)
+    monkeypatch.setattr(reading_module, "CODEBOOK_WORK", work)
+    monkeypatch.setattr(stretches_module, "STRETCHES_MAX", 12)
+    filler = random.Random(1).randbytes(8192)
+    content = b"".join(clustered(5_000 + 40 * at, at) + filler for at in range(20))
+    assert unpack(pack(content), len(content)) == content
+    assert len(find_stretches(content)) <= 12
+
+
+def test_files_of_before_still_decode() -> None:
+    """Never made anew: devices in the field are sent what was packed years ago, by whatever Python."""
+    packed = (Path(__file__).parent / "golden" / "codebook-1.bin").read_bytes()
+    content = unpack(packed, 96_000)
+    assert hashlib.sha256(content).hexdigest() == DIGEST_OF_GOLDEN

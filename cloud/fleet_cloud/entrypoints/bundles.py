@@ -5,8 +5,10 @@ hold code are refused unless whoever runs the worker allows them.
 """
 
 import io
+import lzma
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -20,8 +22,11 @@ BUNDLE_BYTES_MAX: Final = 512 * MIB
 UNPACKED_BYTES_MAX: Final = 4096 * MIB
 FILES_MAX: Final = 500_000
 RECIPE: Final = "recipe.yaml"
+RECIPE_BYTES_MAX: Final = 1 * MIB
 _PATHS: Final = (("dataset", "path"), ("architecture", "path"), ("architecture", "weights"))
 """Where a recipe names files."""
+_DAMAGE: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, ValueError, EOFError, OSError)
+"""What an archive causes that is damaged, encrypted, or has names that no folder takes."""
 
 
 def pack_bundle(recipe: Path) -> tuple[str, bytes]:
@@ -48,14 +53,41 @@ def unpack_bundle(bundle: Path, folder: Path, *, allow_code: bool) -> Path:
     try:
         with zipfile.ZipFile(bundle) as archive:
             _extract(archive, folder)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as exc:
+    except _DAMAGE as exc:
         raise _invalid(str(exc)) from exc
     recipe = folder / RECIPE
     if not recipe.is_file():
         raise _invalid(f"it has no {RECIPE}")
+    _check_plain(recipe)
+    document = _load(recipe)
+    _check_inside(document, folder)
     if not allow_code:
-        _check_no_code(recipe)
+        _check_no_code(document)
     return recipe
+
+
+def _check_plain(recipe: Path) -> None:
+    """`pack_bundle` writes JSON; all else of YAML is for people, and its aliases unfold without end."""
+    if recipe.stat().st_size > RECIPE_BYTES_MAX:
+        raise _invalid(f"its recipe has more than {RECIPE_BYTES_MAX} bytes")
+    try:
+        msgspec.json.decode(recipe.read_bytes())
+    except (msgspec.MsgspecError, RecursionError) as exc:
+        raise _invalid(f"its recipe is no JSON: {exc}") from exc
+
+
+def _load(recipe: Path) -> dict[str, Any]:
+    from fleet_cloud.factory.recipe import load_recipe
+
+    document: dict[str, Any] = msgspec.to_builtins(load_recipe(recipe))
+    return document
+
+
+def _check_inside(document: dict[str, Any], folder: Path) -> None:
+    """Files of the worker itself, or of other people's builds, are no data for this one."""
+    for part, key in _places(document):
+        if not Path(part[key]).resolve().is_relative_to(folder.resolve()):
+            raise _invalid(f"its recipe names {part[key]}, which did not come with it")
 
 
 def _places(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
@@ -106,11 +138,9 @@ def _extract(archive: zipfile.ZipFile, folder: Path) -> None:
             shutil.copyfileobj(source, file)
 
 
-def _check_no_code(recipe: Path) -> None:
+def _check_no_code(document: dict[str, Any]) -> None:
     from fleet_cloud.factory.code import check_no_code
-    from fleet_cloud.factory.recipe import load_recipe
 
-    document = msgspec.to_builtins(load_recipe(recipe))
     kinds = [document["architecture"], *(one["architecture"] or {} for one in document["teachers"].values())]
     if any(part.get("kind") == "python" for part in kinds):
         raise Invalid(
@@ -119,7 +149,7 @@ def _check_no_code(recipe: Path) -> None:
             code="model.code",
         )
     for part, key in _places(document):
-        check_no_code(recipe.parent / part[key])
+        check_no_code(Path(part[key]))
 
 
 def _invalid(why: str) -> Invalid:

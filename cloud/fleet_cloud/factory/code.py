@@ -14,7 +14,8 @@ from typing import Final
 from fleet_cloud.errors import Invalid
 
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
-_ZIP: Final = b"PK\x03\x04"
+_HDF5_BLOCK_BYTES: Final = 512
+"""A file may begin with a block of the user's, of this size or of this size doubled any number of times."""
 _PICKLE_PROTOCOLS: Final = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 _OLD_PICKLES: Final = (b"(lp", b"(dp", b"ccopy_reg", b"c__builtin__", b"cos\n", b"cposix\n")
 
@@ -40,21 +41,31 @@ def _find_kind(path: Path) -> str | None:
         return None
     if content.startswith((*_PICKLE_PROTOCOLS, *_OLD_PICKLES)):
         return "a pickle"
-    if content.startswith(_HDF5):
+    if _is_hdf5(content):
         return "a Keras model in HDF5"
-    return _find_in_archive(content) if content.startswith(_ZIP) else None
+    return _find_in_archive(content)  # whatever stands before it: an archive is found from its end
+
+
+def _is_hdf5(content: bytes) -> bool:
+    at = 0
+    while at < len(content):
+        if content.startswith(_HDF5, at):
+            return True
+        at = max(_HDF5_BLOCK_BYTES, 2 * at)
+    return False
 
 
 def _find_in_archive(content: bytes) -> str | None:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = [Path(name).name for name in archive.namelist()]
-    except (zipfile.BadZipFile, ValueError, OSError):
+            paths = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
         return None
-    if "saved_model.pb" in names:
+    names = {Path(path).name for path in paths}
+    if names & {"saved_model.pb", "saved_model.pbtxt"}:
         return "an archive with a TensorFlow SavedModel"
     if any(name.endswith((".pkl", ".pickle")) for name in names):
         return "an archive with a pickle (as PyTorch writes them)"
-    if "config.json" in names and any(name.endswith(".h5") for name in names):
+    if "config.json" in paths:  # Keras makes the layers from it, whether weights follow or not
         return "a Keras model"
     return None

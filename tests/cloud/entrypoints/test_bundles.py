@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fleet_cloud.entrypoints.bundles import pack_bundle, unpack_bundle
+from fleet_cloud.entrypoints.bundles import RECIPE_BYTES_MAX, pack_bundle, unpack_bundle
 from fleet_cloud.errors import Invalid
 from fleet_cloud.factory.recipe import load_recipe
 
@@ -97,3 +97,53 @@ def test_a_bomb_stops_at_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(Invalid, match="more than"):
         unpack_bundle(tmp_path / "bundle.zip", tmp_path / "there", allow_code=False)
     assert not (tmp_path / "there" / "zeros").exists()
+
+
+def bundle(folder: Path, recipe_text: str, *names: str, kind: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(folder / "bundle.zip", "w", kind) as archive:
+        archive.writestr("recipe.yaml", recipe_text)
+        for name in names:
+            archive.writestr(name, "content of a file that is long enough to be damaged within")
+    return folder / "bundle.zip"
+
+
+def refuse(path: Path, folder: Path, *, allow_code: bool = False) -> Invalid:
+    with pytest.raises(Invalid) as refused:
+        unpack_bundle(path, folder, allow_code=allow_code)
+    return refused.value
+
+
+@pytest.mark.parametrize("names", [("a", "a/b"), ("x" * 300,)])
+def test_names_that_no_folder_takes_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    path = bundle(tmp_path, '{"model": "m"}', *names)
+    assert refuse(path, tmp_path / "there").code == "build.bundle"
+
+
+def test_a_damaged_or_encrypted_archive_is_refused(tmp_path: Path) -> None:
+    content = bytearray(bundle(tmp_path, '{"model": "m"}', "a", kind=zipfile.ZIP_DEFLATED).read_bytes())
+    encrypted = content.copy()
+    for mark, flags in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        encrypted[encrypted.index(mark) + flags] |= 1
+    damaged = content.copy()
+    begin = damaged.index(b"PK\x03\x04") + 30 + len("recipe.yaml")
+    damaged[begin : begin + 4] = b"\xff" * 4
+    for other in (encrypted, damaged):
+        assert refuse(write(tmp_path, bytes(other)), tmp_path / "there").code == "build.bundle"
+
+
+@pytest.mark.parametrize("allow_code", [False, True])
+def test_files_of_the_worker_are_no_data_of_a_build(tmp_path: Path, allow_code: bool) -> None:
+    (tmp_path / "secret.npz").write_bytes(b"of the worker")
+    for path in (str(tmp_path / "secret.npz"), "../secret.npz"):
+        text = json.dumps({"model": "m", "dataset": {"kind": "npz", "path": path}})
+        refused = refuse(bundle(tmp_path, text), tmp_path / "there", allow_code=allow_code)
+        assert refused.code == "build.bundle"
+        assert "did not come with it" in refused.message
+
+
+@pytest.mark.parametrize(
+    "text", ["model: m", "a: &a [1, 2]\nb: [*a, *a]", "[" * 100_000, '"' + "x" * RECIPE_BYTES_MAX + '"']
+)
+def test_a_recipe_in_a_bundle_is_short_json(tmp_path: Path, text: str) -> None:
+    """Aliases of YAML unfold without end where the recipe is looked through."""
+    assert refuse(bundle(tmp_path, text), tmp_path / "there").code == "build.bundle"

@@ -90,3 +90,23 @@ def test_samples_with_a_pickle_in_them_are_refused_and_not_run(tmp_path: Path) -
     with pytest.raises(CloudError):
         read_arrays(file, "model.samples")
     assert not sprung.exists()
+
+
+@pytest.mark.parametrize("before", [512, 1024, 4096])
+def test_hdf5_behind_a_block_of_the_user_is_found(tmp_path: Path, before: int) -> None:
+    """HDF5 itself looks for the beginning of a file at 0, 512, 1024 and so on, and so does Keras then."""
+    path = tmp_path / "model.h5"
+    path.write_bytes(b"x" * before + b"\x89HDF\r\n\x1a\n" + bytes(64))
+    with pytest.raises(CloudError) as refused:
+        check_no_code(path)
+    assert refused.value.code == "model.code"
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_a_keras_file_behind_other_bytes_or_without_weights_is_found(tmp_path: Path, weights: bool) -> None:
+    files = {"config_DOT_json": b"{}"} | ({"model_DOT_weights_DOT_h5": b""} if weights else {})
+    path = write_zip(tmp_path / "model.keras", **files)
+    path.write_bytes(b"of another kind" + path.read_bytes())
+    with pytest.raises(CloudError) as refused:
+        check_no_code(path)
+    assert refused.value.code == "model.code"

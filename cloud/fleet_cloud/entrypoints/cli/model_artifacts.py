@@ -46,6 +46,12 @@ def artifact(
 
 def save(client: "Client", version: "VersionView", name: str, file: Path) -> None:
     """Write an artifact whole or not at all; raise `Invalid` (``file.unwritable``)."""
+    if file.exists() and not file.is_file():
+        raise Invalid(
+            f"{file} is no file: it would be replaced by one",  # /dev/stdout, say
+            hint="name a file with -o",
+            code="file.unwritable",
+        )
     try:
         handle, part = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
         try:

@@ -16,7 +16,7 @@ from fleet_cloud.entrypoints.cli.model_words import (
     say_value,
     wrap,
 )
-from fleet_cloud.entrypoints.cli.output import Format, Output, print_json, print_table
+from fleet_cloud.entrypoints.cli.output import Format, Output, make_plain, print_json, print_table
 from fleet_shared.names import digest_of
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _print_lineage(version: "VersionView") -> None:
 
 def _print_line(name: str, words: list[str]) -> None:
     if words:
-        print(f"  {name:<13}  {wrap(words, WIDTH - len(INDENT), INDENT)}")
+        print(f"  {name:<13}  {wrap([make_plain(word) for word in words], WIDTH - len(INDENT), INDENT)}")
 
 
 def _say_pass(step: "PassReport") -> str:

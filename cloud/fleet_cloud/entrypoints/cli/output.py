@@ -25,13 +25,18 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
     """Print aligned columns, or the sentence ``empty`` when there is nothing to show."""
-    cells = [["-" if cell is None or cell == "" else str(cell) for cell in row] for row in rows]
+    cells = [["-" if cell is None or cell == "" else make_plain(str(cell)) for cell in row] for row in rows]
     if not cells:
         print(empty)
         return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for line in ([name.upper() for name in columns], *cells):
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def make_plain(text: str) -> str:
+    """Return text without what steers a terminal: devices and builds say what they like of themselves."""
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def describe_bytes(count: int) -> str:

@@ -129,7 +129,7 @@ def read_report(content: bytes) -> Report:
     """Raises `Invalid` (``report.invalid``) for what is no report, or one of a later schema."""
     try:
         report = msgspec.json.decode(content, type=Report)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise Invalid(
             f"this is no report of a build: {exc}",
             hint="another tool may have written it",

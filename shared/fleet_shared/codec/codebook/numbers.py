@@ -23,17 +23,25 @@ class Reader:
 
     def __init__(self, parts: Iterable[bytes]) -> None:
         self._parts = iter(parts)
-        self._left: bytes = b""
+        self._part: bytes = b""
+        self._at = 0
 
     def take(self, count: int) -> bytes:
+        """Return the next bytes, in a time that follows from their number alone."""
         pieces, missing = [], count
         while missing:
-            if not self._left:
-                self._left = self._next()
-            piece, self._left = self._left[:missing], self._left[missing:]
+            if self._at == len(self._part):
+                self._part, self._at = self._next(), 0
+            piece = self._part[self._at : self._at + missing]
+            self._at += len(piece)
             pieces.append(piece)
             missing -= len(piece)
         return b"".join(pieces)
+
+    @property
+    def left(self) -> int:
+        """What is left of the part that is at hand."""
+        return len(self._part) - self._at
 
     def number(self, most: int) -> int:
         """Return the next number, at most ``most``."""
@@ -48,7 +56,7 @@ class Reader:
         raise CodecError("codebook data is damaged: a number does not end")
 
     def expect_end(self) -> None:
-        if self._left or any(self._parts):
+        if self.left or any(self._parts):
             raise CodecError("codebook data is damaged: bytes follow its end")
 
     def _next(self) -> bytes:

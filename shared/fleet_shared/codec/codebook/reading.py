@@ -5,7 +5,7 @@ from typing import Final
 
 from fleet_shared.codec.codebook import rest
 from fleet_shared.codec.codebook.adaptive import ROW_MAX
-from fleet_shared.codec.codebook.form import GROUP_BYTES, MAGIC, NEW, PIECE_VALUES
+from fleet_shared.codec.codebook.form import GROUP_BYTES, GROUP_WORK, MAGIC, NEW, PIECE_VALUES, PIECE_WORK
 from fleet_shared.codec.codebook.model import AnyModel, read_model
 from fleet_shared.codec.codebook.numbers import Reader
 from fleet_shared.codec.codebook.work import Work
@@ -35,6 +35,7 @@ def decode(parts: Iterable[bytes]) -> Iterator[bytes]:
 class _Group:
     def __init__(self, reader: Reader, most: int, work: Work, model: AnyModel | None) -> None:
         self._reader, self._work, self.model = reader, work, model
+        work.spend(GROUP_WORK)
         self.size_bytes = reader.number(most)
         if not self.size_bytes:
             raise CodecError("codebook data is damaged: an empty group")
@@ -47,6 +48,8 @@ class _Group:
     def decode(self) -> Iterator[bytes]:
         for _ in range(self._head.number(PIECES_MAX)):
             yield from self._piece()
+        if self._head.left >= rest.WORD_BYTES:
+            raise CodecError("codebook data is damaged: more follows the last piece of a group")
         yield self._rest.take(self._left)
         self._rest.expect_end()
 
@@ -62,5 +65,5 @@ class _Group:
         code = self._reader.take(self._head.number(CODE_MAX))
         self._left -= gap + count * width
         yield self._rest.take(gap)
-        self._work.spend(1)
+        self._work.spend(PIECE_WORK)
         yield model.alphabet.values(model.decode(code, count, row, self._work))

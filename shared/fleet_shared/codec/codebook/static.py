@@ -7,6 +7,7 @@ What is coded last is decoded first, so a code is made from its end.
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Final
 
@@ -48,7 +49,7 @@ class StaticModel:
     def decode(self, code: bytes, count: int, row: int, work: Work) -> bytes:  # noqa: ARG002
         """Return ``count`` places of entries; their number bounds the work. Raises `CodecError` on damage
         that shows."""
-        table, words = self._table(), read_words(code)
+        table, words = self._table, read_words(code)
         next_word, mask, out = iter(words).__next__, ONE - 1, bytearray()
         try:
             state = next_word() << 16 | next_word()
@@ -64,6 +65,7 @@ class StaticModel:
             raise CodecError("codebook data is damaged: a code does not end where it shall")
         return bytes(out)
 
+    @cached_property
     def _table(self) -> list[tuple[int, int, int]]:
         return [(place, share, slot) for place, share in enumerate(self.shares) for slot in range(share)]
 

@@ -1,18 +1,19 @@
 """Which parts of a file are coded by a codebook, and how. Runs where blobs are packed, not on devices."""
 
+import heapq
 import sys
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from fleet_shared.codec.codebook.adaptive import ROW_MAX, AdaptiveModel
 from fleet_shared.codec.codebook.alphabet import ENTRIES_MAX, Alphabet, find_alphabet, implied
 from fleet_shared.codec.codebook.estimates import Answers, count_answers
+from fleet_shared.codec.codebook.form import GROUP_BYTES, GROUP_WORK, PIECE_VALUES, PIECE_WORK
 from fleet_shared.codec.codebook.model import AnyModel
 from fleet_shared.codec.codebook.rest import WORD_BYTES, pack
 from fleet_shared.codec.codebook.scanning import entropy_bits, scan
-from fleet_shared.codec.codebook.static import StaticModel, find_shares
+from fleet_shared.codec.codebook.static import STATES, StaticModel, find_shares
 from fleet_shared.codec.codebook.tensors import Place, find_tensors
 from fleet_shared.codec.codebook.tree import build_tree
 from fleet_shared.limits import CODEBOOK_WORK
@@ -23,6 +24,7 @@ OVERHEAD_BYTES: Final = 8
 FIRST_VALUES: Final = 4096
 NAMED_MAX: Final = 64
 """Stretches of bytes with more values than this name none: all 256 are their alphabet."""
+STRETCHES_MAX: Final = 500
 MODEL_WORK: Final = 4096
 """What making an adaptive model takes of the work, at most for most."""
 
@@ -79,7 +81,8 @@ class _Run:
 def find_stretches(content: bytes) -> list[Stretch]:
     """Return in order what is shorter by a codebook than in the rest; together at most `CODEBOOK_WORK`."""
     found = [ways for place in find_tensors(content) or scan(content) if (ways := _read(content, place))]
-    small = _small_ones(ways[0] for ways in found)
+    found = _largest(found)
+    small = _small_ones([ways[0] for ways in found], CODEBOOK_WORK - _fixed_work(len(content)))
     runs: list[_Run] = []
     for ways in found:
         place = ways[0].place
@@ -91,11 +94,28 @@ def find_stretches(content: bytes) -> list[Stretch]:
     return [stretch for run in runs for stretch in run.stretches()]
 
 
-def _small_ones(found: Iterable[_Values]) -> set[Place]:
-    """Return the places that the adaptive coder may have, the smallest first, within the work allowed."""
-    left, small = CODEBOOK_WORK, set()
+def _largest(found: list[list[_Values]]) -> list[list[_Values]]:
+    """Return so many that their models alone do not take the work of a device, in the order of the file."""
+    if len(found) <= STRETCHES_MAX:
+        return found
+    kept = heapq.nlargest(STRETCHES_MAX, found, key=lambda ways: ways[0].place.end - ways[0].place.begin)
+    return sorted(kept, key=lambda ways: ways[0].place)
+
+
+def _fixed_work(size_bytes: int) -> int:
+    """Return at least what groups and pieces take, beside what is coded in them: a group is cut short by
+    less than a piece, and all but the last pieces of stretches are full."""
+    groups = size_bytes // (GROUP_BYTES - WORD_BYTES * PIECE_VALUES) + 1
+    pieces = size_bytes // PIECE_VALUES + STRETCHES_MAX
+    return groups * GROUP_WORK + pieces * PIECE_WORK
+
+
+def _small_ones(found: list[_Values], work: int) -> set[Place]:
+    """Return the places that the adaptive coder may have, the smallest first, within the work allowed;
+    the others take the work of a static model each."""
+    left, small = work - STATES * len(found), set()
     for values in sorted(found, key=lambda values: values.decisions):
-        left -= values.decisions + MODEL_WORK
+        left -= values.decisions + MODEL_WORK - STATES
         if left < 0:
             break
         small.add(values.place)

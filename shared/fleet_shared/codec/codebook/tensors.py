@@ -48,8 +48,13 @@ def find_tensors(content: bytes) -> list[Place]:
 
 def _tensors(model: "_Table") -> Iterator[Place]:
     buffers = model.tables(_BUFFERS)
+    left = TENSORS_MAX  # of all graphs together: they may be one graph, named again and again
     for graph in model.tables(_SUBGRAPHS):
-        for tensor in graph.tables(_TENSORS):
+        tensors = graph.tables(_TENSORS)
+        left -= len(tensors)
+        if left < 0:
+            raise IndexError(left)
+        for tensor in tensors:
             number = tensor.number(_BUFFER, "<I")
             width = _WIDTHS.get(tensor.number(_TYPE, "<b"))
             if not 0 < number < len(buffers) or width is None:

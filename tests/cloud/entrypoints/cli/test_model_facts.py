@@ -13,6 +13,7 @@ from fleet_cloud.entrypoints.cli.model_facts import (
     split_variant,
 )
 from fleet_cloud.entrypoints.cli.model_words import say_accuracy, say_count, say_drop, wrap
+from fleet_cloud.entrypoints.cli.output import print_table
 from fleet_cloud.errors import NotFound
 from fleet_cloud.factory.evaluation.intervals import estimate_drop, estimate_share, estimate_unpaired_drop
 from fleet_shared.errors import InvalidName
@@ -122,3 +123,11 @@ def test_passes_are_read_from_the_lineage() -> None:
     assert (step.name, step.settings, step.validation_score) == ("int8", {"aware": False}, 0.9)
     for odd in (None, 5, [5], [{"pass": 5}], "text"):
         assert read_passes(odd) == ()
+
+
+def test_what_a_version_says_of_itself_does_not_steer_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_table(("name",), [("\x1b[2Jdigits\r\n",), ("größe",)], empty="none")
+    said = capsys.readouterr().out
+    assert said == "NAME\n?[2Jdigits??\ngröße\n"

@@ -1,6 +1,8 @@
 """Versions with a report and without, as ``fleet model`` shows them."""
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import msgspec
@@ -107,3 +109,11 @@ def test_what_cannot_be_saved_leaves_nothing(reported: str, tmp_path: Path) -> N
     nowhere = run_fleet(reported, "model", "report", "reported", "-o", str(tmp_path / "no" / "r.html"))
     assert "error[file.unwritable]" in nowhere.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_but_a_file_is_replaced(reported: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", tmp_path):
+        done = run_fleet(reported, "model", "report", "reported", "-o", str(place))
+        assert "error[file.unwritable]" in done.stderr
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)

@@ -7,6 +7,9 @@ from fleet_cloud.errors import Invalid
 from fleet_cloud.factory.report.document import PassReport, read_report, write_report
 from tests.cloud.factory.report.reports import five_variants, regression, without_data
 
+DEEP = b'{"lineage": {"a": ' + b"[" * 100_000
+"""What is nested without end is no report."""
+
 
 def test_a_report_goes_through_json() -> None:
     for report in (five_variants(), without_data(), regression()):
@@ -16,7 +19,7 @@ def test_a_report_goes_through_json() -> None:
 def test_what_a_later_version_adds_is_ignored_and_another_schema_is_not() -> None:
     written = msgspec.json.decode(write_report(without_data()))
     assert read_report(msgspec.json.encode({**written, "later": 1})) == without_data()
-    for content in (msgspec.json.encode({**written, "schema": 2}), b"no json", b"{}", b"\xff"):
+    for content in (msgspec.json.encode({**written, "schema": 2}), b"no json", b"{}", b"\xff", DEEP):
         with pytest.raises(Invalid) as caught:
             read_report(content)
         assert caught.value.code == "report.invalid"
