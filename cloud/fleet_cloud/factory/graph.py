@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fleet_cloud.errors import BuildError
 
 Array = NDArray[Any]
+Config = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,24 @@ def flatten(model: Any) -> Any:
     return rebuild(model) if nested or isinstance(model, keras.Sequential) else model
 
 
+def remake(layer: Any, config: Config) -> Any:
+    """Return a layer of the same kind with this configuration; weights are new."""
+    return type(layer).from_config(config)
+
+
 def rebuild(
     model: Any,
-    describe: Callable[[Any], dict[str, Any]] = lambda layer: dict(layer.get_config()),
+    make: Callable[[Any, Config], Any] = remake,
     weigh: Callable[[Any], list[Array]] = lambda layer: list(layer.get_weights()),
+    call: Callable[..., Any] = lambda own, *args, **kwargs: own(*args, **kwargs),
 ) -> Any:
-    """Return the model made anew, with layers of its own: what ``describe`` says is the configuration of
-    each, and what ``weigh`` says are its weights. Models inside are taken apart, as `flatten` says."""
+    """Return the model made anew, with layers of its own. Models inside are taken apart, as `flatten` says.
+
+    ``make``: from a layer and its configuration to the one in its place; ``weigh``: from a layer to the
+    weights of that, none if it is never called; ``call``: of the new layer, with what it takes.
+    """
     graph = _graph_of(model)
-    builder = _Builder({str(one.name) for one in graph.operations}, describe)
+    builder = _Builder({str(one.name) for one in graph.operations}, make, call)
     inputs = keras.tree.map_structure(_input_like, graph.input)
     outputs = graph._run_through_graph(inputs, call_fn=builder.call)  # noqa: SLF001
     made = keras.Model(inputs, outputs, name=model.name)
@@ -100,14 +110,16 @@ def rebuild(
 class _Builder:
     """Calls a layer of its own in each layer's place, and what is in a model in the model's place."""
 
-    def __init__(self, taken: set[str], describe: Callable[[Any], dict[str, Any]]) -> None:
+    def __init__(
+        self, taken: set[str], make: Callable[[Any, Config], Any], call_own: Callable[..., Any]
+    ) -> None:
         self.made: list[tuple[Any, Any]] = []
         self._own: dict[int, Any] = {}
-        self._taken, self._describe = taken, describe
+        self._taken, self._make, self._call_own = taken, make, call_own
 
     def call(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         if not _can_be_taken_apart(layer):
-            return self._get(layer, None)(*args, **kwargs)
+            return self._call_own(self._get(layer, None), *args, **kwargs)
         return self._call_inside(layer, *args, **kwargs)
 
     def _call_inside(self, model: Any, inputs: Any, training: bool | None = None, **_: Any) -> Any:
@@ -117,16 +129,16 @@ class _Builder:
             told = {"training": training} if training is not None and _takes_training(layer) else {}
             if _can_be_taken_apart(layer):
                 return self._call_inside(layer, *args, **{**kwargs, **told})
-            return self._get(layer, model)(*args, **{**kwargs, **told})
+            return self._call_own(self._get(layer, model), *args, **{**kwargs, **told})
 
         return _graph_of(model)._run_through_graph(inputs, call_fn=call)  # noqa: SLF001
 
     def _get(self, layer: Any, inside: Any) -> Any:
         if id(layer) not in self._own:
-            config = self._describe(layer)
+            config = dict(layer.get_config())
             if inside is not None:
                 config["name"] = self._free_name(str(layer.name), str(inside.name))
-            self._own[id(layer)] = type(layer).from_config(config)
+            self._own[id(layer)] = self._make(layer, config)
             self.made.append((layer, self._own[id(layer)]))
         return self._own[id(layer)]
 

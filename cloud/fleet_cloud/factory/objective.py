@@ -1,5 +1,6 @@
 """What a training minimises, and how its result is judged."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -41,7 +42,8 @@ class Hard:
 
 def rate(task: Task, y: Tensor, logits: Tensor) -> Tensor:
     """Return a number (batch,) for each sample: 1 where the largest logit is the class, else 0; or minus the
-    mean squared error of its outputs. More is better."""
+    mean squared error of its outputs. More is better; what is no number is none here."""
     if task == "regression":
         return -keras.ops.mean(keras.ops.square(logits - keras.ops.cast(y, logits.dtype)), axis=-1)
-    return keras.ops.cast(keras.ops.equal(keras.ops.argmax(logits, axis=-1), y), "float32")
+    right = keras.ops.cast(keras.ops.equal(keras.ops.argmax(logits, axis=-1), y), "float32")
+    return keras.ops.where(keras.ops.all(keras.ops.isfinite(logits), axis=-1), right, math.nan)

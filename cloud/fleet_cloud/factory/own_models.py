@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 from fleet_cloud.errors import BuildError, Invalid, RecipeError
-from fleet_cloud.factory.graph import flatten, rebuild
+from fleet_cloud.factory.graph import Config, flatten, rebuild, remake
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import layers_of
 from fleet_cloud.factory.recipe.architecture import KERAS_SUFFIXES, Architecture
@@ -129,11 +129,10 @@ def _cut(model: Any, last: Any) -> Any:
     if isinstance(last, (keras.layers.Softmax, keras.layers.Activation)):
         return rebuild(keras.Model(model.input, last.input, name=model.name))
 
-    def describe(layer: Any) -> dict[str, Any]:
-        config = dict(layer.get_config())
-        return {**config, "activation": "linear"} if layer is last else config
+    def make(layer: Any, config: Config) -> Any:
+        return remake(layer, {**config, "activation": "linear"} if layer is last else config)
 
-    return rebuild(model, describe)
+    return rebuild(model, make)
 
 
 def _split_in_two(model: Any) -> Any:
@@ -145,9 +144,8 @@ def _split_in_two(model: Any) -> Any:
             "end in two classes and a softmax",
         )
 
-    def describe(layer: Any) -> dict[str, Any]:
-        config = dict(layer.get_config())
-        return {**config, "units": 2} if layer is last else config
+    def make(layer: Any, config: Config) -> Any:
+        return remake(layer, {**config, "units": 2} if layer is last else config)
 
     def weigh(layer: Any) -> list[Any]:
         weights = list(layer.get_weights())
@@ -155,7 +153,7 @@ def _split_in_two(model: Any) -> Any:
             return weights
         return [np.concatenate([np.zeros_like(weight), weight], axis=-1) for weight in weights]
 
-    return rebuild(model, describe, weigh)
+    return rebuild(model, make, weigh)
 
 
 def _load_keras(path: Path) -> Any:

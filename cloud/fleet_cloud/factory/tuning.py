@@ -73,8 +73,8 @@ def tune(
 
     With a ``schedule``, epochs before its end are not kept: they have not what it leads to. When the memory
     does not suffice, it begins once more with half the batch. Raises `BuildError`: ``build.diverged`` at the
-    first step whose loss is no number, ``build.memory``, ``build.labels`` when there are no labels to
-    judge by, or none to train on and the objective needs them.
+    first step whose loss is no number, or epoch whose outputs are none; ``build.memory``; ``build.labels``
+    when there are no labels to judge by, or none to train on and the objective needs them.
     """
     if not how.epochs:
         return Tuned(network)
@@ -126,6 +126,8 @@ def _train(network: Network, lab: Lab, how: Tune, objective: Objective, schedule
     for epoch in range(1, how.epochs + 1):
         loss = _run_epoch(trainee, lab, how.batch_size, epoch)
         scored = EpochScore(epoch, loss, trainee.score(min(VALIDATION_BATCH, 4 * how.batch_size)))
+        if not math.isfinite(scored.score):
+            raise _diverged(f"after epoch {epoch} the outputs are no numbers")
         history.append(scored)
         lab.say(_describe(scored, lab, how.epochs, (time.monotonic() - begin) / epoch))
         if not trainee.is_settled:
@@ -148,13 +150,17 @@ def _run_epoch(trainee: Trainee, lab: Lab, batch_size: int, epoch: int) -> float
         rows = np.sort(order[first : first + batch_size])
         loss = trainee.train(*take_batch(lab.train, rows, lab))
         if not math.isfinite(loss):
-            raise BuildError(
-                f"the training diverged: the loss of epoch {epoch}, step {step} is no number",
-                hint="a smaller learning_rate helps; check the data for values that are no numbers",
-                code="build.diverged",
-            )
+            raise _diverged(f"the loss of epoch {epoch}, step {step} is no number")
         total += loss * len(rows)
     return total / len(order)
+
+
+def _diverged(what: str) -> BuildError:
+    return BuildError(
+        f"the training diverged: {what}",
+        hint="a smaller learning_rate helps; check the data for values that are no numbers",
+        code="build.diverged",
+    )
 
 
 def _describe(scored: EpochScore, lab: Lab, epochs: int, seconds: float) -> Epoch:

@@ -1,12 +1,14 @@
 """The graph of a model: what is called in which order, and models inside taken apart."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
 from fleet_cloud.errors import BuildError
-from fleet_cloud.factory.graph import flatten, read_calls, read_graph
+from fleet_cloud.factory.graph import flatten, read_calls, read_graph, rebuild, remake
 
 
 def test_sources_come_first_and_in_the_order_of_the_arguments() -> None:
@@ -80,3 +82,31 @@ def test_a_model_without_a_graph_is_refused(model: keras.Model) -> None:
     with pytest.raises(BuildError, match="no functional model") as caught:
         read_calls(model)
     assert caught.value.code == "build.graph"
+
+
+def test_a_model_is_made_anew_with_other_layers_weights_and_calls() -> None:
+    """``double`` gets twice its units and its weights twice, ``out`` is called twice, ``gone`` never."""
+    inputs = keras.Input((3,), name="in")
+    x = layers.Dense(2, name="double")(inputs)
+    x = layers.BatchNormalization(name="gone")(x)
+    model = keras.Model(inputs, layers.Rescaling(3.0, name="out")(x), name="whole")
+
+    def make(layer: keras.Layer, config: dict[str, Any]) -> Any:
+        return remake(layer, {**config, "units": 4} if layer.name == "double" else config)
+
+    def weigh(layer: keras.Layer) -> list[Any]:
+        if layer.name == "gone":
+            return []
+        return [np.concatenate([weight, weight], axis=-1) for weight in layer.get_weights()]
+
+    def call(own: Any, taken: Any, **_: Any) -> Any:
+        if own.name == "gone":
+            return taken
+        return own(own(taken)) if own.name == "out" else own(taken)
+
+    made = rebuild(model, make, weigh, call)
+    assert [layer.name for layer in made.layers] == ["in", "double", "out"]
+    given = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
+    once = model.get_layer("double")(given)
+    assert np.allclose(made(given), 9 * np.concatenate([once, once], axis=-1), atol=1e-5)
+    assert model.get_layer("double").units == 2, "the given model is as it was"

@@ -174,6 +174,25 @@ def test_a_loss_that_is_no_number_ends_it_at_once() -> None:
 
 
 @dataclass(frozen=True)
+class Steep:
+    """A loss of 0 whose gradient is no number: that of a root at 0."""
+
+    taps: Sequence[str] = ()
+    needs_labels: bool = True
+
+    def __call__(self, _x: Tensor, _y: Tensor, logits: Tensor, _tapped: Sequence[Tensor], /) -> Tensor:
+        return keras.ops.mean(keras.ops.sqrt(0.0 * logits))
+
+
+def test_a_network_that_the_last_step_broke_is_not_kept() -> None:
+    """The loss is that before the step: only the outputs tell."""
+    lab = make_lab(32)
+    with pytest.raises(BuildError, match="after epoch 1 the outputs are no numbers") as caught:
+        tune(linear(), lab, Tune(epochs=1, batch_size=32), Steep())
+    assert caught.value.code == "build.diverged"
+
+
+@dataclass(frozen=True)
 class SmallMemory(Lab):
     """Has room for so many samples at once."""
 

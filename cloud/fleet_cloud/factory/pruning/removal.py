@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleet_cloud.factory.constraints import Constraint, Divisible
-from fleet_cloud.factory.graph import rebuild
+from fleet_cloud.factory.graph import Config, rebuild, remake
 from fleet_cloud.factory.network import Network, array_of
 from fleet_cloud.factory.operations import find_positions
 from fleet_cloud.factory.pruning.channels import Labels
@@ -64,18 +64,17 @@ def remove(network: Network, dependencies: Dependencies, removed: Collection[int
     if empty := [layer for layer, (_, size) in sizes.items() if not size]:
         raise ValueError(f"nothing would be left of {empty}")
 
-    def describe(layer: Any) -> dict[str, Any]:
-        config = dict(layer.get_config())
+    def make(layer: Any, config: Config) -> Any:
         if (size := sizes.get(str(layer.name))) is not None:
             config[size[0]] = _resize(config[size[0]], size[1])
-        return config
+        return remake(layer, config)
 
     def weigh(layer: Any) -> list[Array]:
         return [_take(array_of(weight), kept.get(str(weight.path), {})) for weight in layer.weights]
 
     return replace(
         network,
-        model=rebuild(network.model, describe, weigh),
+        model=rebuild(network.model, make, weigh),
         constraints={path: _divide(one, kept.get(path, {})) for path, one in network.constraints.items()},
     )
 

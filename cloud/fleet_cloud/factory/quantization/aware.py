@@ -12,14 +12,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fleet_cloud.factory.graph import flatten, read_graph
+from fleet_cloud.factory.graph import Config, flatten, read_graph, rebuild, remake
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network, Precision, copy_model
 from fleet_cloud.factory.quantization.folding import fold_batch_norm
 from fleet_cloud.factory.quantization.layers import ROUNDED, Rounded, Rounding
 from fleet_cloud.factory.quantization.samples import require_samples
 from fleet_cloud.factory.quantization.sites import PROBABILITIES, Sites, find_sites
-from fleet_cloud.factory.rewriting import copy_layer, rewrite
 
 RANGE: Final = "range"
 """What a range is called after the layer whose output it rounds: ``conv_range``."""
@@ -49,7 +48,6 @@ def make_aware(
     folded = fold_batch_norm(network.with_model(flatten(network.model)))
     sites = find_sites(folded.model)
     model = _Inserter(folded.model, sites, per_channel_dense).insert()
-    _copy_weights(folded.model, model)
     _calibrate(model, lab, calibration_samples)
     precision = Precision(
         "int8",
@@ -61,19 +59,18 @@ def make_aware(
 
 
 class _Inserter:
-    """Makes the model again with layers that round, weights new."""
+    """Makes the model again with layers that round."""
 
     def __init__(self, model: Any, sites: Sites, per_channel_dense: bool) -> None:
         self._model, self._sites, self._per_channel_dense = model, sites, per_channel_dense
         self._inputs: dict[str, Any] = {}
 
     def insert(self) -> Any:
-        return rewrite(self._model, self._clone, self._call)
+        return rebuild(self._model, self._make, call=self._call)
 
-    def _clone(self, layer: Any) -> Any:
+    def _make(self, layer: Any, config: Config) -> Any:
         if layer.name not in self._sites.rounded:
-            return copy_layer(layer)
-        config = layer.get_config()
+            return remake(layer, config)
         if layer.name in self._sites.split:
             config["activation"] = "linear"
         if isinstance(layer, keras.layers.Dense):
@@ -101,12 +98,6 @@ class _Inserter:
         if name not in self._sites.ranges:
             return output
         return Rounding(self._sites.ranges[name], name=f"{name}_{RANGE}")(output)
-
-
-def _copy_weights(model: Any, aware: Any) -> None:
-    for layer in model.layers:
-        if layer.weights:
-            aware.get_layer(layer.name).set_weights(layer.get_weights())
 
 
 def roundings_of(model: Any) -> list[Rounding]:

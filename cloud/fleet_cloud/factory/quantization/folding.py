@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.constraints import Constraint, Scalable
-from fleet_cloud.factory.graph import Node, read_graph
+from fleet_cloud.factory.graph import Config, Node, read_graph, rebuild, remake
 from fleet_cloud.factory.network import Network, array_of
-from fleet_cloud.factory.rewriting import copy_layer, rewrite
 
 Array = NDArray[Any]
 
@@ -68,6 +67,12 @@ class _Fold:
             return self.factor.reshape(shape[-2:])
         return self.factor[:, np.newaxis] if isinstance(self.linear, _SWAPPED) else self.factor
 
+    @property
+    def weights(self) -> list[Array]:
+        """Those of the folded layer. A separable layer's last kernel is the pointwise one."""
+        kernels = [array_of(weight) for weight in self.linear.weights if weight is not self.linear.bias]
+        return [*kernels[:-1], kernels[-1] * self.kernel_factor, self.bias]
+
 
 def fold_batch_norm(network: Network) -> Network:
     """Return the network without the batch normalization that follows a convolution, depthwise or dense
@@ -79,17 +84,7 @@ def fold_batch_norm(network: Network) -> Network:
     folds = {fold.norm.name: fold for fold in _find(network.model)}
     if not folds:
         return network
-    linear = {fold.linear.name: fold for fold in folds.values()}
-    model = _rebuild(network.model, set(folds), set(linear))
-    for layer in model.layers:
-        old = network.model.get_layer(layer.name)
-        if layer.name not in linear:
-            layer.set_weights(old.get_weights())
-            continue
-        fold = linear[layer.name]
-        kernels = [array_of(weight) for weight in old.weights if weight is not old.bias]
-        scaled = kernels[-1] * fold.kernel_factor  # a separable layer's last kernel is the pointwise one
-        layer.set_weights([*kernels[:-1], scaled, fold.bias])
+    model = _rebuild(network.model, folds)
     return replace(network, model=model, constraints=_scale(network.constraints, list(folds.values())))
 
 
@@ -113,16 +108,23 @@ def _folds(graph: Mapping[str, Node], norm: Node, takers: Mapping[str, int]) -> 
     return layer.activation is keras.activations.linear and last and channels_last
 
 
-def _rebuild(model: Any, norms: set[str], linear: set[str]) -> Any:
-    """Return the model with biases in the ``linear`` layers and without the ``norms``; weights are new."""
+def _rebuild(model: Any, folds: Mapping[str, _Fold]) -> Any:
+    """``folds``: by the name of the batch normalization."""
+    linear = {fold.linear.name: fold for fold in folds.values()}
 
-    def clone(layer: Any) -> Any:
-        return copy_layer(layer, use_bias=True) if layer.name in linear else copy_layer(layer)
+    def make(layer: Any, config: Config) -> Any:
+        return remake(layer, {**config, "use_bias": True} if layer.name in linear else config)
 
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        return args[0] if layer.name in norms else layer(*args, **kwargs)
+    def weigh(layer: Any) -> list[Array]:
+        if layer.name in folds:
+            return []
+        fold = linear.get(layer.name)
+        return list(layer.get_weights()) if fold is None else fold.weights
 
-    return rewrite(model, clone, call)
+    def call(own: Any, *args: Any, **kwargs: Any) -> Any:
+        return args[0] if own.name in folds else own(*args, **kwargs)
+
+    return rebuild(model, make, weigh, call)
 
 
 def _scale(constraints: Mapping[str, Constraint], folds: list[_Fold]) -> dict[str, Constraint]:
