@@ -9,7 +9,7 @@ from tests.kit.world import BIN
 
 
 def run_fleet(
-    server: str, *words: str, environment: Mapping[str, str] | None = None
+    server: str, *words: str, environment: Mapping[str, str] | None = None, timeout_s: float = 180
 ) -> subprocess.CompletedProcess[str]:
     """Run ``fleet`` to its end, against the controller at ``server``, as an admin."""
     return subprocess.run(
@@ -18,5 +18,5 @@ def run_fleet(
         text=True,
         check=False,
         env={**os.environ, "FLEET_TOKEN": KIT_TOKEN, **(environment or {})},
-        timeout=180,
+        timeout=timeout_s,
     )

@@ -27,7 +27,7 @@ def write_network(network: Network) -> dict[str, bytes]:
     arrays: dict[str, Array] = {}
     constraints = {
         path: {"kind": constraint.kind, "fields": _take_apart(constraint, arrays)}
-        for path, constraint in network.constraints.items()
+        for path, constraint in sorted(network.constraints.items())
     }
     rest = {"precision": asdict(network.precision), "constraints": constraints}
     return {

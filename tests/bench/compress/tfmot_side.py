@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
+from tensorflow_model_optimization.python.core.clustering.keras.experimental import cluster as sparse_cluster
 
 cluster_keras = tfmot.clustering.keras
 combine = tfmot.experimental.combine
@@ -69,7 +70,7 @@ class Side:
 
     def cluster(self, model: Any, entries: int, keep_zeros: bool) -> Any:
         how = cluster_keras.CentroidInitialization.KMEANS_PLUS_PLUS
-        wrap = cluster_keras.experimental.cluster_weights if keep_zeros else cluster_keras.cluster_weights
+        wrap = sparse_cluster.cluster_weights if keep_zeros else cluster_keras.cluster_weights
         extra = {"preserve_sparsity": True} if keep_zeros else {}
         clustered = wrap(model, number_of_clusters=entries, cluster_centroids_init=how, **extra)
         return cluster_keras.strip_clustering(self.fit(clustered, "cluster"))

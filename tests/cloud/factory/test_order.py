@@ -80,3 +80,11 @@ def test_the_pipelines_of_the_field_are_sensible() -> None:
         [],
     ):
         assert not find_nonsense(passes)
+
+
+def test_weights_may_be_pruned_to_a_pattern_that_they_do_not_have_yet() -> None:
+    fours = PruneWeights(pattern="2:4")
+    assert not find_nonsense([PruneWeights(sparsity=0.5), fours])
+    assert not find_nonsense([PruneWeights(sparsity=0.8, pattern="block"), fours])
+    for earlier, later in ((fours, fours), (fours, PruneWeights(sparsity=0.5))):
+        assert [index for index, _ in find_nonsense([earlier, later])] == [1]

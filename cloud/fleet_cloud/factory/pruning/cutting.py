@@ -87,7 +87,7 @@ def _run_round(how: Cut, state: _State, lab: Lab, target: float) -> _State:
         return 1 - (channels - len(removed)) / before.channels
 
     removed: frozenset[int] = frozenset()
-    if measure(removed) < target and cuttable:
+    if cuttable and measure(removed) < target:
         removed = solve(
             target, lambda share: choose(cuttable, scored.values, share, how.scope, how.multiple), measure
         )

@@ -48,7 +48,8 @@ def cluster_values(
 
     ``price``: what one bit of an entropy coder costs beside weight x squared distance: values then prefer
     centres that many others have, and centres that are not worth their bits are given up
-    (entropy-constrained quantization: Chou, Lookabaugh, Gray, 1989). 0: the distance alone.
+    (entropy-constrained quantization: Chou, Lookabaugh, Gray, 1989), but for values that are fixed centres:
+    they have them. 0: the distance alone.
     Raises `ValueError` if there are more fixed centres than ``count``.
     """
     if len(fixed) > count or count < 1:
@@ -59,7 +60,7 @@ def cluster_values(
     start = _find_optimum(*_put_together(x[rest], w[rest]), count - len(fixed), tuple(sorted(fixed)))
     found = _lloyd(x, w, start)
     if price > 0:
-        found = _with_price(x, w, found, price)
+        found = _with_price(x, w, found, price, np.isin(x, fixed))
     return Clusters(found.centres, found.free, found.indices.reshape(values.shape))
 
 
@@ -183,12 +184,14 @@ def _move(x: Floats, w: Floats, found: Clusters) -> Clusters:
     return Clusters(centres[order], found.free[order], np.argsort(order)[found.indices])
 
 
-def _with_price(x: Floats, w: Floats, found: Clusters, price: float) -> Clusters:
-    """Assign by weight x squared distance + price x bits, and move, in turns."""
+def _with_price(x: Floats, w: Floats, found: Clusters, price: float, is_fixed: Flags) -> Clusters:
+    """Assign by weight x squared distance + price x bits, and move, in turns. ``is_fixed``: which values are
+    fixed centres themselves, and stay there."""
     for _ in range(_ROUNDS):
         used = _drop_unused(found)
         prices = price * code_lengths(used.indices, len(used.centres))
         indices = _cheapest(x, w, used.centres, prices)
+        indices[is_fixed] = np.searchsorted(used.centres, x[is_fixed])
         found = _move(x, w, replace(used, indices=indices))
         if np.array_equal(indices, used.indices):
             break

@@ -18,7 +18,8 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class LinearRange:
-    """``r_min`` maps to ``q_min`` and ``r_max`` to ``q_max``. Raises `ValueError` for an empty range."""
+    """``r_min`` maps to ``q_min`` and ``r_max`` to ``q_max``. Raises `ValueError` for an empty range, or one
+    too wide for a float."""
 
     r_min: float
     r_max: float
@@ -26,8 +27,8 @@ class LinearRange:
     q_max: int = 255
 
     def __post_init__(self) -> None:
-        if not (self.r_min < self.r_max and self.q_min < self.q_max):
-            raise ValueError(f"a range of nothing: {self}")
+        if not (0 < self.r_max - self.r_min < np.inf and self.q_min < self.q_max):
+            raise ValueError(f"no range: {self}")
 
     @property
     def factor(self) -> float:

@@ -62,14 +62,11 @@ def _share_scaled(settings: Cluster, kernel: Kernel, terms: Terms) -> ScaledCode
     importance = terms.importance * np.square(scales)  # of an error of the ratio
     found = cluster_values(ratio, settings.entries, importance, fixed, terms.price)
     codes, same = np.unique(np.round(found.centres * GRID), return_inverse=True)
-    indices = same[found.indices]
-    ends = np.abs(ratio) == 1
-    indices[ends] = np.searchsorted(codes, ratio[ends] * GRID)
     return ScaledCodebook(
         entries=(codes / GRID).astype(np.float32),
         scales=scales,
         free=(~np.isin(codes, np.array(fixed) * GRID)).astype(np.float32),
-        indices=indices.astype(np.int32),
+        indices=same[found.indices].astype(np.int32),
     )
 
 

@@ -61,6 +61,6 @@ def find_nonsense(passes: Sequence[Settings]) -> list[tuple[int, str]]:
 def find_reason(earlier: Settings, later: Settings) -> str | None:
     """Return why ``later`` makes no sense at any place after ``earlier``, or none."""
     if isinstance(earlier, PruneWeights) and isinstance(later, PruneWeights):
-        more = later.sparsity > earlier.sparsity
+        more = later.sparsity > earlier.sparsity or later.pattern not in ("single", earlier.pattern)
         return None if more else "nothing is left to do: so many weights are zero already"
     return REFUSED.get((type(earlier), type(later)))

@@ -129,6 +129,12 @@ class LogQuantize(Settings, frozen=True, kw_only=True, tag_field="pass", tag="lo
     keep: tuple[str, ...] = ()
     tune: Tune = Tune()
 
+    def __post_init__(self) -> None:
+        if self.base == "range" and self.terms > 1:
+            raise ValueError(
+                "terms: the quantizer over a range has one term; base 2 or sqrt2 has sums of two"
+            )
+
 
 class Cluster(Settings, frozen=True, kw_only=True, tag_field="pass", tag="cluster"):
     """Weights share the entries of a codebook. ``group``: so many neighbouring weights are one entry

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import msgspec
 import numpy as np
 import pytest
 from keras import layers
@@ -124,3 +125,15 @@ def test_neurons_that_never_do_anything_go_first(score: Any) -> None:
     assert np.allclose(pruned(x), model(x), rtol=1e-5, atol=1e-4)
     assert outcome.facts["neurons"] == {"before": 16, "after": 12}
     assert outcome.facts["widths"]["hidden"] == {"layers": ["hidden"], "before": 16, "after": 12}
+
+
+def test_where_nothing_can_be_counted_there_is_nothing_to_remove() -> None:
+    """A network of one dense layer: no filters, and its neurons are the output."""
+    inputs = keras.Input((SIDE, SIDE, 2))
+    network = Network(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(inputs))))
+    with pytest.raises(BuildError, match="no neurons can be removed"):
+        prune_neurons(PruneNeurons(tune=UNTUNED), network, make_lab())
+    for of in ("filters", "operations"):
+        settings = msgspec.convert({"pass": "prune-filters", "of": of}, PruneFilters)
+        with pytest.raises(BuildError, match="no filters can be removed"):
+            prune_filters(settings, network, make_lab())

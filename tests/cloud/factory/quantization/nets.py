@@ -15,7 +15,7 @@ def make_parts(seed: int = 0) -> Any:
     normalization has statistics as after training."""
     keras.utils.set_random_seed(seed)
     layers = keras.layers
-    inputs = keras.Input(SHAPE)
+    inputs = keras.Input(SHAPE, name="input_layer")
     x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="stem")(inputs)
     x = layers.BatchNormalization(name="stem_norm")(x)
     x = shortcut = layers.ReLU(name="stem_relu")(x)

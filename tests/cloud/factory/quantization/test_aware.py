@@ -129,6 +129,7 @@ OTHERS: Mapping[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_layers(name: str) -> None:
     lab = parts_lab(48)
+    keras.utils.set_random_seed(0)
     inputs = keras.Input(SHAPE)
     x = layers.Flatten()(OTHERS[name](inputs))
     model = keras.Model(inputs, layers.Dense(5)(x))

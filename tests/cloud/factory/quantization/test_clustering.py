@@ -10,6 +10,7 @@ from fleet_cloud.factory.constraints import Array
 from fleet_cloud.factory.network import Network, array_of, weights_of
 from fleet_cloud.factory.pruning.weights import prune_weights
 from fleet_cloud.factory.quantization.clustering import cluster
+from fleet_cloud.factory.quantization.codebooks import Codebook, ScaledCodebook
 from fleet_cloud.factory.recipe.passes import Cluster, PassSettings, PruneWeights, Tune
 from tests.cloud.factory.small import make_lab, make_network
 
@@ -94,3 +95,18 @@ def test_a_rate_needs_fewer_bits() -> None:
 def test_what_does_not_go_together_is_refused(settings: dict[str, Any], why: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=why):
         msgspec.convert({"pass": "cluster", **settings}, PassSettings)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_few_zeros_stay_where_their_bits_are_dear(normalize: bool) -> None:
+    network = make_network()
+    kernel = kernels(network)["conv/kernel"]
+    kernel[0, 0, 0, :3] = 0
+    weights_of(network.model)["conv/kernel"].assign(kernel)
+    settings = Cluster(entries=8, rate=0.1, normalize=normalize, tune=AT_ONCE)
+    shared = cluster(settings, network, make_lab()).network
+    assert not kernels(shared)["conv/kernel"][kernel == 0].any()
+    book = shared.constraints["conv/kernel"]
+    assert isinstance(book, Codebook | ScaledCodebook)
+    entries = book.entries.ravel()[book.indices].reshape(kernel.shape)
+    assert not entries[kernel == 0].any(), "the index says so too"

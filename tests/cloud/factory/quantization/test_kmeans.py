@@ -122,3 +122,15 @@ def test_a_price_beats_fewer_entries_of_the_same_entropy() -> None:
     priced = bits_and_error(cluster_values(x, 32, price=0.3))
     assert priced[0] < plain[0]
     assert priced[1] < 0.7 * plain[1]
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_what_is_a_fixed_centre_itself_stays_there_at_any_price(value: float) -> None:
+    """Few values are exactly fixed, many are near: another centre would take fewer bits."""
+    near = value + 0.05 + 0.001 * np.random.default_rng(3).normal(size=500)
+    x = np.concatenate([near, np.full(3, value), np.linspace(-1, 1, 11)])
+    found = cluster_values(x, 8, fixed=(0.0, 1.0), price=0.05)
+    of_value = found.centres[found.indices[x == value]]
+    assert len(of_value) >= 3
+    assert np.all(of_value == value)
+    assert not found.free[found.indices[x == value]].any()

@@ -32,10 +32,18 @@ def test_what_lies_outside_gets_the_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    "ends", [(1.0, 1.0, 0, 255), (2.0, 1.0, 0, 255), (0.0, 1.0, 5, 5), (0.0, np.nan, 0, 1)]
+    "ends",
+    [
+        (1.0, 1.0, 0, 255),
+        (2.0, 1.0, 0, 255),
+        (0.0, 1.0, 5, 5),
+        (0.0, np.nan, 0, 1),
+        (-np.inf, 0.0, 0, 1),
+        (-1e308, 1e308, 0, 1),
+    ],
 )
-def test_a_range_of_nothing_is_refused(ends: tuple[float, float, int, int]) -> None:
-    with pytest.raises(ValueError, match="range of nothing"):
+def test_what_is_no_range_is_refused(ends: tuple[float, float, int, int]) -> None:
+    with pytest.raises(ValueError, match="no range"):
         LinearRange(*ends)
 
 

@@ -12,7 +12,7 @@ from fleet_cloud.factory.pruning.weights import prune_weights
 from fleet_cloud.factory.quantization.levels import Levels
 from fleet_cloud.factory.quantization.logarithmic import log_quantize
 from fleet_cloud.factory.quantization.powers import power_grid
-from fleet_cloud.factory.recipe.passes import LogQuantize, PruneWeights, Tune
+from fleet_cloud.factory.recipe.passes import LogQuantize, PassSettings, PruneWeights, Tune
 from tests.cloud.factory.small import make_lab, make_network
 
 AT_ONCE = Tune(epochs=0)
@@ -79,3 +79,8 @@ def test_what_was_pruned_stays_zero_and_what_is_kept_stays_as_it_was() -> None:
 def test_a_layer_that_is_not_there_cannot_be_kept() -> None:
     with pytest.raises(BuildError, match="'norm' is no layer with a kernel"):
         log_quantize(LogQuantize(keep=("norm",)), make_network(), make_lab())
+
+
+def test_a_range_has_no_second_term() -> None:
+    with pytest.raises(msgspec.ValidationError, match="terms: the quantizer over a range"):
+        msgspec.convert({"pass": "log-quantize", "base": "range", "terms": 2}, PassSettings)
