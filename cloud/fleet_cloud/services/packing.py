@@ -36,7 +36,8 @@ PACKED_AT_ONCE_BYTES: Final = 8 * MIB
 """Blobs up to this size are packed by zstd within the registration: about 3 s each."""
 
 CODED_AT_ONCE_BYTES: Final = 1 * MIB
-"""Blobs up to this size get their codebook within the registration: about 2 s each."""
+"""Blobs up to this size get their codebook within the registration: about 2 s each, and up to 3 s to
+decode it again."""
 
 PACKED_FROM_BYTES: Final = 1024
 """Below, what asking for another blob costs outweighs what is saved."""
