@@ -56,6 +56,11 @@ def find_folder(environment: Mapping[str, str]) -> Path:
     return Path(home).expanduser() / "fleet" / "build"
 
 
+def find_search_folder(environment: Mapping[str, str]) -> Path:
+    """Return where searches keep their trials: beside what builds keep."""
+    return find_folder(environment).parent / "search"
+
+
 def find_limit(environment: Mapping[str, str]) -> int:
     """Return how many bytes may be kept; raise `SettingsError` for what is no number of bytes."""
     given = environment.get(LIMIT_VARIABLE, "")

@@ -1,5 +1,7 @@
 """What a build says while it runs: one JSON document a line. Imports no TensorFlow."""
 
+from typing import Any
+
 import msgspec
 
 
@@ -76,13 +78,61 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     created: bool
 
 
+class Tried(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A trial of a search. ``passes``: in one line; ``accuracy``: on the validation split; ``cost``: bytes,
+    or microseconds, as ``against`` says. Both are none, and ``why`` says so, when it gave no result."""
+
+    trial: int
+    passes: str
+    against: str
+    accuracy: float | None = None
+    cost: float | None = None
+    why: str = ""
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A trial that no other one beats in both accuracy and cost. ``passes``: as a recipe says them."""
+
+    name: str
+    accuracy: float
+    cost: float
+    passes: tuple[dict[str, Any], ...]
+
+
+class Searched(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What a search knows at its end. ``front``: the cheapest first; ``trials``: those that have ended, in
+    all runs of this search, ``failed`` of them without a result; ``file``: where they are kept;
+    ``variants``: the front as YAML, for a recipe."""
+
+    model: str
+    target: str
+    against: str
+    trials: int
+    failed: int
+    front: tuple[Found, ...]
+    variants: str
+    file: str
+
+
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     code: str
     message: str
     hint: str = ""
 
 
-BuildEvent = Stage | StepBegan | StepEnded | Epoch | BackedOff | VariantBuilt | Warned | Registered | Failed
+BuildEvent = (
+    Stage
+    | StepBegan
+    | StepEnded
+    | Epoch
+    | BackedOff
+    | VariantBuilt
+    | Warned
+    | Registered
+    | Tried
+    | Searched
+    | Failed
+)
 
 
 def parse_event(line: bytes) -> BuildEvent:

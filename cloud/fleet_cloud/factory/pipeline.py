@@ -87,6 +87,11 @@ class Pipeline:
         """Make a teacher known; it is made when the first pass that learns from it has no result yet."""
         self._teachers[name] = (key, make)
 
+    @property
+    def teachers(self) -> dict[str, str]:
+        """The keys of the teachers that are known, by their names."""
+        return {name: key for name, (key, _) in self._teachers.items()}
+
     def _teach(self, name: str) -> Any:
         """Return the teacher's model."""
         if name not in self._taught:

@@ -13,19 +13,25 @@ from typing import Any, Final
 import msgspec
 import optuna
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from fleet_cloud.errors import BuildError
+from fleet_cloud.factory.events import Tried
 from fleet_cloud.factory.recipe.order import find_nonsense
-from fleet_cloud.factory.recipe.passes import Settings
+from fleet_cloud.factory.recipe.passes import PassSettings
 from fleet_cloud.factory.recipe.search import Search, draw_passes
+from fleet_cloud.factory.recipe.weaker import describe_passes
+from fleet_shared.errors import FleetError
 
 PASSES: Final = "passes"
 FAILURE: Final = "failure"
-ENDED: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+ENDED: Final = (TrialState.COMPLETE, TrialState.PRUNED)
+"""Pruned: it gave no result. One that was interrupted counts for nothing."""
+DIGITS: Final = 4
+"""Drawn numbers have so many, as people write them."""
 
-Try = Callable[[tuple[Settings, ...]], tuple[float, float]]
-"""From passes to accuracy (more is better) and cost (less is better); raises `BuildError`."""
+Try = Callable[[str, tuple[PassSettings, ...]], tuple[float, float]]
+"""From the name of a trial and its passes to accuracy (more is better) and cost (less is better)."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,18 @@ class Point:
     """A trial that no other one beats in both."""
 
     number: int
-    passes: Sequence[Any]
+    passes: tuple[PassSettings, ...]
     accuracy: float
     cost: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """``front``: the cheapest first; ``trials``: how many have ended, ``failed`` without a result."""
+
+    front: Sequence[Point]
+    trials: int
+    failed: int
 
 
 class _Draw:
@@ -50,40 +65,44 @@ class _Draw:
     def between(self, name: str, low: float, high: float, /, *, log: bool) -> float:
         if isinstance(low, int) and isinstance(high, int):
             return self._trial.suggest_int(name, low, high, log=log)
-        return self._trial.suggest_float(name, low, high, log=log)
+        drawn = float(f"{self._trial.suggest_float(name, low, high, log=log):.{DIGITS}g}")
+        return min(max(drawn, low), high)
+
+
+def name_trial(number: int) -> str:
+    return f"trial-{number}"
 
 
 def run_search(
-    search: Search, attempt: Try, file: Path, seed: int, on_end: Callable[[str], None]
-) -> list[Point]:
-    """Make trials until the time or the number is used up; return the front, the cheapest first.
+    search: Search, attempt: Try, file: Path, seed: int, on_end: Callable[[Tried], None]
+) -> Findings:
+    """Make trials until the time or the number is used up, and return what all of them have found.
 
     ``file`` keeps them: it belongs to one search of one model on one data set. ``on_end`` is told of each
-    trial. What is no sensible order of passes, and what a pass refuses, is a trial without a result.
+    trial. What is no sensible order of passes, and what fails for whatever reason, is a trial without a
+    result. Raises `BuildError` (``build.search``) when the file cannot be used.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = _open(file, seed)
+    study = _open(file)
 
     def objective(trial: optuna.Trial) -> tuple[float, float]:
-        passes = draw_passes(search, _Draw(trial))
-        trial.set_user_attr(PASSES, msgspec.to_builtins(passes))
-        if nonsense := find_nonsense(passes):
-            trial.set_user_attr(FAILURE, nonsense[0][1])
-            raise optuna.TrialPruned
+        # Of its own for each trial: one that goes on, or beside another process, draws nothing twice.
+        study.sampler = optuna.samplers.TPESampler(seed=seed + trial.number, constant_liar=True)
         try:
-            return attempt(passes)
-        except BuildError as exc:
-            trial.set_user_attr(FAILURE, exc.message)
+            return _attempt(search, attempt, trial)
+        except Exception as exc:
+            said = exc.message if isinstance(exc, FleetError) else f"{type(exc).__name__}: {exc}"
+            trial.set_user_attr(FAILURE, said)
             raise optuna.TrialPruned from exc
 
-    def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        on_end(_describe(trial))
+    def tell(study: optuna.Study, trial: FrozenTrial) -> None:
+        on_end(_describe(trial, search))
         if _count(study) >= search.trials:
             study.stop()
 
     if _count(study) < search.trials:
         study.optimize(objective, timeout=search.minutes * 60, callbacks=[tell])
-    return read_front(study)
+    return Findings(read_front(study), _count(study), _count(study, (TrialState.PRUNED,)))
 
 
 def read_front(study: optuna.Study) -> list[Point]:
@@ -91,30 +110,57 @@ def read_front(study: optuna.Study) -> list[Point]:
     points: dict[tuple[float, float], Point] = {}
     for trial in sorted(study.best_trials, key=lambda one: one.number):
         accuracy, cost = trial.values
-        point = Point(trial.number, trial.user_attrs[PASSES], accuracy, cost)
-        points.setdefault((cost, accuracy), point)
+        points.setdefault((cost, accuracy), Point(trial.number, _read_passes(trial), accuracy, cost))
     return [points[key] for key in sorted(points)]
 
 
-def _open(file: Path, seed: int) -> optuna.Study:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=optuna.storages.JournalStorage(JournalFileBackend(str(file))),
-        study_name="search",
-        directions=["maximize", "minimize"],
-        load_if_exists=True,
+def _attempt(search: Search, attempt: Try, trial: optuna.Trial) -> tuple[float, float]:
+    passes = draw_passes(search, _Draw(trial))
+    trial.set_user_attr(PASSES, msgspec.to_builtins(passes))
+    if nonsense := find_nonsense(passes):
+        raise BuildError(nonsense[0][1])
+    return attempt(name_trial(trial.number), passes)
+
+
+def _open(file: Path) -> optuna.Study:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return optuna.create_study(
+            storage=optuna.storages.JournalStorage(JournalFileBackend(str(file))),
+            study_name="search",
+            directions=["maximize", "minimize"],
+            load_if_exists=True,
+        )
+    except OSError as exc:
+        raise BuildError(
+            f"trials cannot be kept in {file}: {exc.strerror}",
+            hint="set FLEET_CACHE to a folder that can be written",
+            code="build.search",
+        ) from exc
+    except (ValueError, KeyError, TypeError) as exc:  # what Optuna makes of lines that it has not written
+        raise BuildError(
+            f"the trials in {file} cannot be read: {type(exc).__name__}: {exc}",
+            hint="remove the file: the search begins anew",
+            code="build.search",
+        ) from exc
+
+
+def _count(study: optuna.Study, states: tuple[TrialState, ...] = ENDED) -> int:
+    return len(study.get_trials(deepcopy=False, states=states))
+
+
+def _read_passes(trial: FrozenTrial) -> tuple[PassSettings, ...]:
+    return msgspec.convert(trial.user_attrs.get(PASSES, ()), tuple[PassSettings, ...])
+
+
+def _describe(trial: FrozenTrial, search: Search) -> Tried:
+    done = trial.state is TrialState.COMPLETE
+    accuracy, cost = trial.values if done else (None, None)
+    return Tried(
+        trial=trial.number,
+        passes=describe_passes(_read_passes(trial)),
+        against=search.against,
+        accuracy=accuracy,
+        cost=cost,
+        why="" if done else trial.user_attrs.get(FAILURE, "interrupted"),
     )
-    # A search that goes on must not draw again what it drew at its start.
-    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), constant_liar=True)
-    return study
-
-
-def _count(study: optuna.Study) -> int:
-    return len(study.get_trials(deepcopy=False, states=ENDED))
-
-
-def _describe(trial: optuna.trial.FrozenTrial) -> str:
-    if trial.state is TrialState.COMPLETE:
-        accuracy, cost = trial.values
-        return f"trial {trial.number}: accuracy {accuracy:.4f}, cost {cost:,.0f}"
-    return f"trial {trial.number}: {trial.user_attrs.get(FAILURE, 'failed')}"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fleet_cloud.errors import RecipeError
-from fleet_cloud.factory.recipe import describe_recipe, load_recipe
+from fleet_cloud.factory.recipe import describe_recipe, find_search, limit_search, load_recipe
 from fleet_cloud.factory.recipe.passes import Int8
 
 
@@ -28,6 +28,17 @@ def test_the_example_is_a_recipe_with_gates() -> None:
     recipe = load_recipe(Path("docs/examples/digits.yaml"))
     assert recipe.model == "digits"
     assert recipe.gates.accuracy_drop_max == 0.01
+
+
+def test_the_example_of_a_search_says_what_may_be_tried_and_for_how_long() -> None:
+    recipe = load_recipe(Path("docs/examples/search.yaml"))
+    assert limit_search(recipe, None) == recipe
+    assert [one["pass"] for one in find_search(recipe).passes] == ["prune-filters", "prune-weights", "int8"]
+    assert find_search(limit_search(recipe, 0.5)).minutes == 0.5
+
+
+def test_what_is_searched_is_no_part_of_the_lineage() -> None:
+    assert "search" not in describe_recipe(load_recipe(Path("docs/examples/search.yaml")))
 
 
 def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
@@ -67,6 +78,22 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
         ("model: " + "[" * 3000, "nested too deeply", "two levels"),
         ("model: a\0b", "cannot be read: unacceptable character", "YAML"),
         ("model: 2024-13-45", "cannot be read: month must be", "YAML"),
+        ("{model: m, search: {passes: []}}", "`search.passes`", "keys"),
+        (
+            "{model: m, search: {passes: [{pass: cluster, entries: {from: 4, to: 999}}]}}",
+            "`search.passes[0].entries`",
+            "",
+        ),
+        (
+            "{model: m, search: {passes: [{pass: train, tune: {distil: {teacher: {any: [float, flaot]}}}}]}}",
+            "no teacher 'flaot' - at `search.passes[0].tune.distil.teacher`",
+            "did you mean 'float'",
+        ),
+        (
+            "{model: m, dataset: {kind: npz, path: ., task: regression}, search: {passes: [{pass: int8}]}}",
+            "nobody knows it - at `search`",
+            "classes and labels",
+        ),
         ("{model: m, dataset: {kind: npz}}", "path is needed for kind 'npz' - at `dataset`", "path: FILE"),
         ("{model: m, dataset: {kind: npz, path: no.npz}}", "no.npz does not exist", "relative"),
     ],

@@ -37,6 +37,7 @@ def test_the_schema_knows_every_key_and_every_pass() -> None:
     kinds = schema["$defs"]
     assert set(kinds["Recipe"]["properties"]) == {
         "model", "dataset", "architecture", "training", "teachers", "variants", "gates",
+        "search",
     }  # fmt: skip
     assert kinds["Recipe"]["additionalProperties"] is False
     passes = kinds["VariantRecipe"]["properties"]["passes"]["items"]

@@ -12,7 +12,7 @@ from fleet_cloud.entrypoints.cli.connection import Connection, get_connection
 from fleet_cloud.entrypoints.cli.output import Format, Output, print_json
 
 if TYPE_CHECKING:
-    from fleet_cloud.factory.events import BuildEvent, Registered
+    from fleet_cloud.factory.events import BuildEvent, Registered, Searched
 
 
 def build(
@@ -33,10 +33,32 @@ def build(
     remote: Annotated[
         bool, typer.Option("--remote", help="On a shared worker (fleet worker builds), not on this machine.")
     ] = False,
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search",
+            help="Try what the recipe's section search says; print the best. Nothing is registered.",
+        ),
+    ] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="With --search: how long, in place of what the recipe says.", min=0.001),
+    ] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Train and compress a model, and register it as a new version."""
     connection = get_connection(context)
+    if search:
+        if version is not None or held_out is not None or no_cache or remote:
+            raise typer.BadParameter(
+                "--version, --held-out, --no-cache and --remote are not for searches", param_hint="--search"
+            )
+        from fleet_cloud.entrypoints.cli.build_search import print_searched, run_search
+
+        print_searched(run_search(connection, recipe, minutes, allow_code), output)
+        return
+    if minutes is not None:
+        raise typer.BadParameter("it is for searches only", param_hint="--minutes")
     if not remote:
         print_registered(run_build(connection, recipe, version, held_out, no_cache, allow_code), output)
         return
@@ -84,13 +106,23 @@ def run_build(
 def show_build(events: "Generator[BuildEvent]") -> "Registered":
     """Follow ``events`` to the registered version, live on a terminal, else in plain lines. However
     this ends, the worker behind them ends with it."""
-    from fleet_cloud.entrypoints.cli.build_display import LiveDisplay, PlainDisplay
     from fleet_cloud.errors import BuildError
     from fleet_cloud.factory.events import Registered
+
+    last = show_events(events)
+    if isinstance(last, Registered):
+        return last
+    raise BuildError("the build ended without a registered version", code="build.process")
+
+
+def show_events(events: "Generator[BuildEvent]") -> "Registered | Searched | None":
+    """Follow ``events`` as `show_build` does, to the event that tells the result, if it comes."""
+    from fleet_cloud.entrypoints.cli.build_display import LiveDisplay, PlainDisplay
+    from fleet_cloud.factory.events import Registered, Searched
 
     with closing(events), LiveDisplay() if sys.stderr.isatty() else PlainDisplay() as display:
         for event in events:
             display.show(event)
-            if isinstance(event, Registered):
+            if isinstance(event, Registered | Searched):
                 return event
-    raise BuildError("the build ended without a registered version", code="build.process")
+    return None

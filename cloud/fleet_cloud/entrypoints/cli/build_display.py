@@ -16,6 +16,7 @@ from fleet_cloud.factory.events import (
     Stage,
     StepBegan,
     StepEnded,
+    Tried,
     VariantBuilt,
     Warned,
 )
@@ -122,7 +123,7 @@ class LiveDisplay:
         self._now = self._progress.add_task(name, total=total, note="")
 
 
-_STYLES: Final = {Stage: "bold", BackedOff: "yellow", Warned: "yellow"}
+_STYLES: Final = {Stage: "bold", Tried: "bold", BackedOff: "yellow", Warned: "yellow"}
 
 
 def describe_event(event: BuildEvent) -> str:
@@ -139,6 +140,8 @@ def describe_event(event: BuildEvent) -> str:
             line = f"    {event.step} epoch {_describe_epoch(event)}"
         case VariantBuilt():
             line = _describe_built(event)
+        case Tried():
+            line = _describe_trial(event)
         case Warned(message=message):
             line = f"  warning: {message}"
         case _:
@@ -160,6 +163,19 @@ def _describe_built(event: VariantBuilt) -> str:
     if event.accuracy is not None:
         accuracy = f"test accuracy {describe_fraction(event.accuracy)}"
     return f"  {event.name:<{SUBJECT_WIDTH}} {describe_bytes(event.size_bytes):>10}  {accuracy}"
+
+
+def _describe_trial(event: Tried) -> str:
+    place = f"  trial {event.trial:<4} {event.passes}"
+    if event.accuracy is None or event.cost is None:
+        return f"{place}: no result: {event.why}"
+    cost = describe_cost(event.against, event.cost)
+    return f"{place}: validation accuracy {describe_fraction(event.accuracy)}, {event.against} {cost}"
+
+
+def describe_cost(against: str, cost: float) -> str:
+    """Return what a search weighs accuracy against: bytes, or the time of an inference."""
+    return f"{cost:,.0f} us" if against == "latency" else describe_bytes(int(cost))
 
 
 def describe_place(event: StepBegan | StepEnded) -> str:

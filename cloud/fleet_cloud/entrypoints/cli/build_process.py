@@ -12,7 +12,7 @@ from typing import Final
 
 from fleet_cloud.entrypoints.cli.connection import Connection
 from fleet_cloud.errors import BuildError
-from fleet_cloud.factory.events import BuildEvent, Failed, Registered, parse_event
+from fleet_cloud.factory.events import BuildEvent, Failed, Registered, Searched, parse_event
 
 UNEXPLAINED: Final = frozenset({"build.failed", "build.process"})
 """What only the worker's log can explain."""
@@ -21,7 +21,7 @@ UNEXPLAINED: Final = frozenset({"build.failed", "build.process"})
 def follow_build(
     arguments: Sequence[str], connection: Connection, log: Path | None = None
 ) -> Generator[BuildEvent]:
-    """Run the build worker with ``arguments`` and yield its events up to `Registered`.
+    """Run the build worker with ``arguments`` and yield its events up to `Registered` or `Searched`.
 
     Its log goes to ``log``; without one, to a temporary file that is kept only when it explains a
     failure. Raises `BuildError` with the worker's own code, message and hint.
@@ -50,7 +50,7 @@ def _follow(arguments: Sequence[str], connection: Connection, log: Path) -> Gene
                 hint = f"its log is {log}" if event.code in UNEXPLAINED else event.hint
                 raise BuildError(event.message, code=event.code, hint=hint)
             yield event
-            if isinstance(event, Registered):
+            if isinstance(event, Registered | Searched):
                 return
         process.wait()
         raise BuildError(

@@ -1,7 +1,7 @@
-"""The build process: ``python -m fleet_cloud.entrypoints.workers.build recipe|import``.
+"""The build process: ``python -m fleet_cloud.entrypoints.workers.build recipe|import|search``.
 
-It runs the factory and registers the result over the HTTP API like anybody else. Its events go to
-standard output, everything else to standard error.
+It runs the factory and registers the result over the HTTP API like anybody else; a search registers nothing.
+Its events go to standard output, everything else to standard error.
 """
 
 import argparse
@@ -121,10 +121,16 @@ def _parser() -> argparse.ArgumentParser:
     imported.add_argument("--pad", type=int, default=0)
     imported.add_argument("--layout", type=Layout, default=Layout.NHWC)
     imported.set_defaults(run=_import_model)
+    search = commands.add_parser("search")
+    search.add_argument("file", type=Path)
+    search.add_argument("--minutes", type=float)
+    search.add_argument("--allow-code", action="store_true")
+    search.set_defaults(run=_search_recipe)
     for command in (recipe, imported):
+        command.add_argument("--version")
+    for command in (recipe, imported, search):
         command.add_argument("--server", required=True)
         command.add_argument("--exact", action="store_true")
-        command.add_argument("--version")
     return parser
 
 
@@ -143,7 +149,7 @@ def _build_recipe(options: argparse.Namespace, say: Say) -> None:
     say(Stage(name="starting", detail=f"model {recipe.model}"))
     if options.held_out is not None:
         write_held_out(recipe, options.held_out)
-    keeper = _find_keeper(options, say)
+    keeper = _find_keeper(say, options.no_cache)
     from fleet_cloud.factory.build import build
     from fleet_cloud.factory.peers import find_peers
 
@@ -152,6 +158,22 @@ def _build_recipe(options: argparse.Namespace, say: Say) -> None:
     release = release.with_artifacts(built.artifacts)
     with _connect(options) as client:
         _say_registered(register_or_keep(client, release, partial(_say_waiting, say)), say)
+
+
+def _search_recipe(options: argparse.Namespace, say: Say) -> None:
+    from fleet_cloud.factory.recipe import limit_search, load_recipe
+
+    recipe = limit_search(load_recipe(options.file), options.minutes)
+    with _connect(options) as client:
+        fetched = fetch_teachers(client, recipe)
+    say(Stage(name="starting", detail=f"model {recipe.model}"))
+    keeper = _find_keeper(say)
+    from fleet_cloud.factory.cache import find_search_folder
+    from fleet_cloud.factory.candidates import Means
+    from fleet_cloud.factory.exploring import explore
+
+    means = Means(keeper, fetched, options.allow_code)
+    say(explore(recipe, say, find_search_folder(os.environ), means))
 
 
 def _import_model(options: argparse.Namespace, say: Say) -> None:
@@ -213,11 +235,11 @@ def fetch_teachers(client: Client, recipe: "Recipe") -> dict[str, bytes]:
     return found
 
 
-def _find_keeper(options: argparse.Namespace, say: Say) -> "Keeper":
+def _find_keeper(say: Say, no_cache: bool = False) -> "Keeper":
     from fleet_cloud.factory.cache import Cache, find_folder, find_limit
     from fleet_cloud.factory.keeping import CacheKeeper, NoKeeper
 
-    if options.no_cache:
+    if no_cache:
         return NoKeeper()
     folder, limit_bytes = find_folder(os.environ), find_limit(os.environ)
 

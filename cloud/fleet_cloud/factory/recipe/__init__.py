@@ -10,6 +10,8 @@ from fleet_cloud.factory.recipe.recipe import (
     Teacher,
     Training,
     describe_recipe,
+    find_search,
+    limit_search,
 )
 from fleet_cloud.factory.recipe.variants import Gates, Target, VariantRecipe, merge_gates
 
@@ -28,6 +30,8 @@ __all__ = [
     "describe_recipe",
     "describe_schema",
     "examine_recipe",
+    "find_search",
+    "limit_search",
     "load_recipe",
     "merge_gates",
     "write_example",

@@ -8,9 +8,10 @@ from typing import Final
 from fleet_cloud.factory.recipe.architecture import OWN, find_fault, has_layers
 from fleet_cloud.factory.recipe.dataset import find_dataset_fault
 from fleet_cloud.factory.recipe.order import FORMATS, find_nonsense
-from fleet_cloud.factory.recipe.passes import Int8, find_teacher, name_pass
+from fleet_cloud.factory.recipe.passes import Int8, Settings, find_teacher, name_pass
 from fleet_cloud.factory.recipe.problems import Problem
 from fleet_cloud.factory.recipe.recipe import Recipe, Teacher
+from fleet_cloud.factory.recipe.search import Search, draw_ends, find_search_problems
 from fleet_cloud.factory.recipe.variants import VariantRecipe
 from fleet_cloud.factory.recipe.weaker import weaken
 from fleet_shared.errors import FleetError
@@ -35,6 +36,7 @@ def find_mistakes(recipe: Recipe) -> list[Problem]:
             for number, variant in enumerate(recipe.variants)
             for problem in _check_variant(f"variants[{number}]", variant, recipe)
         ),
+        *(() if recipe.search is None else _check_search(recipe.search, recipe)),
     ]
 
 
@@ -100,18 +102,8 @@ def _check_variant(key: str, variant: VariantRecipe, recipe: Recipe) -> Iterator
     yield from _find_bad_name(f"{key}.name", variant.name)
     for index, why in find_nonsense(variant.passes):
         yield Problem(f"{key}.passes[{index}]", why, "change the order, or leave one of the two out")
-    known = [FLOAT, *recipe.teachers]
     for index, settings in enumerate(variant.passes):
-        teacher = find_teacher(settings)
-        if teacher is not None and teacher not in known:
-            close = get_close_matches(teacher, known, 1)
-            yield Problem(
-                f"{key}.passes[{index}].tune.distil.teacher",
-                f"there is no teacher {teacher!r}",
-                f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}",
-            )
-    if not has_layers(recipe.architecture):
-        yield from _find_need_of_layers(key, variant)
+        yield from _check_pass(f"{key}.passes[{index}]", settings, recipe)
     if variant.back_off and not any(weaken(settings) for settings in variant.passes):
         yield Problem(
             f"{key}.back_off",
@@ -120,13 +112,39 @@ def _check_variant(key: str, variant: VariantRecipe, recipe: Recipe) -> Iterator
         )
 
 
-def _find_need_of_layers(key: str, variant: VariantRecipe) -> Iterator[Problem]:
-    """A file without layers can be kept in another number format, and that is all."""
-    for index, settings in enumerate(variant.passes):
-        trains = isinstance(settings, Int8) and (settings.aware or settings.recover)
-        if trains or not isinstance(settings, FORMATS):
-            yield Problem(
-                f"{key}.passes[{index}]",
-                f"{name_pass(settings)} works on layers, and the model's file has none that are known",
-                "give the model as .keras or .h5; else float16, dynamic-range, int8 (not aware) or int16x8",
-            )
+def _check_pass(key: str, settings: Settings, recipe: Recipe) -> Iterator[Problem]:
+    """A teacher is known; a file without layers can be kept in another number format, and that is all."""
+    known, teacher = [FLOAT, *recipe.teachers], find_teacher(settings)
+    if teacher is not None and teacher not in known:
+        close = get_close_matches(teacher, known, 1)
+        yield Problem(
+            f"{key}.tune.distil.teacher",
+            f"there is no teacher {teacher!r}",
+            f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}",
+        )
+    trains = isinstance(settings, Int8) and (settings.aware or settings.recover)
+    if not has_layers(recipe.architecture) and (trains or not isinstance(settings, FORMATS)):
+        yield Problem(
+            key,
+            f"{name_pass(settings)} works on layers, and the model's file has none that are known",
+            "give the model as .keras or .h5; else float16, dynamic-range, int8 (not aware) or int16x8",
+        )
+
+
+def _check_search(search: Search, recipe: Recipe) -> Iterator[Problem]:
+    dataset = recipe.dataset
+    if dataset.task != "classification" or dataset.labels == "none" or dataset.kind == "none":
+        yield Problem(
+            "search",
+            "accuracy is what a search weighs, and here nobody knows it",
+            "it needs classes and labels",
+        )
+    problems = find_search_problems(search)
+    if not problems:
+        found = (
+            problem
+            for index, settings in draw_ends(search)
+            for problem in _check_pass(f"search.passes[{index}]", settings, recipe)
+        )
+        problems = list(dict.fromkeys(found))
+    yield from problems

@@ -9,6 +9,7 @@ from msgspec import Meta
 from fleet_cloud.errors import RecipeError
 from fleet_cloud.factory.recipe.architecture import Architecture
 from fleet_cloud.factory.recipe.dataset import Dataset
+from fleet_cloud.factory.recipe.search import Search
 from fleet_cloud.factory.recipe.variants import DEFAULT_VARIANTS, Gates, VariantRecipe
 
 
@@ -40,6 +41,8 @@ class Teacher(_Part, frozen=True, kw_only=True):
 
 
 class Recipe(_Part, frozen=True, kw_only=True):
+    """``search``: says what to try, and nothing of what is built."""
+
     model: str
     dataset: Dataset = Dataset()
     architecture: Architecture = Architecture()
@@ -47,12 +50,33 @@ class Recipe(_Part, frozen=True, kw_only=True):
     teachers: dict[str, Teacher] = {}
     variants: Annotated[tuple[VariantRecipe, ...], Meta(min_length=1)] = DEFAULT_VARIANTS
     gates: Gates = Gates()
+    search: Search | None = None
 
 
 def describe_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe as it is kept in a version's lineage."""
+    """Return the recipe as it is kept in a version's lineage: what was built, not what was searched."""
     described: dict[str, Any] = msgspec.to_builtins(recipe)
+    del described["search"]
     return described
+
+
+def find_search(recipe: Recipe) -> Search:
+    """Return what a recipe says of searching; raise `RecipeError` (``recipe.search``) for nothing."""
+    if recipe.search is None:
+        raise RecipeError(
+            f"the recipe of {recipe.model} does not say what to search",
+            hint="search: {passes: [{pass: prune-filters, fraction: {from: 0.1, to: 0.7}}, {pass: int8}]}",
+            code="recipe.search",
+        )
+    return recipe.search
+
+
+def limit_search(recipe: Recipe, minutes: float | None) -> Recipe:
+    """Return the recipe with another time for its search, if one is given. Raises as `find_search`."""
+    search = find_search(recipe)
+    if minutes is None:
+        return recipe
+    return msgspec.structs.replace(recipe, search=msgspec.structs.replace(search, minutes=minutes))
 
 
 def resolve_paths(recipe: Recipe, path: Path) -> Recipe:

@@ -5,13 +5,16 @@ numbers if both are), with ``log: true`` evenly by ratios; or ``{any: [l2, taylo
 ``optional: true`` may be left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 from msgspec import Meta
 
-from fleet_cloud.factory.recipe.passes import PassSettings, Settings
+from fleet_cloud.factory.recipe.order import REFUSED
+from fleet_cloud.factory.recipe.passes import PassSettings, Settings, name_pass
+from fleet_cloud.factory.recipe.problems import Problem, find_problems
+from fleet_cloud.factory.recipe.variants import Target
 
 Against = Literal["wire", "size", "latency"]
 
@@ -21,6 +24,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     time of one inference here. It ends after ``minutes``, or when ``trials`` have been made in all."""
 
     passes: Annotated[tuple[dict[str, Any], ...], Meta(min_length=1)]
+    target: Target = "litert"
     against: Against = "wire"
     minutes: Annotated[float, Meta(gt=0, le=100_000)] = 30
     trials: Annotated[int, Meta(ge=1, le=100_000)] = 50
@@ -45,26 +49,59 @@ class _Any(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     options: Annotated[list[bool | int | float | str | None], Meta(min_length=1)] = msgspec.field(name="any")
 
 
-def draw_passes(search: Search, draw: Draw) -> tuple[Settings, ...]:
+def draw_passes(search: Search, draw: Draw) -> tuple[PassSettings, ...]:
     """Return the passes of one trial; raise `ValueError` where what was drawn is no pass."""
-    chosen: list[Any] = []
+    chosen: list[PassSettings] = []
     for number, template in enumerate(search.passes, 1):
-        name = f"{number}-{template.get('pass')}"
-        given = {key: value for key, value in template.items() if key != "optional"}
-        if template.get("optional") is True and not draw.choose(f"{name}?", (True, False)):
-            continue
-        chosen.append(msgspec.convert(_fill(given, name, draw), PassSettings))
+        if template.get("optional") is not True or draw.choose(f"{_name(number, template)}?", (True, False)):
+            chosen.append(msgspec.convert(_draw(number, template, draw), PassSettings))
     return tuple(chosen)
 
 
-def find_fault(search: Search) -> str | None:
-    """Return what is wrong with the section: it must give passes at both ends of everything."""
-    try:
-        draw_passes(search, _End(0))
-        draw_passes(search, _End(-1))
-    except ValueError as exc:
-        return str(exc)
-    return None
+def find_search_problems(search: Search, key: str = "search.passes") -> list[Problem]:
+    """Return what is wrong with the passes: each must be one at both ends of everything, and those that are
+    in every trial must make sense in their order."""
+    problems = [
+        problem
+        for number, template in enumerate(search.passes, 1)
+        for problem in _check_template(f"{key}[{number - 1}]", number, template)
+    ]
+    return problems or list(_find_nonsense(search, key))
+
+
+def draw_ends(search: Search) -> Iterator[tuple[int, Settings]]:
+    """Yield each pass with the first and with the last of everything, and its index. All must be passes."""
+    for index, template in enumerate(search.passes):
+        for end in (_End(0), _End(-1)):
+            yield index, msgspec.convert(_draw(index + 1, template, end), PassSettings)
+
+
+def _check_template(key: str, number: int, template: dict[str, Any]) -> list[Problem]:
+    if not isinstance(template.get("optional", False), bool):
+        return [Problem(f"{key}.optional", "Expected `bool`", "optional: true, or leave it out")]
+    for end in (_End(0), _End(-1)):
+        try:
+            drawn = _draw(number, template, end)
+        except ValueError as exc:
+            return [Problem(key, str(exc), "{from: LOW, to: HIGH} or {any: [ONE, OTHER]}")]
+        if problems := find_problems(drawn, PassSettings, key):
+            return problems
+    return []
+
+
+def _find_nonsense(search: Search, key: str) -> Iterator[Problem]:
+    """What may be left out, or depends on what is drawn, is no more than a trial without a result."""
+    always: list[Settings] = []
+    for index, template in enumerate(search.passes):
+        if template.get("optional") is True or not isinstance(template["pass"], str):
+            continue
+        settings: Settings = msgspec.convert(_draw(index + 1, template, _End(0)), PassSettings)
+        for earlier in always:
+            if why := REFUSED.get((type(earlier), type(settings))):
+                message = f"{name_pass(settings)} after {name_pass(earlier)}: {why}"
+                yield Problem(f"{key}[{index}]", message, "change the order, or make one of them optional")
+                break
+        always.append(settings)
 
 
 class _End:
@@ -80,6 +117,17 @@ class _End:
         if not low < high or (log and low <= 0):
             raise ValueError(f"from {low} to {high} is no range")
         return (low, high)[self._index]
+
+
+def _draw(number: int, template: dict[str, Any], draw: Draw) -> Any:
+    given = {key: value for key, value in template.items() if key != "optional"}
+    return _fill(given, _name(number, template), draw)
+
+
+def _name(number: int, template: dict[str, Any]) -> str:
+    """Return what a pass is called among all that is drawn; which pass it is may be drawn, too."""
+    kind = template.get("pass")
+    return f"{number}-{kind}" if isinstance(kind, str) else str(number)
 
 
 def _fill(value: Any, name: str, draw: Draw) -> Any:

@@ -12,6 +12,7 @@ from fleet_cloud.factory.events import (
     Stage,
     StepBegan,
     StepEnded,
+    Tried,
     VariantBuilt,
     Warned,
 )
@@ -51,6 +52,16 @@ def test_something_moves_at_any_time_and_an_early_stop_takes_the_bar_away() -> N
         ]
         assert show(Stage(name="measuring")) == [("measuring", None, "")]
         assert show(BUILT) == [("measuring", None, "")]
+
+
+def test_a_trial_says_what_was_tried_and_what_came_out() -> None:
+    tried = Tried(trial=7, passes="prune-weights 0.5, int8", against="wire", accuracy=0.972, cost=2048.0)
+    said = "trial 7 prune-weights 0.5, int8: validation accuracy 97.2 %, wire 2.0 KiB"
+    assert words(tried) == said
+    timed = Tried(trial=7, passes="int8", against="latency", accuracy=0.5, cost=1234.4)
+    assert words(timed).endswith("latency 1,234 us")
+    failed = Tried(trial=8, passes="cluster 2", against="wire", why="accuracy is below its gate")
+    assert words(failed) == "trial 8 cluster 2: no result: accuracy is below its gate"
 
 
 def words(event: BuildEvent) -> str:

@@ -19,10 +19,13 @@ from fleet_cloud.factory.events import (
     BuildEvent,
     Epoch,
     Failed,
+    Found,
     Registered,
+    Searched,
     Stage,
     StepBegan,
     StepEnded,
+    Tried,
     VariantBuilt,
     Warned,
     parse_event,
@@ -59,6 +62,17 @@ def fail(*words: str) -> Failed:
         VariantBuilt(name="int8", size_bytes=9, accuracy=None, validation_accuracy=None, latency_p50_us=None),
         Warned(message="the golden vectors prove little"),
         Registered(model="digits", version="1.0.0", created=True),
+        Tried(trial=3, passes="int8", against="wire", accuracy=0.5, cost=99.0),
+        Searched(
+            model="digits",
+            target="litert",
+            against="wire",
+            trials=4,
+            failed=1,
+            front=(Found(name="trial-3", accuracy=0.5, cost=99.0, passes=({"pass": "int8"},)),),
+            variants="- name: trial-3\n",
+            file="/cache/search/digits.log",
+        ),
         Failed(code="build.gate", message="too bad"),
     ],
 )
@@ -76,6 +90,11 @@ def test_a_wrong_recipe_fails_before_anything_is_loaded(tmp_path: Path) -> None:
 
 def test_a_controller_that_is_away_is_noticed_before_the_training() -> None:
     assert fail("recipe", "docs/examples/digits.yaml").code == "controller.unreachable"
+
+
+def test_a_search_needs_a_section_that_says_what_to_search() -> None:
+    failed = fail("search", "docs/examples/digits.yaml")
+    assert (failed.code, "search: {passes:" in failed.hint) == ("recipe.search", True)
 
 
 def test_a_wrong_version_number_is_noticed_before_the_training() -> None:
