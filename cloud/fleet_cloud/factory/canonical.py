@@ -34,10 +34,19 @@ def canonicalise(content: bytes) -> bytes:
         raise _invalid("its identifier is missing")
     try:
         model: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
+        scattered = _is_scattered(model)
+        if not scattered:
+            _bring_into_form(model)
     except Exception as exc:  # whatever a damaged file causes, it is refused
-        raise _invalid(str(exc)) from exc
-    if _is_scattered(model):
+        raise _invalid(f"{type(exc).__name__}: {exc}") from exc
+    if scattered:
         raise _invalid("it keeps weights outside of the flatbuffer")
+    builder = _AlignedBuilder(len(content))
+    builder.Finish(model.Pack(builder), MAGIC)
+    return bytes(builder.Output())
+
+
+def _bring_into_form(model: Any) -> None:
     model.description = model.metadata = model.metadataBuffer = None
     numbers = [_renumber_tensors(graph) for graph in model.subgraphs]
     _renumber_signatures(model, numbers)
@@ -46,9 +55,6 @@ def canonicalise(content: bytes) -> bytes:
     for graph in model.subgraphs:
         _strip(graph)
         _name_tensors(graph, [_kind(code) for code in model.operatorCodes])
-    builder = _AlignedBuilder(len(content))
-    builder.Finish(model.Pack(builder), MAGIC)
-    return bytes(builder.Output())
 
 
 class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
@@ -95,18 +101,19 @@ def _renumber_signatures(model: Any, numbers: Sequence[dict[int, int]]) -> None:
 
 
 def _renumber_buffers(model: Any) -> None:
-    kept: dict[bytes, int] = {b"": _EMPTY}
+    kept: dict[bytes | None, int] = {None: _EMPTY}
     for graph in model.subgraphs:
         for tensor in graph.tensors:
             data = model.buffers[tensor.buffer].data
-            content = b"" if data is None else np.asarray(data, dtype=np.uint8).tobytes()
+            # A constant of no values is a constant still: without data it would be computed.
+            content = None if data is None else np.asarray(data, dtype=np.uint8).tobytes()
             tensor.buffer = kept.setdefault(content, len(kept))
     model.buffers = [_buffer(content) for content in kept]
 
 
-def _buffer(content: bytes) -> Any:
+def _buffer(content: bytes | None) -> Any:
     buffer = schema.BufferT()
-    buffer.data = np.frombuffer(content, dtype=np.uint8) if content else None
+    buffer.data = None if content is None else np.frombuffer(content, dtype=np.uint8)
     return buffer
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from fleet_cloud.errors import NotFound, Unavailable
 from fleet_cloud.services.ports import BlobStore, Transaction, UnitOfWork
-from fleet_shared.codec import Encoding, encode_parts
+from fleet_shared.codec import Encoding, decode_blob, encode_parts
 from fleet_shared.errors import CodecError
 from fleet_shared.limits import BLOB_BYTES, CODEBOOK_BYTES, MIB
 from fleet_shared.manifest import BlobRef
@@ -36,7 +36,8 @@ PACKED_AT_ONCE_BYTES: Final = 8 * MIB
 """Blobs up to this size are packed by zstd within the registration: about 3 s each."""
 
 CODED_AT_ONCE_BYTES: Final = 1 * MIB
-"""Blobs up to this size get their codebook within the registration: about 2 s each."""
+"""Blobs up to this size get their codebook within the registration: about 2 s each, and up to 3 s to
+decode it again."""
 
 PACKED_FROM_BYTES: Final = 1024
 """Below, what asking for another blob costs outweighs what is saved."""
@@ -128,12 +129,30 @@ class Packing:
                 if self._stopped.is_set():
                     raise _StoppedError
                 _write(spool, part)
+            if encoding is Encoding.CODEBOOK and not self._comes_back(blob, encoding, spool):
+                return None
             spool.seek(0)
             sha256 = Digest(digest.hexdigest())
             self.blobs.put(sha256, iter(lambda: spool.read(PART_BYTES), b""))
         return EncodedBlob(
             blob=blob.sha256, encoding=encoding, sha256=sha256, encoded_bytes=size, size_bytes=blob.size_bytes
         )
+
+    def _comes_back(
+        self, blob: BlobRef, encoding: Encoding, spool: "tempfile.SpooledTemporaryFile[bytes]"
+    ) -> bool:
+        """Decode it as a device does: what is wrong here would be wrong on every device of a rollout."""
+        spool.seek(0)
+        digest = hashlib.sha256()
+        try:
+            for part in decode_blob(encoding, iter(lambda: spool.read(PART_BYTES), b""), blob.size_bytes):
+                digest.update(part)
+                if self._stopped.is_set():
+                    raise _StoppedError
+        except CodecError as exc:
+            log.error("blob %s does not come back from %s: %s", blob.sha256, encoding.value, exc)
+            return False
+        return digest.hexdigest() == blob.sha256
 
     def _read(self, sha256: Digest) -> Iterator[bytes]:
         for part in self.blobs.read(sha256):

@@ -130,3 +130,42 @@ def test_the_wire_is_measured(files: dict[str, bytes]) -> None:
     assert list(measured) == ["identity", "zstd", "codebook", "xz"]
     assert measured["identity"] == len(files["int8-1"])
     assert measured["codebook"] < measured["zstd"] < measured["identity"]
+
+
+def test_a_constant_without_values_stays_one(files: dict[str, bytes]) -> None:
+    """Axes to sum over, none of them: without data the runtime waits for somebody to compute it."""
+
+    def empty(model: Any) -> None:
+        buffer = schema.BufferT()
+        buffer.data = np.zeros(0, dtype=np.uint8)
+        model.buffers.append(buffer)
+        graph = model.subgraphs[0]
+        graph.tensors.append(
+            schema.TensorT(shape=np.array([0], dtype=np.int32), buffer=len(model.buffers) - 1, name="none")
+        )
+        operator = graph.operators[0]
+        operator.inputs = np.append(operator.inputs, len(graph.tensors) - 1).astype(np.int32)
+
+    content = canonicalise(edit(files["fp32-1"], empty))
+    model: Any = schema.Model.GetRootAs(content)
+    graph = model.Subgraphs(0)
+    tensor = graph.Tensors(int(graph.Operators(0).InputsAsNumpy()[-1]))
+    assert tensor.Buffer() > 0
+    assert not model.Buffers(tensor.Buffer()).DataIsNone()
+    assert model.Buffers(0).DataIsNone()
+
+
+@pytest.mark.parametrize("damage", ["tensor", "buffer", "graph of a signature"])
+def test_numbers_that_lead_nowhere_are_refused(files: dict[str, bytes], damage: str) -> None:
+    def break_it(model: Any) -> None:
+        graph = model.subgraphs[0]
+        if damage == "tensor":
+            graph.operators[0].inputs = np.array([10_000], dtype=np.int32)
+        elif damage == "buffer":
+            graph.tensors[graph.inputs[0]].buffer = 10_000
+        else:
+            model.signatureDefs[0].subgraphIndex = 9
+
+    with pytest.raises(Invalid) as refused:
+        canonicalise(edit(files["fp32-1"], break_it))
+    assert refused.value.code == "model.file.invalid"

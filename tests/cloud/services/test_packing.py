@@ -2,7 +2,7 @@
 
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from fleet_cloud.services.drafts import VariantDraft, VersionDraft
 from fleet_cloud.services.models import Registry
 from fleet_cloud.services.packing import PACKED_AT_ONCE_BYTES, Packing
 from fleet_shared.codec import Encoding, decode_blob, encode_blob, encode_parts
+from fleet_shared.errors import CodecError
 from fleet_shared.manifest import BlobRef, Role
 from fleet_shared.messages.desired import EncodedBlob
 from fleet_shared.names import Digest, digest_of
@@ -186,3 +187,19 @@ def test_a_blob_that_cannot_be_stored_does_not_keep_the_others_waiting(
     assert place.packing.pack_next() is True
     assert place.packing.pack_next() is True, "as a codebook"
     assert place.packing.pack_next() is False, "it is not packed again and again"
+
+
+@pytest.mark.parametrize("fault", ["refused", "other bytes"])
+def test_a_codebook_that_devices_could_not_decode_is_not_offered(
+    place: Place, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Whatever is wrong with the coder shows here, and not on the devices of a rollout."""
+
+    def decode(encoding: Encoding, parts: Iterable[bytes], size_bytes: int) -> Iterator[bytes]:
+        if fault == "refused":
+            raise CodecError("more work than a device shall do")
+        yield bytes(size_bytes)
+
+    monkeypatch.setattr(packing_module, "decode_blob", decode)
+    blob = place.register(clustered(4000, 3))
+    assert [one.encoding for one in place.encodings(blob)] == [Encoding.ZSTD]
