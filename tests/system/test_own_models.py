@@ -82,6 +82,7 @@ def build_and_push(world: World, recipe: str, folder: Path, name: str) -> str:
     return shown.stdout
 
 
+@pytest.mark.long
 def test_a_keras_model_with_residual_and_concatenated_parts(world: World, tmp_path: Path) -> None:
     (tmp_path / "branches.keras").write_bytes(write_keras(make_branches()))
     world.add_agent("pi-1")

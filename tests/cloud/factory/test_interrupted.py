@@ -77,6 +77,7 @@ def read_steps(process: subprocess.Popen[bytes], last: str = "") -> list[tuple[s
     return steps
 
 
+@pytest.mark.long  # several processes that load TensorFlow
 @pytest.mark.timeout(1800)
 def test_a_build_that_was_killed_goes_on_after_its_last_finished_pass(folder: Path) -> None:
     with start(folder, "kept") as killed:

@@ -35,6 +35,7 @@ def search(recipe: Path) -> tuple[list[BuildEvent], Searched]:
     return events, last
 
 
+@pytest.mark.long  # several processes that load TensorFlow
 @pytest.mark.timeout(1800)
 def test_a_search_goes_on_and_gives_variants_for_the_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -60,6 +61,7 @@ def test_a_search_goes_on_and_gives_variants_for_the_recipe(
     assert [one.name for one in load_recipe(recipe).variants] == [one.name for one in found.front]
 
 
+@pytest.mark.long  # several processes that load TensorFlow
 @pytest.mark.timeout(1800)
 def test_trials_that_hold_no_gate_are_told_and_give_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
