@@ -9,7 +9,7 @@ from tests.kit.commands import run_fleet
 from tests.kit.tflite_agent import find_tflite_agent
 from tests.kit.world import World, wait_for_outcomes
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(600)]
 
 RECIPE = Path(__file__).parents[2] / "docs" / "examples" / "five-variants.yaml"
 

@@ -13,7 +13,7 @@ from tests.kit.processes import end_process
 from tests.kit.waiting import wait_for
 from tests.kit.world import BIN, ROOT, World, running_world
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 RECIPE = """\
 model: digits
 training: {epochs: 1, seed: 1}
