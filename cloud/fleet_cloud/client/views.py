@@ -112,9 +112,10 @@ class BuildReportRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BuildJobView(msgspec.Struct, frozen=True, kw_only=True):
+    """Its bundle is not told: with the digest, every viewer could get the data."""
+
     id: str
     model: str
-    bundle: str
     state: str
     version: str | None
     attempt: int
@@ -129,9 +130,11 @@ class BuildJobView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BuildClaimView(msgspec.Struct, frozen=True, kw_only=True):
-    """``lease_ms``: who has not reported for so long has lost the job."""
+    """``bundle``: the blob with the recipe and its files, for the worker that has the job. ``lease_ms``: who
+    has not reported for so long has lost the job."""
 
     job: BuildJobView | None
+    bundle: str | None
     lease_ms: int
 
 

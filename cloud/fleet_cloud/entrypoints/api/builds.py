@@ -43,7 +43,9 @@ def build_routes(jobs: BuildJobs) -> APIRouter:
     def claim(by: Operator, body: Body) -> Response:
         """For workers: the oldest job that waits, if there is one."""
         claimed = jobs.claim(parse(BuildClaimRequest, body).worker, by)
-        return answer(BuildClaimView(job=None if claimed is None else _show(claimed), lease_ms=jobs.lease_ms))
+        if claimed is None:
+            return answer(BuildClaimView(job=None, bundle=None, lease_ms=jobs.lease_ms))
+        return answer(BuildClaimView(job=_show(claimed), bundle=claimed.bundle, lease_ms=jobs.lease_ms))
 
     @router.get("/{job}", dependencies=[needs(Role.VIEWER)])
     def get(job: str) -> Response:
@@ -76,7 +78,6 @@ def _show(job: BuildJob) -> BuildJobView:
     return BuildJobView(
         id=job.id,
         model=job.model,
-        bundle=job.bundle,
         state=job.state.value,
         version=job.version,
         attempt=job.attempt,

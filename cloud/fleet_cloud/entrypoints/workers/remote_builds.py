@@ -50,11 +50,11 @@ class BuildWorker:
         with self.connection.open() as client:
             while not self.stopped.is_set():
                 claimed = self._claim(client)
-                if claimed is None or claimed.job is None:
+                if claimed is None or claimed.job is None or claimed.bundle is None:
                     self.stopped.wait(POLL_S)
                     continue
                 desk = _Desk(client, claimed.job, claimed.lease_ms / 1000 / REPORTS_PER_LEASE)
-                self._take(client, claimed.job, desk)
+                self._take(client, claimed.job, claimed.bundle, desk)
                 if once:
                     return
 
@@ -65,11 +65,11 @@ class BuildWorker:
             log.warning("the controller is away: %s", exc.message)
             return None
 
-    def _take(self, client: Client, job: BuildJobView, desk: "_Desk") -> None:
+    def _take(self, client: Client, job: BuildJobView, bundle: str, desk: "_Desk") -> None:
         self.say(f"build {job.id} of {job.model}, attempt {job.attempt}")
         try:
             with tempfile.TemporaryDirectory(prefix="fleet-worker-") as name:
-                self._build(client, job, Path(name), desk)
+                self._build(client, job, bundle, Path(name), desk)
         except (Conflict, NotFound) as exc:
             if exc.code not in ("build.job.lost", "build.job.unknown"):
                 desk.fail(exc)
@@ -78,11 +78,11 @@ class BuildWorker:
             desk.fail(exc)
             self.say(f"build {job.id} failed: {exc.message}")
 
-    def _build(self, client: Client, job: BuildJobView, folder: Path, desk: "_Desk") -> None:
-        bundle = folder / "bundle.zip"
-        with bundle.open("wb") as file:
-            client.save_blob(parse_digest(job.bundle), file)
-        recipe = unpack_bundle(bundle, folder / "build", allow_code=self.allow_code)
+    def _build(self, client: Client, job: BuildJobView, bundle: str, folder: Path, desk: "_Desk") -> None:
+        archive = folder / "bundle.zip"
+        with archive.open("wb") as file:
+            client.save_blob(parse_digest(bundle), file)
+        recipe = unpack_bundle(archive, folder / "build", allow_code=self.allow_code)
         options = [] if job.version is None else ["--version", job.version]
         options += ["--allow-code"] if self.allow_code else []
         with running_build(["recipe", str(recipe), *options], self.connection, folder / "log") as process:

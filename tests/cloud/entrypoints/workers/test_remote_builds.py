@@ -43,6 +43,17 @@ def test_a_worker_refuses_the_code_of_others_and_the_watcher_reads_why(
     assert any("failed" in line for line in said)
 
 
+def test_only_the_worker_is_told_where_the_data_is(connection: Connection, tmp_path: Path) -> None:
+    job = queue_build(connection, recipe(tmp_path), None)
+    with connection.open() as client:
+        claim = client.claim_build("one")
+        assert claim.bundle is not None
+        shown = client._http.get(f"/api/v1/builds/{job.id}").text
+        assert claim.bundle not in shown
+        assert claim.bundle not in client._http.get("/api/v1/builds").text
+        client.cancel_build(job.id)
+
+
 def test_a_watcher_sees_what_the_worker_says_up_to_the_version(
     connection: Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
