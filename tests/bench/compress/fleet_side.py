@@ -1,15 +1,22 @@
 """Fleet's side: each method as the passes of a recipe, from the float weights and the same steps."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import keras
+
+from fleet_cloud.factory.cache import Cache
 from fleet_cloud.factory.convert import convert
+from fleet_cloud.factory.keeping import CacheKeeper
+from fleet_cloud.factory.keys import digest_file, make_file_key, make_key
 from fleet_cloud.factory.lab import Lab, Part
 from fleet_cloud.factory.network import Network
 from fleet_cloud.factory.operations import count_operations
-from fleet_cloud.factory.passes import PASSES, run_pass
+from fleet_cloud.factory.outcome import Outcome
+from fleet_cloud.factory.pipeline import Made as Pipelined
+from fleet_cloud.factory.pipeline import Pipeline, Place
 from fleet_cloud.factory.recipe.passes import (
     Cluster,
     Distil,
@@ -20,7 +27,6 @@ from fleet_cloud.factory.recipe.passes import (
     Settings,
     Train,
     Tune,
-    name_pass,
 )
 from fleet_cloud.factory.repeatable import make_repeatable
 from tests.bench.compress.data import Cifar
@@ -31,14 +37,15 @@ from tests.bench.compress.plan import (
     RATES,
     SPARSITIES,
     Method,
-    find_method,
     name_float,
 )
 from tests.bench.compress.resnet8 import PREPROCESSING, build_resnet8, load_resnet8
-from tests.bench.compress.results import Made, keep, load_made
+from tests.bench.compress.results import Done, Made, keep
 
 SIDE: Final = "fleet"
 STUDENT_UNITS: Final = 8
+HALF: Final = "filters-half"
+SCRATCH: Final = "filters-half-scratch"
 
 
 def tune(kind: str, distil: Distil | None = None) -> Tune:
@@ -61,7 +68,8 @@ def _plan_passes() -> dict[str, tuple[Settings, ...]]:
             for count in ENTRIES
         },
         "log5": (LogQuantize(bits=5, tune=tune("log")),),
-        "filters-half": (PruneFilters(fraction=0.5, tune=tune("filters")),),
+        HALF: (PruneFilters(fraction=0.5, tune=tune("filters")),),
+        SCRATCH: (Train(tune=tune("distil")),),
         "student": (Train(tune=tune("distil")),),
         "student-distilled": (Train(tune=tune("distil", Distil())),),
         **{
@@ -77,52 +85,75 @@ def _plan_passes() -> dict[str, tuple[Settings, ...]]:
 METHOD_PASSES: Final[Mapping[str, tuple[Settings, ...]]] = _plan_passes()
 
 
+def describe(method: Method) -> str:
+    """Return a digest of the passes of a method, teachers and starts aside."""
+    return make_key(METHOD_PASSES[method.name])[:12]
+
+
+class Side:
+    """Fleet's methods with one seed. What methods have in common is computed once: each pass is kept by its
+    key, as in a build."""
+
+    def __init__(self, seed: int, cifar: Cifar, weights: Path, folder: Path) -> None:
+        self._seed, self._weights, self._folder = seed, weights, folder
+        self._lab = make_lab(cifar, seed)
+        self._samples = make_key("cifar-10", len(cifar.train.y), seed)
+        cache = Cache(folder / "cache", warn=print)
+        self._pipeline = Pipeline(self._lab, "resnet8", CacheKeeper(cache, print))
+        self._pipeline.add_teacher(
+            "float", self._key("float"), lambda: self._begin("float", self._load_float)
+        )
+
+    def make(self, method: Method) -> None:
+        begin = time.monotonic()
+        made = self._pipeline.run(method.name, self._find_base(method), METHOD_PASSES[method.name])
+        content = convert(made.network, self._lab)
+        seconds = round(time.monotonic() - begin, 1)
+        operations = count_operations(made.network.model)
+        keep(
+            self._folder,
+            Made(SIDE, method.name, self._seed, seconds, operations, describe(method)),
+            content,
+        )
+        print(f"  fleet {method.name}, seed {self._seed}: {len(content)} bytes, {seconds} s", flush=True)
+
+    def _find_base(self, method: Method) -> Pipelined:
+        """Return the float network, or one that knows nothing yet: a student, or a smaller shape."""
+        if method.name.startswith("student"):
+            return self._begin("student", lambda: Network(build_resnet8(STUDENT_UNITS)))
+        if method.name == SCRATCH:
+            return self._begin(SCRATCH, self._forget_half)
+        return self._begin("float", self._load_float)
+
+    def _load_float(self) -> Network:
+        return Network(load_resnet8(self._weights))
+
+    def _forget_half(self) -> Network:
+        """Return the shape that half of the filters leave, with new weights."""
+        half = self._pipeline.run(HALF, self._begin("float", self._load_float), METHOD_PASSES[HALF])
+        make_repeatable(self._seed)
+        return Network(keras.models.clone_model(half.network.model))
+
+    def _begin(self, name: str, make: Callable[[], Network]) -> Pipelined:
+        return self._pipeline.begin(Place(name), self._key(name), lambda _lab: Outcome(make()))
+
+    def _key(self, name: str) -> str:
+        return make_file_key(self._samples, make_key(name, digest_file(self._weights)))
+
+
 def make_all(
-    methods: Sequence[Method], seeds: Sequence[int], cifar: Cifar, weights: Path, folder: Path
+    methods: Sequence[Method], seeds: Sequence[int], cifar: Cifar, weights: Path, folder: Path, done: Done
 ) -> None:
-    """Make what is not there yet; say what this version of Fleet cannot make."""
-    made = load_made(folder)
-    for method in methods:
-        if (why := find_lack(method)) is not None:
-            print(f"  fleet {method.name}: left out, {why}", flush=True)
-            continue
-        for seed in seeds if method.is_trained else seeds[:1]:
-            if (SIDE, method.name, seed) not in made:
-                _make(method, seed, cifar, weights, folder)
+    """Make what is neither there nor ``done`` elsewhere, seed by seed."""
+    for seed in seeds:
+        side = Side(seed, cifar, weights, folder)
+        for method in methods:
+            wanted = method.is_trained or seed == seeds[0]
+            if wanted and (SIDE, method.name, seed) not in done:
+                side.make(method)
 
 
-def find_lack(method: Method) -> str | None:
-    """Return why a method cannot be carried out by this version, or none."""
-    passes = METHOD_PASSES.get(method.name)
-    if passes is None:
-        return "it is no list of passes"
-    missing = [name_pass(settings) for settings in passes if type(settings) not in PASSES]
-    return f"there is no pass {missing[0]}" if missing else None
-
-
-def _make(method: Method, seed: int, cifar: Cifar, weights: Path, folder: Path) -> None:
-    make_repeatable(seed)
-    network = _begin(method, seed, weights)
-    lab = make_lab(cifar, seed, weights)
-    begin = time.monotonic()
-    for settings in METHOD_PASSES[method.name]:
-        network = run_pass(settings, network, lab).network
-    content = convert(network, lab)
-    made = Made(SIDE, method.name, seed, round(time.monotonic() - begin, 1), count_operations(network.model))
-    keep(folder, made, content)
-    print(f"  fleet {method.name}, seed {seed}: {len(content)} bytes, {made.seconds} s", flush=True)
-
-
-def _begin(method: Method, seed: int, weights: Path) -> Network:
-    """Return the float network, or a student that knows nothing yet."""
-    if not method.name.startswith("student"):
-        return Network(load_resnet8(weights))
-    make_repeatable(seed)
-    return Network(build_resnet8(STUDENT_UNITS))
-
-
-def make_lab(cifar: Cifar, seed: int, weights: Path) -> Lab:
-    teachers: dict[str, Any] = {"float": load_resnet8(weights)}
+def make_lab(cifar: Cifar, seed: int) -> Lab:
     return Lab(
         train=Part(cifar.train.x, cifar.train.y),
         validation=Part(cifar.validation.x, cifar.validation.y),
@@ -130,8 +161,4 @@ def make_lab(cifar: Cifar, seed: int, weights: Path) -> Lab:
         labels=cifar.labels,
         seed=seed,
         say=lambda _event: None,
-        teachers=teachers,
     )
-
-
-__all__ = ["find_lack", "find_method", "make_all", "make_lab"]

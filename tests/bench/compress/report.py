@@ -80,14 +80,27 @@ def _mean(values: Sequence[int]) -> int:
     return round(float(np.mean(values)))
 
 
-def write_report(rows: Sequence[Row], about: Mapping[str, Any], file: Path, page: Path | None) -> None:
-    """Write JSON to ``file``, and the table into ``page`` between its marks."""
+def write_report(
+    rows: Sequence[Row], scores: Sequence[Score], about: Mapping[str, Any], file: Path, page: Path | None
+) -> None:
+    """Write JSON to ``file``, with each file's answers, and the table into ``page`` between its marks."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=2) + "\n")
+    files = [score.to_json() for score in scores]
+    document = {**about, "rows": [asdict(row) for row in rows], "files": files}
+    file.write_text(json.dumps(document, indent=1) + "\n")
     if page is not None:
         before, _, rest = page.read_text().partition(BEGIN)
         _, _, after = rest.partition(END)
         page.write_text(f"{before}{BEGIN}\n\n{format_table(rows)}\n{END}{after}")
+
+
+def load_published(file: Path, about: Mapping[str, Any]) -> list[Score]:
+    """Return the scores that are published there of a run like this one: from the same weights and images."""
+    if not file.is_file():
+        return []
+    document = json.loads(file.read_text())
+    alike = all(document.get(name) == value for name, value in about.items())
+    return [Score.from_json(one) for one in document["files"]] if alike else []
 
 
 def format_table(rows: Sequence[Row]) -> str:
