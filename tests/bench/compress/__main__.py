@@ -18,7 +18,7 @@ from fleet_cloud.factory.keys import digest_file, make_key
 from tests.bench.compress.data import load_cifar
 from tests.bench.compress.fleet_side import describe, make_all
 from tests.bench.compress.make_float import CACHE
-from tests.bench.compress.plan import BATCH_SIZE, CALIBRATION, METHODS, RATES, Method, find_method
+from tests.bench.compress.plan import BATCH_SIZE, CALIBRATION, METHODS, PEER_RATES, Method, find_method
 from tests.bench.compress.report import format_table, load_published, make_rows, write_report
 from tests.bench.compress.resnet8 import FILE
 from tests.bench.compress.results import LINES, Done, Key, Made, load_made
@@ -28,7 +28,7 @@ from tests.bench.data import VARIABLE
 OUT: Final = Path(".bench") / "compress"
 PEER: Final = Path(".venvs") / "bench-tfmot" / "bin" / "python"
 PEER_SIDE: Final = Path(__file__).with_name("tfmot_side.py")
-PEER_HOW: Final = make_key(dict(RATES), BATCH_SIZE, CALIBRATION)[:12]
+PEER_HOW: Final = make_key(dict(PEER_RATES), BATCH_SIZE, CALIBRATION)[:12]
 REPORT: Final = Path("docs") / "benchmarks" / "compress.json"
 PAGE: Final = Path("docs") / "benchmarks" / "compress.md"
 SEEDS: Final = (1, 2, 3)
@@ -99,7 +99,7 @@ def _make_peer(
     }
     plan = {
         "folder": str(folder), "lines": LINES, "weights": str(weights), "data": str(CACHE), "images": images,
-        "batch_size": BATCH_SIZE, "calibration": CALIBRATION, "rates": dict(RATES), "how": PEER_HOW,
+        "batch_size": BATCH_SIZE, "calibration": CALIBRATION, "rates": dict(PEER_RATES), "how": PEER_HOW,
         "methods": {seed: names for seed, names in missing.items() if names},
     }  # fmt: skip
     if not plan["methods"]:

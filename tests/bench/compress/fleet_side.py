@@ -34,6 +34,7 @@ from tests.bench.compress.plan import (
     BATCH_SIZE,
     CALIBRATION,
     ENTRIES,
+    RATE,
     RATES,
     SPARSITIES,
     Method,
@@ -52,34 +53,41 @@ def tune(kind: str, distil: Distil | None = None) -> Tune:
     return Tune(epochs=1, batch_size=BATCH_SIZE, learning_rate=RATES[kind], distil=distil)
 
 
+def learn(kind: str) -> Tune:
+    """One epoch with the float model as the teacher."""
+    return tune(kind, Distil(weight=0.7))
+
+
 def _plan_passes() -> dict[str, tuple[Settings, ...]]:
     int8 = Int8(calibration_samples=CALIBRATION)
-    aware = Int8(aware=True, calibration_samples=CALIBRATION, tune=tune("aware"))
+    aware = Int8(aware=True, calibration_samples=CALIBRATION, tune=learn("aware"))
     again = Train(tune=tune("train"))
-    prune = {share: PruneWeights(sparsity=share / 100, tune=tune("prune")) for share in SPARSITIES}
+    prune = {
+        share: PruneWeights(sparsity=share / 100, scope="global", tune=learn("prune")) for share in SPARSITIES
+    }
+    priced = {
+        count: Cluster(
+            entries=count, normalize=True, rate=RATE, weigh="loss", change=True, tune=learn("cluster")
+        )
+        for count in ENTRIES
+    }
     return {
         **{name_float(epochs): (again,) * epochs for epochs in range(4)},
         "int8": (int8,),
         "int8-aware": (aware,),
         "prune50-int8": (prune[50], int8),
-        **{f"cluster{count}": (Cluster(entries=count, tune=tune("cluster")),) for count in ENTRIES},
-        **{
-            f"prune50-cluster{count}": (prune[50], Cluster(entries=count, tune=tune("cluster")))
-            for count in ENTRIES
-        },
-        "log5": (LogQuantize(bits=5, tune=tune("log")),),
-        HALF: (PruneFilters(fraction=0.5, tune=tune("filters")),),
-        SCRATCH: (Train(tune=tune("distil")),),
+        "cluster32": (Cluster(entries=32, tune=learn("cluster")),),
+        "log5": (LogQuantize(bits=5, tune=learn("log")),),
+        HALF: (PruneFilters(fraction=0.5, tune=learn("filters")),),
+        SCRATCH: (Train(tune=learn("filters")),),
         "student": (Train(tune=tune("distil")),),
-        "student-distilled": (Train(tune=tune("distil", Distil())),),
+        "student-distilled": (Train(tune=learn("distil")),),
         **{
-            f"pcqat-{share}-{count}": (
-                prune[share], Cluster(entries=count, normalize=True, tune=tune("cluster")), aware
-            )
+            f"pcqat-{share}-{count}": (prune[share], priced[count], aware)
             for share in SPARSITIES
             for count in ENTRIES
         },
-    }  # fmt: skip
+    }
 
 
 METHOD_PASSES: Final[Mapping[str, tuple[Settings, ...]]] = _plan_passes()
