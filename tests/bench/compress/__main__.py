@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from fleet_cloud.factory.keys import digest_file, make_key
+from tests.bench.compress.aims import format_aims, judge
 from tests.bench.compress.data import load_cifar
 from tests.bench.compress.fleet_side import describe, make_all
 from tests.bench.compress.make_float import CACHE
+from tests.bench.compress.models import MODELS
 from tests.bench.compress.plan import BATCH_SIZE, CALIBRATION, METHODS, PEER_RATES, Method, find_method
-from tests.bench.compress.report import format_table, load_published, make_rows, write_report
-from tests.bench.compress.resnet8 import FILE
+from tests.bench.compress.report import format_table, load_published, make_rows, write_page, write_report
 from tests.bench.compress.results import LINES, Done, Key, Made, load_made
 from tests.bench.compress.scoring import score_all
 from tests.bench.data import VARIABLE
@@ -45,7 +46,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     cifar = load_cifar(given.data, CACHE).limit(images)
     about = {
-        "weights": digest_file(given.weights),
+        "weights": {name: digest_file(model.file) for name, model in MODELS.items()},
         "train_images": len(cifar.train.y),
         "test_images": len(cifar.test.y),
     }
@@ -53,9 +54,9 @@ def main() -> None:
     before = {one.made.key: one for one in published if _is_current(one.made)}
     done = {*before, *_load_current(folder)}
     if "fleet" in given.sides:
-        make_all(methods, seeds, cifar, given.weights, folder, done)
+        make_all(methods, seeds, cifar, folder, done)
     if "tfmot" in given.sides:
-        _make_peer(methods, seeds, images, given.weights, folder, done)
+        _make_peer(methods, seeds, images, folder, done)
     wanted = {(one.name, seed) for one in methods for seed in (seeds if one.is_trained else seeds[:1])}
     made = [one for one in _load_current(folder).values() if (one.method, one.seed) in wanted]
     scores = score_all(made, folder, cifar.test, timed=not given.untimed)
@@ -63,10 +64,14 @@ def main() -> None:
     scores += [one for key, one in before.items() if key not in here]
     scores.sort(key=lambda one: (METHODS.index(find_method(one.made.method)), one.made.side, one.made.seed))
     rows = make_rows(scores)
-    write_report(rows, scores, about, folder / "compress.json", None)
+    tables = format_table(rows)
+    if not given.quick:
+        tables += "\n" + format_aims(judge(rows, scores))
+    write_report(rows, scores, about, folder / "compress.json")
     if given.publish:
-        write_report(rows, scores, about, REPORT, PAGE)
-    print(format_table(rows))
+        write_report(rows, scores, about, REPORT)
+        write_page(tables, PAGE)
+    print(tables)
 
 
 def _load_current(folder: Path) -> dict[Key, Made]:
@@ -82,7 +87,6 @@ def _make_peer(
     methods: Sequence[Method],
     seeds: Sequence[int],
     images: int | None,
-    weights: Path,
     folder: Path,
     done: Done,
 ) -> None:
@@ -98,10 +102,17 @@ def _make_peer(
         for seed in seeds
     }
     plan = {
-        "folder": str(folder), "lines": LINES, "weights": str(weights), "data": str(CACHE), "images": images,
-        "batch_size": BATCH_SIZE, "calibration": CALIBRATION, "rates": dict(PEER_RATES), "how": PEER_HOW,
+        "folder": str(folder),
+        "lines": LINES,
+        "weights": {name: str(model.file) for name, model in MODELS.items()},
+        "data": str(CACHE),
+        "images": images,
+        "batch_size": BATCH_SIZE,
+        "calibration": CALIBRATION,
+        "rates": dict(PEER_RATES),
+        "how": PEER_HOW,
         "methods": {seed: names for seed, names in missing.items() if names},
-    }  # fmt: skip
+    }
     if not plan["methods"]:
         return
     file = folder / "plan.json"
@@ -119,15 +130,15 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--sides", nargs="+", choices=["fleet", "tfmot"], default=["fleet", "tfmot"])
     parser.add_argument("--only", nargs="+", choices=[one.name for one in METHODS], help="methods")
-    parser.add_argument("--weights", type=Path, default=FILE, help="of the float model")
     parser.add_argument("--untimed", action="store_true", help="leave the latencies out")
     parser.add_argument("--go-on", action="store_true", help=f"what {REPORT} has is not measured again")
     parser.add_argument("--publish", action="store_true", help=f"write {REPORT} and {PAGE}")
     given = parser.parse_args()
     if given.data is None:
         parser.error(f"--data FOLDER (or {VARIABLE}) names the folder of cifar10.tar.xz")
-    if not given.weights.is_file():
-        parser.error(f"{given.weights} is missing: python -m tests.bench.compress.make_float writes it")
+    for model in MODELS.values():
+        if not model.file.is_file():
+            parser.error(f"{model.file} is missing: python -m tests.bench.compress.make_float writes it")
     if given.quick:
         given.images, given.seeds = given.images or QUICK_IMAGES, given.seeds[:1]
     given.data = Path(given.data)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,10 @@ from fleet_cloud.factory.pipeline import Pipeline, Place
 from fleet_cloud.factory.recipe.passes import (
     Cluster,
     Distil,
+    DynamicRange,
+    Float16,
     Int8,
+    Int16x8,
     LogQuantize,
     PruneFilters,
     PruneWeights,
@@ -30,21 +34,21 @@ from fleet_cloud.factory.recipe.passes import (
 )
 from fleet_cloud.factory.repeatable import make_repeatable
 from tests.bench.compress.data import Cifar
+from tests.bench.compress.models import MODELS, PREPROCESSING, RESNET8, STUDENT, FloatModel
 from tests.bench.compress.plan import (
     BATCH_SIZE,
     CALIBRATION,
     ENTRIES,
+    MOBILE,
     RATE,
     RATES,
     SPARSITIES,
     Method,
     name_float,
 )
-from tests.bench.compress.resnet8 import PREPROCESSING, build_resnet8, load_resnet8
 from tests.bench.compress.results import Done, Made, keep
 
 SIDE: Final = "fleet"
-STUDENT_UNITS: Final = 8
 HALF: Final = "filters-half"
 SCRATCH: Final = "filters-half-scratch"
 
@@ -87,6 +91,13 @@ def _plan_passes() -> dict[str, tuple[Settings, ...]]:
             for share in SPARSITIES
             for count in ENTRIES
         },
+        f"{MOBILE}float": (),
+        f"{MOBILE}float+1": (again,),
+        f"{MOBILE}float16": (Float16(),),
+        f"{MOBILE}dynamic-range": (DynamicRange(),),
+        f"{MOBILE}int16x8": (Int16x8(calibration_samples=CALIBRATION),),
+        f"{MOBILE}int8": (int8,),
+        f"{MOBILE}int8-aware": (aware,),
     }
 
 
@@ -102,19 +113,21 @@ class Side:
     """Fleet's methods with one seed. What methods have in common is computed once: each pass is kept by its
     key, as in a build."""
 
-    def __init__(self, seed: int, cifar: Cifar, weights: Path, folder: Path) -> None:
-        self._seed, self._weights, self._folder = seed, weights, folder
+    def __init__(self, seed: int, cifar: Cifar, folder: Path) -> None:
+        self._seed, self._folder = seed, folder
         self._lab = make_lab(cifar, seed)
         self._samples = make_key("cifar-10", len(cifar.train.y), seed)
         cache = Cache(folder / "cache", warn=print)
-        self._pipeline = Pipeline(self._lab, "resnet8", CacheKeeper(cache, print))
-        self._pipeline.add_teacher(
-            "float", self._key("float"), lambda: self._begin("float", self._load_float)
-        )
+        keeper = CacheKeeper(cache, print)
+        self._pipelines = {name: Pipeline(self._lab, name, keeper) for name in MODELS}
+        for name, pipeline in self._pipelines.items():
+            load = partial(self._load, MODELS[name])
+            pipeline.add_teacher("float", self._key(name), load)
 
     def make(self, method: Method) -> None:
         begin = time.monotonic()
-        made = self._pipeline.run(method.name, self._find_base(method), METHOD_PASSES[method.name])
+        pipeline = self._pipelines[method.model]
+        made = pipeline.run(method.name, self._find_base(method), METHOD_PASSES[method.name])
         content = convert(made.network, self._lab)
         seconds = round(time.monotonic() - begin, 1)
         operations = count_operations(made.network.model)
@@ -126,35 +139,35 @@ class Side:
         print(f"  fleet {method.name}, seed {self._seed}: {len(content)} bytes, {seconds} s", flush=True)
 
     def _find_base(self, method: Method) -> Pipelined:
-        """Return the float network, or one that knows nothing yet: a student, or a smaller shape."""
+        """Return a float network, or one that knows nothing yet: a student, or a smaller shape."""
         if method.name.startswith("student"):
-            return self._begin("student", lambda: Network(build_resnet8(STUDENT_UNITS)))
+            return self._begin(STUDENT.name, lambda: Network(STUDENT.build()))
         if method.name == SCRATCH:
             return self._begin(SCRATCH, self._forget_half)
-        return self._begin("float", self._load_float)
+        return self._load(MODELS[method.model])
 
-    def _load_float(self) -> Network:
-        return Network(load_resnet8(self._weights))
+    def _load(self, model: FloatModel) -> Pipelined:
+        return self._begin(model.name, lambda: Network(model.load()))
 
     def _forget_half(self) -> Network:
         """Return the shape that half of the filters leave, with new weights."""
-        half = self._pipeline.run(HALF, self._begin("float", self._load_float), METHOD_PASSES[HALF])
+        half = self._pipelines[RESNET8.name].run(HALF, self._load(RESNET8), METHOD_PASSES[HALF])
         make_repeatable(self._seed)
         return Network(keras.models.clone_model(half.network.model))
 
     def _begin(self, name: str, make: Callable[[], Network]) -> Pipelined:
-        return self._pipeline.begin(Place(name), self._key(name), lambda _lab: Outcome(make()))
+        pipeline = self._pipelines[name if name in MODELS else RESNET8.name]
+        return pipeline.begin(Place(name), self._key(name), lambda _lab: Outcome(make()))
 
     def _key(self, name: str) -> str:
-        return make_file_key(self._samples, make_key(name, digest_file(self._weights)))
+        file = MODELS.get(name, RESNET8).file
+        return make_file_key(self._samples, make_key(name, digest_file(file)))
 
 
-def make_all(
-    methods: Sequence[Method], seeds: Sequence[int], cifar: Cifar, weights: Path, folder: Path, done: Done
-) -> None:
+def make_all(methods: Sequence[Method], seeds: Sequence[int], cifar: Cifar, folder: Path, done: Done) -> None:
     """Make what is neither there nor ``done`` elsewhere, seed by seed."""
     for seed in seeds:
-        side = Side(seed, cifar, weights, folder)
+        side = Side(seed, cifar, folder)
         for method in methods:
             wanted = method.is_trained or seed == seeds[0]
             if wanted and (SIDE, method.name, seed) not in done:

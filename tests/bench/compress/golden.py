@@ -26,7 +26,7 @@ from fleet_cloud.factory.quantization.targets import check_target
 from fleet_shared.pixels import to_real
 from tests.bench.compress.data import Images, load_cifar
 from tests.bench.compress.make_float import CACHE
-from tests.bench.compress.resnet8 import PREPROCESSING
+from tests.bench.compress.models import PREPROCESSING
 
 CANDIDATES: Final = 64
 INTERPRETERS: Final = {

@@ -36,15 +36,23 @@ SPARSITIES: Final = (50, 65, 80)
 ENTRIES: Final = (16, 32)
 
 
+RESNET8: Final = "resnet8"
+MOBILENET: Final = "mobilenetv2"
+MOBILE: Final = "mobilenetv2-"
+"""Before the names of methods that begin with that model."""
+
+
 @dataclass(frozen=True)
 class Method:
     """``name``: the same on both sides. ``epochs``: fits of one epoch that it takes; the reference of its
-    drop is the float model after as many. ``peer``: the peer has it too; ``quick``: in the short run."""
+    drop is the float model after as many. ``peer``: the peer has it too; ``quick``: in the short run;
+    ``model``: what it begins with."""
 
     name: str
     epochs: int
     peer: bool = False
     quick: bool = False
+    model: str = RESNET8
 
     @property
     def is_trained(self) -> bool:
@@ -52,11 +60,12 @@ class Method:
 
     @property
     def reference(self) -> str:
-        return name_float(self.epochs)
+        return name_float(self.epochs, self.model)
 
 
-def name_float(epochs: int) -> str:
-    return f"float+{epochs}" if epochs else "float"
+def name_float(epochs: int, model: str = RESNET8) -> str:
+    name = f"float+{epochs}" if epochs else "float"
+    return name if model == RESNET8 else f"{MOBILE}{name}"
 
 
 def _plan() -> tuple[Method, ...]:
@@ -77,7 +86,19 @@ def _plan() -> tuple[Method, ...]:
         for sparsity in SPARSITIES
         for entries in ENTRIES
     ]
-    return (*floats, *single, *grid)
+    mobile = [
+        Method(f"{MOBILE}{name}", epochs, peer=peer, model=MOBILENET)
+        for name, epochs, peer in (
+            ("float", 0, True),
+            ("float+1", 1, False),
+            ("float16", 0, False),
+            ("dynamic-range", 0, False),
+            ("int16x8", 0, False),
+            ("int8", 0, True),
+            ("int8-aware", 1, True),
+        )
+    ]
+    return (*floats, *single, *grid, *mobile)
 
 
 METHODS: Final = _plan()

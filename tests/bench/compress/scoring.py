@@ -14,7 +14,7 @@ from fleet_cloud.factory.evaluation.running import run_outputs, time_files
 from fleet_cloud.factory.wire import measure_wire
 from fleet_shared.pixels import to_real
 from tests.bench.compress.data import Images
-from tests.bench.compress.resnet8 import PREPROCESSING
+from tests.bench.compress.models import PREPROCESSING
 from tests.bench.compress.results import Made
 
 Answers = NDArray[np.bool_]

@@ -22,6 +22,7 @@ import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 from tensorflow_model_optimization.python.core.clustering.keras.experimental import cluster as sparse_cluster
 
+MOBILE = "mobilenetv2-"
 cluster_keras = tfmot.clustering.keras
 combine = tfmot.experimental.combine
 prune_keras = tfmot.sparsity.keras
@@ -34,17 +35,16 @@ class Side:
 
     def __init__(self, plan: dict[str, Any], seed: int) -> None:
         self.plan, self.seed = plan, seed
-        with np.load(plan["weights"]) as arrays:
-            self.weights = [arrays[f"weight_{number}"] for number in range(len(arrays.files) - 1)]
+        self.weights = {name: read_weights(file) for name, file in plan["weights"].items()}
         with np.load(plan["data"]) as arrays:
             count = plan["images"]
             self.x = arrays["x_train"][:count].astype(np.float32)
             self.y = arrays["y_train"][:count]
         self.kept: dict[tuple[Any, ...], list[Any]] = {}
 
-    def start(self) -> Any:
-        model = build_resnet8()
-        model.set_weights(self.weights)
+    def start(self, name: str = "resnet8") -> Any:
+        model = BUILD[name]()
+        model.set_weights(self.weights[name])
         return model
 
     def fit(self, model: Any, kind: str, callbacks: list[Any] | None = None) -> Any:
@@ -95,12 +95,12 @@ class Side:
 
     def make(self, method: str) -> bytes:
         keras.utils.set_random_seed(self.seed)
-        model = self.start()
+        of_mobile = method.startswith(MOBILE)
+        model = self.start("mobilenetv2" if of_mobile else "resnet8")
+        method = method.removeprefix(MOBILE)
         kind, _, rest = method.partition("-")
         if kind.startswith("cluster"):
             return self.convert(self.cluster(model, int(kind.removeprefix("cluster")), False))
-        if rest.startswith("cluster"):
-            return self.convert(self.sparse_clusters(0.5, int(rest.removeprefix("cluster"))))
         if kind == "pcqat":
             share, entries = rest.split("-")
             return self.convert_int8_aware(self.combine(int(share) / 100, int(entries)))
@@ -167,6 +167,21 @@ def _convolve(x: Any, filters: int, stride: int = 1, relu: bool = True) -> Any:
     x = keras.layers.Conv2D(filters, 3, stride, padding="same")(x)
     x = keras.layers.BatchNormalization(momentum=0.9)(x)
     return keras.layers.ReLU()(x) if relu else x
+
+
+def build_mobilenet() -> Any:
+    """The layers and names are the same on both sides; padding is written another way."""
+    return keras.applications.MobileNetV2(
+        input_shape=(32, 32, 3), alpha=0.25, weights=None, classes=10, classifier_activation=None
+    )
+
+
+BUILD = {"resnet8": build_resnet8, "mobilenetv2": build_mobilenet}
+
+
+def read_weights(file: str) -> list[Any]:
+    with np.load(file) as arrays:
+        return [arrays[f"weight_{number}"] for number in range(len(arrays.files) - 1)]
 
 
 def main() -> None:
