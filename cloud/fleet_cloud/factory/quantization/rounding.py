@@ -39,7 +39,7 @@ def round_activations(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def round_averages(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Return averages of such activations as TFLite holds them, on the same scale. Of few values many lie half
+    """Return averages of such activations as TFLite holds them, on their scale. Of few values many lie half
     way between two steps: those go to the even one, as in XNNPACK, with which LiteRT computes."""
     low, high = tf.stop_gradient(tf.minimum(low, 0.0)), tf.stop_gradient(tf.maximum(high, 0.0))
     step = tf.maximum(high - low, SMALLEST) / (LEVELS - 1)
