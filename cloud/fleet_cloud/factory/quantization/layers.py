@@ -11,7 +11,14 @@ from typing import Any, ClassVar, Final
 import keras
 import tensorflow as tf
 
-from fleet_cloud.factory.quantization.rounding import round_activations, round_averages, round_weights
+from fleet_cloud.factory.quantization.rounding import (
+    LEVELS,
+    SMALLEST,
+    round_activations,
+    round_averages,
+    round_weights,
+    weight_steps,
+)
 
 Tensor = Any
 
@@ -38,6 +45,11 @@ class Rounding(keras.layers.Layer):  # type: ignore[misc]  # keras has no types
     def ranged(self) -> Any:
         """The tensor whose smallest and largest value the range follows."""
         return self.input
+
+    @property
+    def step(self) -> float:
+        """What one code is."""
+        return max(float(self.high) - float(self.low), SMALLEST) / (LEVELS - 1)
 
     def build(self, _shape: Any) -> None:
         low, high = self.fixed or (0.0, 0.0)
@@ -100,12 +112,20 @@ class Rounded(keras.layers.Layer):  # type: ignore[misc]
         self.active = active
 
     @property
+    def scaled(self) -> Sequence[int]:
+        """The axes of the kernel for each index of which there is a scale; none: one for all."""
+        return [len(self.kernel.shape) + axis for axis in self.channels]
+
+    @property
+    def steps(self) -> Tensor:
+        """What one code of the kernel is, in a shape that broadcasts to it."""
+        return weight_steps(keras.ops.convert_to_tensor(self.kernel), self.scaled)
+
+    @property
     def rounded(self) -> Tensor:
         """The kernel as int8 holds it."""
         kernel = keras.ops.convert_to_tensor(self.kernel)
-        if not self.active:
-            return kernel
-        return round_weights(kernel, [len(kernel.shape) + axis for axis in self.channels])
+        return round_weights(kernel, self.scaled) if self.active else kernel
 
     def call(self, inputs: Tensor) -> Tensor:
         outputs = self.multiply(inputs)
@@ -167,10 +187,8 @@ class RoundedDense(Rounded, keras.layers.Dense):  # type: ignore[misc]
         self.per_channel = per_channel
 
     @property
-    def rounded(self) -> Tensor:
-        if self.per_channel or not self.active:
-            return super().rounded
-        return round_weights(keras.ops.convert_to_tensor(self.kernel), ())
+    def scaled(self) -> Sequence[int]:
+        return super().scaled if self.per_channel else ()
 
     def multiply(self, inputs: Tensor) -> Tensor:
         return keras.ops.matmul(inputs, self.rounded)

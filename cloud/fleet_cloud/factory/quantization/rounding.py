@@ -20,14 +20,18 @@ SMALLEST: Final = 1e-6
 """The smallest width of a range: there is a division by it."""
 
 
-def round_weights(kernel: Tensor, channels: Sequence[int]) -> Tensor:
-    """Return the weights as int8 holds them: with one scale for each index of the axes ``channels``, or with
-    one for all if there are none."""
+def weight_steps(kernel: Tensor, channels: Sequence[int]) -> Tensor:
+    """Return the step of int8 weights, in a shape that broadcasts to them: one for each index of the axes
+    ``channels``, or one for all if there are none."""
     others = [axis for axis in range(len(kernel.shape)) if axis not in channels]
-    exact = keras.ops.stop_gradient(kernel)
-    largest = keras.ops.max(keras.ops.abs(exact), axis=others, keepdims=True)
-    step = keras.ops.maximum(largest, SMALLEST) / Q_MAX
-    rounded = keras.ops.round(exact / step) * step
+    largest = keras.ops.max(keras.ops.abs(keras.ops.stop_gradient(kernel)), axis=others, keepdims=True)
+    return keras.ops.maximum(largest, SMALLEST) / Q_MAX
+
+
+def round_weights(kernel: Tensor, channels: Sequence[int]) -> Tensor:
+    """Return the weights as int8 holds them, with the steps of `weight_steps`."""
+    exact, steps = keras.ops.stop_gradient(kernel), weight_steps(kernel, channels)
+    rounded = keras.ops.round(exact / steps) * steps
     return kernel + keras.ops.stop_gradient(rounded - exact)
 
 
