@@ -27,10 +27,8 @@ def appraise(
     Accuracy is known only if the samples of the request say what they are; whether the model has learned
     from them, only their giver knows.
     """
-    content, labels = (
-        made.blobs[Role.MODEL],
-        tuple(made.blobs.get(Role.LABELS, b"").decode().split("\n")[:-1]),
-    )
+    content = made.blobs[Role.MODEL]
+    labels = tuple(made.blobs.get(Role.LABELS, b"").decode().split("\n")[:-1])
     facts = inspect_file(content)
     questions = load_questions(request.samples, facts, request.preprocessing, labels)
     peers = allowed_peers(facts, request.peers)

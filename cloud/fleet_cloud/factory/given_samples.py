@@ -45,19 +45,14 @@ def load_questions(
     if (y := arrays.get("y")) is None:
         return None
     takes, gives = ([tuple(one.shape) for one in side] for side in (facts.inputs, facts.outputs))
-    if (
-        len(takes) != 1
-        or len(gives) != 1
-        or abs(takes[0][0]) != 1
-        or len(gives[0]) < 2
-        or min(gives[0][1:]) < 1
-    ):
+    single = len(takes) == len(gives) == 1 and takes[0][:1] in {(1,), (-1,)}
+    if not single or min(gives[0][1:], default=0) < 1:
         raise _refuse(
             f"y in {path} cannot be compared with what a model of inputs {takes} and outputs {gives} gives",
             "leave it out; accuracy is measured of one input and one output, with a batch of one",
         )
     x = _take_x(arrays, takes[0][1:], path)
-    if len(y) != len(x) if y.ndim else True:
+    if y.shape[:1] != x.shape[:1]:
         raise _refuse(f"{path} has {len(x)} samples, and y has shape {y.shape}", _Y_HINT)
     values = y.dtype.kind == "f"
     y = _take_values(y, prod(gives[0][1:]), path) if values else _take_classes(y, prod(gives[0][1:]), path)
