@@ -16,9 +16,15 @@ from fleet_cloud.factory.graph import Config, flatten, read_graph, rebuild, rema
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network, Precision, copy_model
 from fleet_cloud.factory.quantization.folding import fold_batch_norm
-from fleet_cloud.factory.quantization.layers import ROUNDED, Rounded, Rounding
+from fleet_cloud.factory.quantization.layers import ROUNDED, Rounded, Rounding, RoundingAgain
 from fleet_cloud.factory.quantization.samples import require_samples
-from fleet_cloud.factory.quantization.sites import PROBABILITIES, Sites, find_sites
+from fleet_cloud.factory.quantization.sites import (
+    PROBABILITIES,
+    Sites,
+    find_sites,
+    is_average,
+    keeps_scale,
+)
 
 RANGE: Final = "range"
 """What a range is called after the layer whose output it rounds: ``conv_range``."""
@@ -83,7 +89,18 @@ class _Inserter:
             output = Rounding(name=f"{layer.name}_linear_{RANGE}")(output)
             activation = self._model.get_layer(layer.name).activation
             output = keras.layers.Activation(activation, name=f"{layer.name}_activation")(output)
-        return self._round(layer.name, output)
+        return self._round_average(output) if is_average(layer) else self._round(layer.name, output)
+
+    def _round_average(self, output: Any) -> Any:
+        """Return what an average makes of rounded values as TFLite does, on their scale."""
+        layer = output._keras_history.operation  # noqa: SLF001
+        before = layer
+        while keeps_scale(before):
+            before = before.input._keras_history.operation  # noqa: SLF001
+        if not isinstance(before, Rounding):
+            return output
+        again = RoundingAgain(before.fixed, name=f"{layer.name}_{RANGE}")
+        return again([output, before.ranged])
 
     def _round_input(self, given: Any) -> Any:
         """Return an argument of a layer; an input of the model is rounded once, for all that take it."""
@@ -119,7 +136,7 @@ def switch(model: Any, active: bool) -> None:
 def _calibrate(model: Any, lab: Lab, count: int) -> None:
     """Set the ranges to the smallest and largest values that training samples cause without rounding."""
     free = [layer for layer in roundings_of(model) if layer.fixed is None]
-    probe = keras.Model(model.input, [layer.input for layer in free])
+    probe = keras.Model(model.input, [layer.ranged for layer in free])
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def look(x: Any) -> Any:
@@ -171,12 +188,14 @@ def ranges_after(model: Any, name: str) -> list[Rounding]:
 
 
 def settle_weights(model: Any) -> Any:
-    """Return a network that rounds with its weights rounded once and for all. The converter finds the same
-    scales for them: the largest weight of a channel is exact."""
+    """Return a network that rounds with its weights rounded once and for all, and its averages no more. The
+    converter finds the same scales for them: the largest weight of a channel is exact."""
     settled = copy_model(model)
     for layer in rounded_of(settled):
         layer.kernel.assign(layer.rounded)
         layer.active = False
+    for again in roundings_of(settled):
+        again.active = again.active and not isinstance(again, RoundingAgain)
     return settled
 
 

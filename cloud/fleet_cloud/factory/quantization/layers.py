@@ -4,14 +4,14 @@ Each linear layer keeps the name and the weights of the layer in whose place it 
 find their weight. `Rounding` holds the range of an activation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 import keras
 import tensorflow as tf
 
-from fleet_cloud.factory.quantization.rounding import round_activations, round_weights
+from fleet_cloud.factory.quantization.rounding import round_activations, round_averages, round_weights
 
 Tensor = Any
 
@@ -34,6 +34,11 @@ class Rounding(keras.layers.Layer):  # type: ignore[misc]  # keras has no types
         self.fixed = None if fixed is None else (float(fixed[0]), float(fixed[1]))
         self.active = active
 
+    @property
+    def ranged(self) -> Any:
+        """The tensor whose smallest and largest value the range follows."""
+        return self.input
+
     def build(self, _shape: Any) -> None:
         low, high = self.fixed or (0.0, 0.0)
         self.low = self._add("low", low)
@@ -44,19 +49,39 @@ class Rounding(keras.layers.Layer):  # type: ignore[misc]  # keras has no types
         return self.add_weight(shape=(), initializer=start, trainable=False, name=name)
 
     def call(self, x: Tensor, training: bool | None = None) -> Tensor:
-        if not self.active:
-            return x
-        if training and self.fixed is None:
-            self.low.assign(_move(self.low, tf.reduce_min(x)))
-            self.high.assign(_move(self.high, tf.reduce_max(x)))
-        low, high = keras.ops.convert_to_tensor(self.low), keras.ops.convert_to_tensor(self.high)
-        return round_activations(x, low, high)
+        self._follow(x, training)
+        low, high = (keras.ops.convert_to_tensor(one) for one in (self.low, self.high))
+        return round_activations(x, low, high) if self.active else x
+
+    def _follow(self, ranged: Tensor, training: bool | None) -> None:
+        if training and self.active and self.fixed is None:
+            self.low.assign(_move(self.low, tf.reduce_min(ranged)))
+            self.high.assign(_move(self.high, tf.reduce_max(ranged)))
 
     def compute_output_shape(self, shape: Any) -> Any:
         return shape
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "fixed": self.fixed, "active": self.active}
+
+
+@_register
+class RoundingAgain(Rounding):
+    """Takes what an average made of rounded activations, and what those were before they were rounded: rounds
+    the first to the range of the second, which moves just as theirs does. The file needs nothing for it."""
+
+    @property
+    def ranged(self) -> Any:
+        return self.input[1]
+
+    def call(self, both: Sequence[Tensor], training: bool | None = None) -> Tensor:
+        x, ranged = both
+        self._follow(ranged, training)
+        low, high = (keras.ops.convert_to_tensor(one) for one in (self.low, self.high))
+        return round_averages(x, low, high) if self.active else x
+
+    def compute_output_shape(self, shapes: Any) -> Any:
+        return shapes[0]
 
 
 def _move(average: Any, value: Tensor) -> Tensor:

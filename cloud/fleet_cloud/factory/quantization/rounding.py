@@ -15,6 +15,7 @@ Tensor = Any
 
 Q_MAX: Final = 127
 """Weights have a symmetric narrow range: -127 to 127."""
+LEVELS: Final = 256
 SMALLEST: Final = 1e-6
 """The smallest width of a range: there is a division by it."""
 
@@ -35,3 +36,13 @@ def round_activations(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     low, high = tf.stop_gradient(tf.minimum(low, 0.0)), tf.stop_gradient(tf.maximum(high, 0.0))
     high = tf.maximum(high, low + SMALLEST)
     return tf.quantization.fake_quant_with_min_max_vars(x, low, high, num_bits=8)
+
+
+def round_averages(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return averages of such activations as TFLite holds them, on their scale. Of few values many lie half
+    way between two steps: those go to the even one, as in XNNPACK, with which LiteRT computes."""
+    low, high = tf.stop_gradient(tf.minimum(low, 0.0)), tf.stop_gradient(tf.maximum(high, 0.0))
+    step = tf.maximum(high - low, SMALLEST) / (LEVELS - 1)
+    zero = tf.round(-low / step)
+    rounded = (tf.clip_by_value(tf.round(x / step) + zero, 0.0, LEVELS - 1) - zero) * step
+    return x + tf.stop_gradient(rounded - x)
