@@ -57,6 +57,19 @@ def find_units(weight: Array, mask: Array, pattern: Pattern, block: int) -> Unit
     return Units(owners, scores)
 
 
+def adapt(units: Units) -> Units:
+    """Return the units with scores that can be compared between kernels: the square of each as a share of the
+    squares of all that are no smaller ("layer-adaptive magnitude", Lee et al., ICLR 2021). So it counts what
+    a kernel loses with a unit, not how large its weights happen to be."""
+    scores = units.scores.copy()
+    free = np.flatnonzero((scores != _GONE) & (scores < _SAFE))
+    order = free[np.argsort(scores[free], kind="stable")]
+    squares = np.square(scores[order]) * units.sizes[order]
+    left = np.cumsum(squares[::-1])[::-1]
+    scores[order] = squares / np.where(left > 0, left, 1.0)
+    return Units(units.owners, scores)
+
+
 def _find_two_largest_of_four(scores: Array) -> Array:
     """Return where a weight is among the two largest of its four; of equal ones the later."""
     inputs = scores.shape[-2]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleet_cloud.factory.constraints import Parts
-from fleet_cloud.factory.pruning.patterns import GROUP, KEPT, choose, find_units
+from fleet_cloud.factory.pruning.patterns import GROUP, KEPT, adapt, choose, find_units
 from fleet_cloud.factory.recipe.passes import PruneWeights
 
 Array = NDArray[Any]
@@ -61,7 +61,9 @@ def choose_masks(
     }
     if settings.pattern == "2:4":
         share *= GROUP / (GROUP - KEPT)  # only so many may go, and in the end all of these do
-    groups = [list(units)] if settings.scope == "global" else [[path] for path in units]
+    if settings.scope == "adaptive":
+        units = {path: adapt(one) for path, one in units.items()}
+    groups = [[path] for path in units] if settings.scope == "layer" else [list(units)]
     kept = {
         path: stays
         for group in groups

@@ -78,13 +78,14 @@ class Train(Settings, frozen=True, kw_only=True, tag_field="pass", tag="train"):
 class PruneWeights(Settings, frozen=True, kw_only=True, tag_field="pass", tag="prune-weights"):
     """Set the smallest weights to zero. ``sparsity``: the share of zeros in the end. ``pattern``: ``2:4``
     (at most two of four neighbours remain, sparsity 0.5), ``block`` (groups of ``block`` neighbours along
-    the output channels). ``scope``: the same share in each layer, or the smallest of all layers together.
+    the output channels). ``scope``: the same share in each layer; the smallest of all layers together
+    (``global``), or those of them that cost their layer least (``adaptive``).
     ``begin``: where the polynomial schedule starts; with no epochs all are set at once."""
 
     sparsity: Share = 0.5
     pattern: Literal["single", "2:4", "block"] = "single"
     block: Annotated[int, Meta(ge=2, le=64)] = 4
-    scope: Literal["layer", "global"] = "layer"
+    scope: Literal["layer", "global", "adaptive"] = "layer"
     begin: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     skip: tuple[str, ...] = ()
     tune: Tune = Tune()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fleet_cloud.factory.pruning.patterns import Pattern, choose, find_units
+from fleet_cloud.factory.pruning.patterns import Pattern, adapt, choose, find_units
 
 Kernel = NDArray[np.float32]
 
@@ -27,6 +27,35 @@ def test_the_smallest_magnitudes_go_and_exactly_so_many(shape: tuple[int, ...]) 
     count = round(0.4 * weight.size)
     assert np.sum(~kept) == count
     assert np.abs(weight[~kept]).max() < np.abs(weight[kept]).min()
+
+
+def adapted_by_hand(weight: Kernel) -> NDArray[np.float64]:
+    """The score of Lee et al. (2021), equation 1, weight by weight."""
+    squares = np.square(np.abs(weight).astype(np.float64))
+    return np.array([one / squares[squares >= one].sum() for one in squares.ravel()])
+
+
+def test_kernels_are_compared_by_what_a_weight_costs_its_kernel() -> None:
+    small, large = kernel(3, 3, 2, 4), 100 * kernel(3, 3, 8, 4, seed=2)
+    units = [adapt(find_units(one, np.ones_like(one), "single", 1)) for one in (small, large)]
+    for unit, weight in zip(units, (small, large), strict=True):
+        np.testing.assert_allclose(unit.scores, adapted_by_hand(weight), rtol=1e-9)
+    kept = choose(units, 0.5)
+    together = np.concatenate([adapted_by_hand(small), adapted_by_hand(large)])
+    border = np.sort(together)[round(0.5 * len(together))]
+    expected = [adapted_by_hand(one).reshape(one.shape) >= border for one in (small, large)]
+    for one, wanted in zip(kept, expected, strict=True):
+        np.testing.assert_array_equal(one, wanted)
+    assert 0.2 < kept[0].mean() < 1, "the kernel of small weights is no victim of the other's"
+
+
+def test_what_is_gone_or_safe_is_so_for_any_comparison() -> None:
+    weight = kernel(8, 4)
+    mask = np.ones_like(weight)
+    mask[0] = 0
+    plain, adapted = (how(find_units(weight, mask, "2:4", 1)).scores for how in (lambda one: one, adapt))
+    for special in (-1.0, np.inf):
+        np.testing.assert_array_equal(plain == special, adapted == special)
 
 
 def test_of_equal_magnitudes_the_first_go() -> None:

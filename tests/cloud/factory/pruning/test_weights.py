@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import msgspec
 import numpy as np
@@ -54,8 +54,9 @@ def test_the_facts_tell_the_share_of_each_layer() -> None:
     assert msgspec.json.decode(msgspec.json.encode(outcome.facts)) == outcome.facts
 
 
-def test_over_all_layers_together_the_share_is_of_all() -> None:
-    settings = PruneWeights(sparsity=0.6, scope="global", tune=AT_ONCE)
+@pytest.mark.parametrize("scope", ["global", "adaptive"])
+def test_over_all_layers_together_the_share_is_of_all(scope: Any) -> None:
+    settings = PruneWeights(sparsity=0.6, scope=scope, tune=AT_ONCE)
     outcome = prune_weights(settings, make_network(), make_lab())
     total = sum(kernel.size for kernel in kernels(outcome.network).values())
     assert sum(int(np.sum(kernel == 0)) for kernel in kernels(outcome.network).values()) == round(0.6 * total)
