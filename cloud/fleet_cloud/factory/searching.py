@@ -117,8 +117,8 @@ def read_front(study: optuna.Study) -> list[Point]:
 def _attempt(search: Search, attempt: Try, trial: optuna.Trial) -> tuple[float, float]:
     passes = draw_passes(search, _Draw(trial))
     trial.set_user_attr(PASSES, msgspec.to_builtins(passes))
-    if nonsense := find_nonsense(passes):
-        raise BuildError(nonsense[0][1])
+    if nonsense := find_nonsense(passes, search.target):
+        raise BuildError(nonsense[0].why)
     return attempt(name_trial(trial.number), passes)
 
 

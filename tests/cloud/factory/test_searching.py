@@ -85,6 +85,19 @@ def test_an_order_that_makes_no_sense_in_any_trial_is_refused(second: dict[str, 
     )
 
 
+@pytest.mark.parametrize(
+    ("normalize", "dense", "refused"),
+    [(True, False, True), ({"any": [True, False]}, False, False), (True, {"any": [True, False]}, False)],
+)
+def test_settings_that_make_no_sense_together_are_refused_if_nothing_else_can_be_drawn(
+    normalize: Any, dense: Any, refused: bool
+) -> None:
+    cluster = {"pass": "cluster", "entries": {"from": 8, "to": 64}, "normalize": normalize}
+    problems = find_search_problems(Search(passes=(cluster, {"pass": "int8", "per_channel_dense": dense})))
+    assert [one.key for one in problems] == (["search.passes[1]"] if refused else [])
+    assert all("per_channel_dense" in one.hint for one in problems)
+
+
 class Attempts:
     """Accuracy and cost that both fall with the fraction; int8 is a quarter of the cost for one percent."""
 
