@@ -19,10 +19,12 @@ Tensor = Any
 @dataclass(frozen=True)
 class Parts:
     """``trained``: float arrays that gradients change; ``held``: arrays that they do not (masks, indices,
-    signs), though a `Schedule` may."""
+    signs), though a `Schedule` may. ``ratios``: the numbers of the trained ones that are not of the weight's
+    size: they stay as they are when the weight is scaled."""
 
     trained: tuple[Array, ...]
     held: tuple[Array, ...] = ()
+    ratios: tuple[int, ...] = ()
 
 
 class Constraint(Protocol):

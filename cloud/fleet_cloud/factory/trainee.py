@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fleet_cloud.factory.constraints import Parts, Schedule
+from fleet_cloud.factory.constraints import Constraint, Parts, Schedule
 from fleet_cloud.factory.lab import Lab, Part
-from fleet_cloud.factory.network import Network, array_of, copy_model
+from fleet_cloud.factory.network import Network, array_of, copy_model, weights_of
 from fleet_cloud.factory.objective import Objective, rate
 from fleet_cloud.factory.recipe.passes import Tune
 
@@ -21,7 +21,8 @@ Tensor = Any
 
 
 class Trainee:
-    """The free weights, and the parts of the constrained ones, which take the weights' place.
+    """The free weights, and the parts of the constrained ones, which take the weights' place. What was scaled
+    is trained in its own unit, for Adam's steps do not shrink with what they change.
 
     What draws random numbers in the model or the augmentation begins anew from the lab's seed.
     """
@@ -38,13 +39,16 @@ class Trainee:
         self._network, self._lab, self._objective = network, lab, objective
         self._schedule, self._steps, self._step = schedule, steps, 0
         self._due = frozenset(schedule.due(steps)) if schedule else frozenset[int]()
-        self._constraints = network.constraints
+        self._constraints = {**_free_weights(network), **network.constraints}
         self._model = copy_model(network.model)
         _reseed([self._model, *([] if lab.augment is None else [lab.augment])], lab.seed)
         taps = [self._model.get_layer(name).output for name in objective.taps]
         self._graph = keras.Model(self._model.input, [self._model.output, *taps])
-        parts = {path: constraint.split() for path, constraint in network.constraints.items()}
-        self._trained = {path: _variables(one.trained, True) for path, one in parts.items()}
+        parts = {path: constraint.split() for path, constraint in self._constraints.items()}
+        self._units = {path: _units(one, network.units.get(path)) for path, one in parts.items()}
+        self._trained = {
+            path: _variables(_divide(one.trained, self._units[path]), True) for path, one in parts.items()
+        }
         self._held = {path: _variables(one.held, False) for path, one in parts.items()}
         self._learning = [
             part
@@ -88,7 +92,9 @@ class Trainee:
     def finish(self) -> Network:
         """Return the network as it is now: the constraints settled, the weights as they say."""
         settled = {path: self._constraints[path].settle(parts) for path, parts in self._parts().items()}
-        return replace(self._network, model=self._model).constrain(settled)
+        network = replace(self._network, model=self._model).constrain(settled)
+        kept = {path: one for path, one in network.constraints.items() if not isinstance(one, _Free)}
+        return replace(network, constraints=kept)
 
     def _train_batch(self, x: Tensor, y: Tensor) -> Tensor:
         if self._lab.augment is not None:
@@ -134,7 +140,8 @@ class Trainee:
     def _compose(self) -> dict[str, Tensor]:
         return {
             path: constraint.compose(
-                [one.value for one in self._trained[path]], [one.value for one in self._held[path]]
+                [one.value * unit for one, unit in zip(self._trained[path], self._units[path], strict=True)],
+                [one.value for one in self._held[path]],
             )
             for path, constraint in self._constraints.items()
         }
@@ -142,7 +149,10 @@ class Trainee:
     def _parts(self) -> dict[str, Parts]:
         return {
             path: Parts(
-                tuple(array_of(one) for one in self._trained[path]),
+                tuple(
+                    array_of(one) * unit
+                    for one, unit in zip(self._trained[path], self._units[path], strict=True)
+                ),
                 tuple(array_of(one) for one in self._held[path]),
             )
             for path in self._constraints
@@ -151,6 +161,49 @@ class Trainee:
     def _all(self) -> list[Any]:
         parts = [*self._trained.values(), *self._held.values()]
         return [*self._model.weights, *(one for some in parts for one in some)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Free:
+    """A weight that keeps nothing, but was scaled: only while it is trained."""
+
+    kind: ClassVar[str] = "free"
+    weight: Array
+
+    def split(self) -> Parts:
+        return Parts((self.weight,))
+
+    def compose(self, trained: Sequence[Tensor], _held: Sequence[Tensor]) -> Tensor:
+        return trained[0]
+
+    def settle(self, parts: Parts) -> "_Free":
+        return _Free(parts.trained[0])
+
+
+def _free_weights(network: Network) -> dict[str, Constraint]:
+    weights = weights_of(network.model)
+    return {path: _Free(array_of(weights[path])) for path in network.units}
+
+
+def _units(parts: Parts, unit: Array | None) -> tuple[Array, ...]:
+    """Return the unit of each trained part: that of the weight, its mean where weights share a value, 1 for
+    ratios of weights."""
+    one = np.ones((), np.float32)
+    return tuple(
+        one if unit is None or number in parts.ratios else _fit(unit, array.shape)
+        for number, array in enumerate(parts.trained)
+    )
+
+
+def _fit(unit: Array, shape: tuple[int, ...]) -> Array:
+    fits = len(shape) == unit.ndim and all(
+        own in (1, size) for own, size in zip(unit.shape, shape, strict=True)
+    )
+    return unit if fits else np.asarray(unit.mean(), np.float32)
+
+
+def _divide(arrays: Sequence[Array], units: Sequence[Array]) -> list[Array]:
+    return [(array / unit).astype(array.dtype) for array, unit in zip(arrays, units, strict=True)]
 
 
 def take_batch(part: Part, rows: Any, lab: Lab) -> tuple[Array, Array]:

@@ -14,19 +14,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from fleet_cloud.factory.keys import digest_file, make_key
+from tests.bench.compress.aims import format_aims, judge
 from tests.bench.compress.data import load_cifar
-from tests.bench.compress.fleet_side import make_all
+from tests.bench.compress.fleet_side import describe, make_all
 from tests.bench.compress.make_float import CACHE
-from tests.bench.compress.plan import BATCH_SIZE, CALIBRATION, METHODS, RATES, Method
-from tests.bench.compress.report import format_table, make_rows, write_report
-from tests.bench.compress.resnet8 import FILE
-from tests.bench.compress.results import LINES, load_made
+from tests.bench.compress.models import MODELS
+from tests.bench.compress.plan import BATCH_SIZE, CALIBRATION, METHODS, PEER_RATES, Method, find_method
+from tests.bench.compress.report import format_table, load_published, make_rows, write_page, write_report
+from tests.bench.compress.results import LINES, Done, Key, Made, load_made
 from tests.bench.compress.scoring import score_all
 from tests.bench.data import VARIABLE
 
 OUT: Final = Path(".bench") / "compress"
 PEER: Final = Path(".venvs") / "bench-tfmot" / "bin" / "python"
 PEER_SIDE: Final = Path(__file__).with_name("tfmot_side.py")
+PEER_HOW: Final = make_key(dict(PEER_RATES), BATCH_SIZE, CALIBRATION)[:12]
 REPORT: Final = Path("docs") / "benchmarks" / "compress.json"
 PAGE: Final = Path("docs") / "benchmarks" / "compress.md"
 SEEDS: Final = (1, 2, 3)
@@ -42,39 +45,74 @@ def main() -> None:
     folder = OUT / (f"{images}-images" if images else "all-images")
     folder.mkdir(parents=True, exist_ok=True)
     cifar = load_cifar(given.data, CACHE).limit(images)
+    about = {
+        "weights": {name: digest_file(model.file) for name, model in MODELS.items()},
+        "train_images": len(cifar.train.y),
+        "test_images": len(cifar.test.y),
+    }
+    published = load_published(REPORT, about) if given.go_on else []
+    before = {one.made.key: one for one in published if _is_current(one.made)}
+    done = {*before, *_load_current(folder)}
     if "fleet" in given.sides:
-        make_all(methods, seeds, cifar, given.weights, folder)
+        make_all(methods, seeds, cifar, folder, done)
     if "tfmot" in given.sides:
-        _make_peer(methods, seeds, images, given.weights, folder)
+        _make_peer(methods, seeds, images, folder, done)
     wanted = {(one.name, seed) for one in methods for seed in (seeds if one.is_trained else seeds[:1])}
-    made = [one for one in load_made(folder).values() if (one.method, one.seed) in wanted]
-    rows = make_rows(score_all(made, folder, cifar.test, timed=not given.untimed))
-    about = {"train_images": len(cifar.train.y), "test_images": len(cifar.test.y), "seeds": list(seeds)}
-    write_report(rows, about, folder / "compress.json", None)
+    made = [one for one in _load_current(folder).values() if (one.method, one.seed) in wanted]
+    scores = score_all(made, folder, cifar.test, timed=not given.untimed)
+    here = {one.made.key for one in scores}
+    scores += [one for key, one in before.items() if key not in here]
+    scores.sort(key=lambda one: (METHODS.index(find_method(one.made.method)), one.made.side, one.made.seed))
+    rows = make_rows(scores)
+    tables = format_table(rows)
+    if not given.quick:
+        tables += "\n" + format_aims(judge(rows, scores))
+    write_report(rows, scores, about, folder / "compress.json")
     if given.publish:
-        write_report(rows, about, REPORT, PAGE)
-    print(format_table(rows))
+        write_report(rows, scores, about, REPORT)
+        write_page(tables, PAGE)
+    print(tables)
+
+
+def _load_current(folder: Path) -> dict[Key, Made]:
+    return {key: made for key, made in load_made(folder).items() if _is_current(made)}
+
+
+def _is_current(made: Made) -> bool:
+    """Tell whether it was made as its method is today."""
+    return made.how == (describe(find_method(made.method)) if made.side == "fleet" else PEER_HOW)
 
 
 def _make_peer(
-    methods: Sequence[Method], seeds: Sequence[int], images: int | None, weights: Path, folder: Path
+    methods: Sequence[Method],
+    seeds: Sequence[int],
+    images: int | None,
+    folder: Path,
+    done: Done,
 ) -> None:
     if not PEER.exists():
         print(f"  the peer is not installed ({PEER} is missing): `scripts/env bench-tfmot`")
         return
-    made = load_made(folder)
     missing = {
-        one.name: [
-            seed for seed in (seeds if one.is_trained else seeds[:1]) if ("tfmot", one.name, seed) not in made
+        seed: [
+            one.name
+            for one in methods
+            if one.peer and (one.is_trained or seed == seeds[0]) and ("tfmot", one.name, seed) not in done
         ]
-        for one in methods
-        if one.peer
+        for seed in seeds
     }
     plan = {
-        "folder": str(folder), "lines": LINES, "weights": str(weights), "data": str(CACHE), "images": images,
-        "batch_size": BATCH_SIZE, "calibration": CALIBRATION, "rates": dict(RATES),
-        "methods": {name: left for name, left in missing.items() if left},
-    }  # fmt: skip
+        "folder": str(folder),
+        "lines": LINES,
+        "weights": {name: str(model.file) for name, model in MODELS.items()},
+        "data": str(CACHE),
+        "images": images,
+        "batch_size": BATCH_SIZE,
+        "calibration": CALIBRATION,
+        "rates": dict(PEER_RATES),
+        "how": PEER_HOW,
+        "methods": {seed: names for seed, names in missing.items() if names},
+    }
     if not plan["methods"]:
         return
     file = folder / "plan.json"
@@ -92,14 +130,15 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--sides", nargs="+", choices=["fleet", "tfmot"], default=["fleet", "tfmot"])
     parser.add_argument("--only", nargs="+", choices=[one.name for one in METHODS], help="methods")
-    parser.add_argument("--weights", type=Path, default=FILE, help="of the float model")
     parser.add_argument("--untimed", action="store_true", help="leave the latencies out")
+    parser.add_argument("--go-on", action="store_true", help=f"what {REPORT} has is not measured again")
     parser.add_argument("--publish", action="store_true", help=f"write {REPORT} and {PAGE}")
     given = parser.parse_args()
     if given.data is None:
         parser.error(f"--data FOLDER (or {VARIABLE}) names the folder of cifar10.tar.xz")
-    if not given.weights.is_file():
-        parser.error(f"{given.weights} is missing: python -m tests.bench.compress.make_float writes it")
+    for model in MODELS.values():
+        if not model.file.is_file():
+            parser.error(f"{model.file} is missing: python -m tests.bench.compress.make_float writes it")
     if given.quick:
         given.images, given.seeds = given.images or QUICK_IMAGES, given.seeds[:1]
     given.data = Path(given.data)

@@ -1,128 +1,180 @@
 """Fleet's side: each method as the passes of a recipe, from the float weights and the same steps."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import keras
+
+from fleet_cloud.factory.cache import Cache
 from fleet_cloud.factory.convert import convert
+from fleet_cloud.factory.keeping import CacheKeeper
+from fleet_cloud.factory.keys import digest_file, make_file_key, make_key
 from fleet_cloud.factory.lab import Lab, Part
 from fleet_cloud.factory.network import Network
 from fleet_cloud.factory.operations import count_operations
-from fleet_cloud.factory.passes import PASSES, run_pass
+from fleet_cloud.factory.outcome import Outcome
+from fleet_cloud.factory.pipeline import Made as Pipelined
+from fleet_cloud.factory.pipeline import Pipeline, Place
 from fleet_cloud.factory.recipe.passes import (
     Cluster,
     Distil,
+    DynamicRange,
+    Float16,
     Int8,
+    Int16x8,
     LogQuantize,
     PruneFilters,
     PruneWeights,
     Settings,
     Train,
     Tune,
-    name_pass,
 )
 from fleet_cloud.factory.repeatable import make_repeatable
 from tests.bench.compress.data import Cifar
+from tests.bench.compress.models import MODELS, PREPROCESSING, RESNET8, STUDENT, FloatModel
 from tests.bench.compress.plan import (
     BATCH_SIZE,
     CALIBRATION,
     ENTRIES,
+    MOBILE,
+    RATE,
     RATES,
     SPARSITIES,
     Method,
-    find_method,
     name_float,
 )
-from tests.bench.compress.resnet8 import PREPROCESSING, build_resnet8, load_resnet8
-from tests.bench.compress.results import Made, keep, load_made
+from tests.bench.compress.results import Done, Made, keep
 
 SIDE: Final = "fleet"
-STUDENT_UNITS: Final = 8
+HALF: Final = "filters-half"
+SCRATCH: Final = "filters-half-scratch"
 
 
 def tune(kind: str, distil: Distil | None = None) -> Tune:
     return Tune(epochs=1, batch_size=BATCH_SIZE, learning_rate=RATES[kind], distil=distil)
 
 
+def learn(kind: str) -> Tune:
+    """One epoch with the float model as the teacher."""
+    return tune(kind, Distil(weight=0.7))
+
+
 def _plan_passes() -> dict[str, tuple[Settings, ...]]:
     int8 = Int8(calibration_samples=CALIBRATION)
-    aware = Int8(aware=True, calibration_samples=CALIBRATION, tune=tune("aware"))
+    aware = Int8(aware=True, calibration_samples=CALIBRATION, tune=learn("aware"))
     again = Train(tune=tune("train"))
-    prune = {share: PruneWeights(sparsity=share / 100, tune=tune("prune")) for share in SPARSITIES}
+    prune = {
+        share: PruneWeights(sparsity=share / 100, scope="global", tune=learn("prune")) for share in SPARSITIES
+    }
+    priced = {
+        count: Cluster(
+            entries=count, normalize=True, rate=RATE, weigh="loss", change=True, tune=learn("cluster")
+        )
+        for count in ENTRIES
+    }
     return {
         **{name_float(epochs): (again,) * epochs for epochs in range(4)},
         "int8": (int8,),
         "int8-aware": (aware,),
         "prune50-int8": (prune[50], int8),
-        **{f"cluster{count}": (Cluster(entries=count, tune=tune("cluster")),) for count in ENTRIES},
-        **{
-            f"prune50-cluster{count}": (prune[50], Cluster(entries=count, tune=tune("cluster")))
-            for count in ENTRIES
-        },
-        "log5": (LogQuantize(bits=5, tune=tune("log")),),
-        "filters-half": (PruneFilters(fraction=0.5, tune=tune("filters")),),
+        "cluster32": (Cluster(entries=32, tune=learn("cluster")),),
+        "log5": (LogQuantize(bits=5, tune=learn("log")),),
+        HALF: (PruneFilters(fraction=0.5, tune=learn("filters")),),
+        SCRATCH: (Train(tune=learn("filters")),),
         "student": (Train(tune=tune("distil")),),
-        "student-distilled": (Train(tune=tune("distil", Distil())),),
+        "student-distilled": (Train(tune=learn("distil")),),
         **{
-            f"pcqat-{share}-{count}": (
-                prune[share], Cluster(entries=count, normalize=True, tune=tune("cluster")), aware
-            )
+            f"pcqat-{share}-{count}": (prune[share], priced[count], aware)
             for share in SPARSITIES
             for count in ENTRIES
         },
-    }  # fmt: skip
+        f"{MOBILE}float": (),
+        f"{MOBILE}float+1": (again,),
+        f"{MOBILE}float16": (Float16(),),
+        f"{MOBILE}dynamic-range": (DynamicRange(),),
+        f"{MOBILE}int16x8": (Int16x8(calibration_samples=CALIBRATION),),
+        f"{MOBILE}int8": (int8,),
+        f"{MOBILE}int8-aware": (aware,),
+    }
 
 
 METHOD_PASSES: Final[Mapping[str, tuple[Settings, ...]]] = _plan_passes()
 
 
-def make_all(
-    methods: Sequence[Method], seeds: Sequence[int], cifar: Cifar, weights: Path, folder: Path
-) -> None:
-    """Make what is not there yet; say what this version of Fleet cannot make."""
-    made = load_made(folder)
-    for method in methods:
-        if (why := find_lack(method)) is not None:
-            print(f"  fleet {method.name}: left out, {why}", flush=True)
-            continue
-        for seed in seeds if method.is_trained else seeds[:1]:
-            if (SIDE, method.name, seed) not in made:
-                _make(method, seed, cifar, weights, folder)
+def describe(method: Method) -> str:
+    """Return a digest of the passes of a method, teachers and starts aside."""
+    return make_key(METHOD_PASSES[method.name])[:12]
 
 
-def find_lack(method: Method) -> str | None:
-    """Return why a method cannot be carried out by this version, or none."""
-    passes = METHOD_PASSES.get(method.name)
-    if passes is None:
-        return "it is no list of passes"
-    missing = [name_pass(settings) for settings in passes if type(settings) not in PASSES]
-    return f"there is no pass {missing[0]}" if missing else None
+class Side:
+    """Fleet's methods with one seed. What methods have in common is computed once: each pass is kept by its
+    key, as in a build."""
+
+    def __init__(self, seed: int, cifar: Cifar, folder: Path) -> None:
+        self._seed, self._folder = seed, folder
+        self._lab = make_lab(cifar, seed)
+        self._samples = make_key("cifar-10", len(cifar.train.y), seed)
+        cache = Cache(folder / "cache", warn=print)
+        keeper = CacheKeeper(cache, print)
+        self._pipelines = {name: Pipeline(self._lab, name, keeper) for name in MODELS}
+        for name, pipeline in self._pipelines.items():
+            load = partial(self._load, MODELS[name])
+            pipeline.add_teacher("float", self._key(name), load)
+
+    def make(self, method: Method) -> None:
+        begin = time.monotonic()
+        pipeline = self._pipelines[method.model]
+        made = pipeline.run(method.name, self._find_base(method), METHOD_PASSES[method.name])
+        content = convert(made.network, self._lab)
+        seconds = round(time.monotonic() - begin, 1)
+        operations = count_operations(made.network.model)
+        keep(
+            self._folder,
+            Made(SIDE, method.name, self._seed, seconds, operations, describe(method)),
+            content,
+        )
+        print(f"  fleet {method.name}, seed {self._seed}: {len(content)} bytes, {seconds} s", flush=True)
+
+    def _find_base(self, method: Method) -> Pipelined:
+        """Return a float network, or one that knows nothing yet: a student, or a smaller shape."""
+        if method.name.startswith("student"):
+            return self._begin(STUDENT.name, lambda: Network(STUDENT.build()))
+        if method.name == SCRATCH:
+            return self._begin(SCRATCH, self._forget_half)
+        return self._load(MODELS[method.model])
+
+    def _load(self, model: FloatModel) -> Pipelined:
+        return self._begin(model.name, lambda: Network(model.load()))
+
+    def _forget_half(self) -> Network:
+        """Return the shape that half of the filters leave, with new weights."""
+        half = self._pipelines[RESNET8.name].run(HALF, self._load(RESNET8), METHOD_PASSES[HALF])
+        make_repeatable(self._seed)
+        return Network(keras.models.clone_model(half.network.model))
+
+    def _begin(self, name: str, make: Callable[[], Network]) -> Pipelined:
+        pipeline = self._pipelines[name if name in MODELS else RESNET8.name]
+        return pipeline.begin(Place(name), self._key(name), lambda _lab: Outcome(make()))
+
+    def _key(self, name: str) -> str:
+        file = MODELS.get(name, RESNET8).file
+        return make_file_key(self._samples, make_key(name, digest_file(file)))
 
 
-def _make(method: Method, seed: int, cifar: Cifar, weights: Path, folder: Path) -> None:
-    make_repeatable(seed)
-    network = _begin(method, seed, weights)
-    lab = make_lab(cifar, seed, weights)
-    begin = time.monotonic()
-    for settings in METHOD_PASSES[method.name]:
-        network = run_pass(settings, network, lab).network
-    content = convert(network, lab)
-    made = Made(SIDE, method.name, seed, round(time.monotonic() - begin, 1), count_operations(network.model))
-    keep(folder, made, content)
-    print(f"  fleet {method.name}, seed {seed}: {len(content)} bytes, {made.seconds} s", flush=True)
+def make_all(methods: Sequence[Method], seeds: Sequence[int], cifar: Cifar, folder: Path, done: Done) -> None:
+    """Make what is neither there nor ``done`` elsewhere, seed by seed."""
+    for seed in seeds:
+        side = Side(seed, cifar, folder)
+        for method in methods:
+            wanted = method.is_trained or seed == seeds[0]
+            if wanted and (SIDE, method.name, seed) not in done:
+                side.make(method)
 
 
-def _begin(method: Method, seed: int, weights: Path) -> Network:
-    """Return the float network, or a student that knows nothing yet."""
-    if not method.name.startswith("student"):
-        return Network(load_resnet8(weights))
-    make_repeatable(seed)
-    return Network(build_resnet8(STUDENT_UNITS))
-
-
-def make_lab(cifar: Cifar, seed: int, weights: Path) -> Lab:
-    teachers: dict[str, Any] = {"float": load_resnet8(weights)}
+def make_lab(cifar: Cifar, seed: int) -> Lab:
     return Lab(
         train=Part(cifar.train.x, cifar.train.y),
         validation=Part(cifar.validation.x, cifar.validation.y),
@@ -130,8 +182,4 @@ def make_lab(cifar: Cifar, seed: int, weights: Path) -> Lab:
         labels=cifar.labels,
         seed=seed,
         say=lambda _event: None,
-        teachers=teachers,
     )
-
-
-__all__ = ["find_lack", "find_method", "make_all", "make_lab"]

@@ -1,7 +1,8 @@
-"""Train the float ResNet8 once: ``python -m tests.bench.compress.make_float --data FOLDER``.
+"""Train the float models once: ``python -m tests.bench.compress.make_float --data FOLDER [--model NAME]``.
 
-It starts from the MLPerf Tiny weights, which were trained on the original pixels, and learns those of this
-set, which went through JPEG. The epoch that is best on the validation split is kept.
+ResNet8 starts from the MLPerf Tiny weights, which were trained on the original pixels, and learns those of
+this set, which went through JPEG; MobileNetV2 starts from nothing. The epoch that is best on the validation
+split is kept.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.bench.compress.data import Cifar, Images, load_cifar
-from tests.bench.compress.resnet8 import FILE, PRETRAINED, build_resnet8, write_weights
+from tests.bench.compress.models import MODELS, RESNET8, FloatModel, write_weights
 
 CACHE: Final = Path(".bench") / "compress" / "cifar10.npz"
 SHIFT: Final = 4
@@ -57,13 +58,12 @@ def move(x: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
     return moved
 
 
-def make_float(
-    cifar: Cifar, start: list[NDArray[Any]], epochs: int, learning_rate: float, file: Path
-) -> float:
-    """Train, write the best weights to ``file`` after each epoch; return their top-1 on the test split."""
+def make_float(one: FloatModel, cifar: Cifar, data: Path, epochs: int, learning_rate: float) -> float:
+    """Train, write the best weights to its file after each epoch; return their top-1 on the test split."""
     keras.utils.set_random_seed(1)
-    model = build_resnet8()
-    model.set_weights(start)
+    model = one.build()
+    if one.start is not None:
+        model.set_weights(keras.models.load_model(data / one.start, compile=False).get_weights())
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D):
             layer.kernel.regularizer = keras.regularizers.L2(DECAY)
@@ -77,9 +77,9 @@ def make_float(
         seen = top1(model, cifar.validation)
         if seen > best:
             best = seen
-            write_weights(model.get_weights(), top1(model, cifar.test), file)
+            write_weights(model.get_weights(), top1(model, cifar.test), one.file)
         print(f"epoch {epoch + 1} of {epochs}: validation {seen:.4f}, best {best:.4f}", flush=True)
-    with np.load(file) as arrays:
+    with np.load(one.file) as arrays:
         return float(arrays["accuracy"])
 
 
@@ -94,11 +94,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--images", type=int)
-    parser.add_argument("--out", type=Path, default=FILE)
+    parser.add_argument("--model", choices=sorted(MODELS), default=RESNET8.name)
     given = parser.parse_args()
-    start = keras.models.load_model(given.data / PRETRAINED, compile=False).get_weights()
     cifar = load_cifar(given.data, CACHE).limit(given.images)
-    print(f"test {make_float(cifar, start, given.epochs, given.learning_rate, given.out):.4f}")
+    found = make_float(MODELS[given.model], cifar, given.data, given.epochs, given.learning_rate)
+    print(f"test {found:.4f}")
 
 
 if __name__ == "__main__":

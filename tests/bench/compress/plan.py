@@ -15,29 +15,44 @@ CALIBRATION: Final = 300
 RATES: Final[Mapping[str, float]] = MappingProxyType(
     {
         "train": 5e-4,
-        "aware": 1e-4,
-        "prune": 5e-4,
-        "cluster": 2e-4,
-        "log": 2e-4,
-        "filters": 5e-4,
+        "aware": 2e-4,
+        "prune": 1e-3,
+        "cluster": 1e-3,
+        "log": 5e-4,
+        "filters": 1e-3,
         "distil": 1e-3,
     }
 )
-"""Adam's learning rate at the first step of each fit; it falls to nothing along a cosine."""
+"""Adam's learning rate at the first step of each of Fleet's fits; it falls to nothing along a cosine."""
+
+PEER_RATES: Final[Mapping[str, float]] = MappingProxyType({"aware": 1e-4, "prune": 5e-4, "cluster": 2e-4})
+"""Those of the peer. Each side has the ones that did best on validation images: of 5e-4, 1e-3, 2e-3 for
+pruning, 2e-4, 5e-4, 1e-3 for clusters and 1e-4, 2e-4, 5e-4 for aware training."""
+
+RATE: Final = 0.005
+"""What a bit costs in Fleet's combined method; of 0.005, 0.02 and 0.03."""
 
 SPARSITIES: Final = (50, 65, 80)
 ENTRIES: Final = (16, 32)
 
 
+RESNET8: Final = "resnet8"
+MOBILENET: Final = "mobilenetv2"
+MOBILE: Final = "mobilenetv2-"
+"""Before the names of methods that begin with that model."""
+
+
 @dataclass(frozen=True)
 class Method:
     """``name``: the same on both sides. ``epochs``: fits of one epoch that it takes; the reference of its
-    drop is the float model after as many. ``peer``: the peer has it too; ``quick``: in the short run."""
+    drop is the float model after as many. ``peer``: the peer has it too; ``quick``: in the short run;
+    ``model``: what it begins with."""
 
     name: str
     epochs: int
     peer: bool = False
     quick: bool = False
+    model: str = RESNET8
 
     @property
     def is_trained(self) -> bool:
@@ -45,11 +60,12 @@ class Method:
 
     @property
     def reference(self) -> str:
-        return name_float(self.epochs)
+        return name_float(self.epochs, self.model)
 
 
-def name_float(epochs: int) -> str:
-    return f"float+{epochs}" if epochs else "float"
+def name_float(epochs: int, model: str = RESNET8) -> str:
+    name = f"float+{epochs}" if epochs else "float"
+    return name if model == RESNET8 else f"{MOBILE}{name}"
 
 
 def _plan() -> tuple[Method, ...]:
@@ -58,8 +74,7 @@ def _plan() -> tuple[Method, ...]:
         Method("int8", 0, peer=True, quick=True),
         Method("int8-aware", 1, peer=True, quick=True),
         Method("prune50-int8", 1, peer=True, quick=True),
-        *(Method(f"cluster{entries}", 1, peer=True, quick=entries == 32) for entries in ENTRIES),
-        *(Method(f"prune50-cluster{entries}", 2, peer=True) for entries in ENTRIES),
+        Method("cluster32", 1, peer=True, quick=True),
         Method("log5", 1, quick=True),
         Method("filters-half", 1, quick=True),
         Method("filters-half-scratch", 1),
@@ -71,7 +86,19 @@ def _plan() -> tuple[Method, ...]:
         for sparsity in SPARSITIES
         for entries in ENTRIES
     ]
-    return (*floats, *single, *grid)
+    mobile = [
+        Method(f"{MOBILE}{name}", epochs, peer=peer, model=MOBILENET)
+        for name, epochs, peer in (
+            ("float", 0, True),
+            ("float+1", 1, False),
+            ("float16", 0, False),
+            ("dynamic-range", 0, False),
+            ("int16x8", 0, False),
+            ("int8", 0, True),
+            ("int8-aware", 1, True),
+        )
+    ]
+    return (*floats, *single, *grid, *mobile)
 
 
 METHODS: Final = _plan()

@@ -42,7 +42,7 @@ def make_rows(scores: Sequence[Score]) -> list[Row]:
     groups: dict[tuple[str, str], list[Score]] = defaultdict(list)
     for score in scores:
         groups[score.made.method, score.made.side].append(score)
-    answers = {key: average_seeds([one.answers for one in group]) for key, group in groups.items()}
+    answers = join_seeds(scores)
     known = {one.made.method: one.made.operations for one in scores if one.made.operations is not None}
     return [
         _make_row(groups[method.name, side], answers, known)
@@ -50,6 +50,14 @@ def make_rows(scores: Sequence[Score]) -> list[Row]:
         for side in ("fleet", "tfmot")
         if (method.name, side) in groups
     ]
+
+
+def join_seeds(scores: Sequence[Score]) -> dict[tuple[str, str], Answers]:
+    """Return, by method and side, how often each image was told right over the seeds."""
+    groups: dict[tuple[str, str], list[Answers]] = defaultdict(list)
+    for score in scores:
+        groups[score.made.method, score.made.side].append(score.answers)
+    return {key: average_seeds(group) for key, group in groups.items()}
 
 
 def _make_row(
@@ -80,14 +88,28 @@ def _mean(values: Sequence[int]) -> int:
     return round(float(np.mean(values)))
 
 
-def write_report(rows: Sequence[Row], about: Mapping[str, Any], file: Path, page: Path | None) -> None:
-    """Write JSON to ``file``, and the table into ``page`` between its marks."""
+def write_report(rows: Sequence[Row], scores: Sequence[Score], about: Mapping[str, Any], file: Path) -> None:
+    """Write JSON with each file's answers."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=2) + "\n")
-    if page is not None:
-        before, _, rest = page.read_text().partition(BEGIN)
-        _, _, after = rest.partition(END)
-        page.write_text(f"{before}{BEGIN}\n\n{format_table(rows)}\n{END}{after}")
+    files = [score.to_json() for score in scores]
+    document = {**about, "rows": [asdict(row) for row in rows], "files": files}
+    file.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def write_page(tables: str, page: Path) -> None:
+    """Put the tables between the marks of a page."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n\n{tables}\n{END}{after}")
+
+
+def load_published(file: Path, about: Mapping[str, Any]) -> list[Score]:
+    """Return the scores that are published there of a run like this one: from the same weights and images."""
+    if not file.is_file():
+        return []
+    document = json.loads(file.read_text())
+    alike = all(document.get(name) == value for name, value in about.items())
+    return [Score.from_json(one) for one in document["files"]] if alike else []
 
 
 def format_table(rows: Sequence[Row]) -> str:

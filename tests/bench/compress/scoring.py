@@ -1,7 +1,8 @@
 """What a file is worth: its answers to the test images, its bytes, its time. Both sides alike."""
 
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from fleet_cloud.factory.evaluation.running import run_outputs, time_files
 from fleet_cloud.factory.wire import measure_wire
 from fleet_shared.pixels import to_real
 from tests.bench.compress.data import Images
-from tests.bench.compress.resnet8 import PREPROCESSING
+from tests.bench.compress.models import PREPROCESSING
 from tests.bench.compress.results import Made
 
 Answers = NDArray[np.bool_]
@@ -31,6 +32,28 @@ class Score:
     xz_bytes: int
     wire_bytes: int
     p50_us: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON can hold it: the answers as bits, in base64."""
+        bits = b64encode(np.packbits(self.answers).tobytes()).decode()
+        made = {name: value for name, value in asdict(self.made).items() if value is not None}
+        return {
+            **made,
+            "file_bytes": self.file_bytes,
+            "xz_bytes": self.xz_bytes,
+            "wire_bytes": self.wire_bytes,
+            "p50_us": self.p50_us,
+            "images": len(self.answers),
+            "answers": bits,
+        }
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> "Score":
+        rest = dict(given)
+        bits = np.frombuffer(b64decode(rest.pop("answers")), np.uint8)
+        answers = np.unpackbits(bits, count=rest.pop("images")).astype(np.bool_)
+        sizes = {name: rest.pop(name) for name in ("file_bytes", "xz_bytes", "wire_bytes", "p50_us")}
+        return cls(Made(**rest), answers, **sizes)
 
 
 def score_all(made: Sequence[Made], folder: Path, test: Images, timed: bool) -> list[Score]:

@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from tests.bench.compress.plan import METHODS, find_method
-from tests.bench.compress.report import BEGIN, END, format_table, make_rows, write_report
+from tests.bench.compress.report import (
+    BEGIN,
+    END,
+    format_table,
+    load_published,
+    make_rows,
+    write_page,
+    write_report,
+)
 from tests.bench.compress.results import LINES, Made, keep, load_made
 from tests.bench.compress.scoring import Score
 
@@ -59,9 +67,11 @@ def test_a_drop_is_from_the_float_model_with_the_same_steps() -> None:
 def test_the_table_replaces_what_stands_between_its_marks(tmp_path: Path) -> None:
     page, file = tmp_path / "page.md", tmp_path / "deep" / "rows.json"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    rows = make_rows([score("fleet", "float", 1, 80, operations=12_500_000)])
+    scores = [score("fleet", "float", 1, 80, operations=12_500_000)]
+    rows = make_rows(scores)
     for _ in range(2):
-        write_report(rows, {"test_images": 100}, file, page)
+        write_report(rows, scores, {"test_images": 100}, file)
+        write_page(format_table(rows), page)
     assert page.read_text() == f"before\n{BEGIN}\n\n{format_table(rows)}\n{END}\nafter\n"
     assert (
         "| float | fleet | 80.00 % | +0.00 (+0.00 to +0.00) | 1,000 | 800 | 700 | 12.50 M |  |"
@@ -70,6 +80,18 @@ def test_the_table_replaces_what_stands_between_its_marks(tmp_path: Path) -> Non
     document = json.loads(file.read_text())
     assert document["test_images"] == 100
     assert document["rows"][0]["method"] == "float"
+
+
+def test_what_is_published_is_taken_up_by_a_run_like_it(tmp_path: Path) -> None:
+    file, about = tmp_path / "rows.json", {"weights": "digest", "test_images": 100}
+    scores = [score("fleet", "int8", 1, 80, operations=12), score("tfmot", "int8", 2, 37)]
+    assert load_published(file, about) == []
+    write_report(make_rows(scores), scores, about, file)
+    again = load_published(file, about)
+    assert [one.made for one in again] == [one.made for one in scores]
+    assert all((one.answers == other.answers).all() for one, other in zip(again, scores, strict=True))
+    assert make_rows(again) == make_rows(scores)
+    assert load_published(file, {**about, "weights": "others"}) == []
 
 
 def test_every_method_is_found_by_its_name() -> None:

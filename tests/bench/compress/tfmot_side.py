@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 from tensorflow_model_optimization.python.core.clustering.keras.experimental import cluster as sparse_cluster
 
+MOBILE = "mobilenetv2-"
 cluster_keras = tfmot.clustering.keras
 combine = tfmot.experimental.combine
 prune_keras = tfmot.sparsity.keras
@@ -28,20 +30,21 @@ quantize_keras = tfmot.quantization.keras
 
 
 class Side:
-    """``plan``: as `tests.bench.compress.__main__` writes it."""
+    """``plan``: as `tests.bench.compress.__main__` writes it. Networks that several methods go on from are
+    trained once."""
 
     def __init__(self, plan: dict[str, Any], seed: int) -> None:
         self.plan, self.seed = plan, seed
-        with np.load(plan["weights"]) as arrays:
-            self.weights = [arrays[f"weight_{number}"] for number in range(len(arrays.files) - 1)]
+        self.weights = {name: read_weights(file) for name, file in plan["weights"].items()}
         with np.load(plan["data"]) as arrays:
             count = plan["images"]
             self.x = arrays["x_train"][:count].astype(np.float32)
             self.y = arrays["y_train"][:count]
+        self.kept: dict[tuple[Any, ...], list[Any]] = {}
 
-    def start(self) -> Any:
-        model = build_resnet8()
-        model.set_weights(self.weights)
+    def start(self, name: str = "resnet8") -> Any:
+        model = BUILD[name]()
+        model.set_weights(self.weights[name])
         return model
 
     def fit(self, model: Any, kind: str, callbacks: list[Any] | None = None) -> Any:
@@ -62,6 +65,21 @@ class Side:
         )
         return model
 
+    def keep(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """Return the network that is kept as ``key``, made when it is asked for first."""
+        if key not in self.kept:
+            keras.utils.set_random_seed(self.seed)
+            self.kept[key] = make().get_weights()
+        model = self.start()
+        model.set_weights(self.kept[key])
+        return model
+
+    def sparse(self, share: float) -> Any:
+        return self.keep((share,), lambda: self.prune(self.start(), share))
+
+    def sparse_clusters(self, share: float, entries: int) -> Any:
+        return self.keep((share, entries), lambda: self.cluster(self.sparse(share), entries, True))
+
     def prune(self, model: Any, share: float) -> Any:
         steps = -(-len(self.x) // self.plan["batch_size"])
         schedule = prune_keras.PolynomialDecay(0.0, share, 0, max(1, int(0.75 * steps)), frequency=10)
@@ -76,27 +94,28 @@ class Side:
         return cluster_keras.strip_clustering(self.fit(clustered, "cluster"))
 
     def make(self, method: str) -> bytes:
-        model = self.start()
+        keras.utils.set_random_seed(self.seed)
+        of_mobile = method.startswith(MOBILE)
+        model = self.start("mobilenetv2" if of_mobile else "resnet8")
+        method = method.removeprefix(MOBILE)
         kind, _, rest = method.partition("-")
         if kind.startswith("cluster"):
             return self.convert(self.cluster(model, int(kind.removeprefix("cluster")), False))
-        if rest.startswith("cluster"):
-            return self.convert(self.cluster(self.prune(model, 0.5), int(rest.removeprefix("cluster")), True))
         if kind == "pcqat":
             share, entries = rest.split("-")
-            return self.convert_int8_aware(self.combine(model, int(share) / 100, int(entries)))
+            return self.convert_int8_aware(self.combine(int(share) / 100, int(entries)))
         return {
             "float": lambda: self.convert(model),
             "int8": lambda: self.convert_int8(model),
             "int8-aware": lambda: self.convert_int8_aware(
                 self.fit(quantize_keras.quantize_model(model), "aware")
             ),
-            "prune50-int8": lambda: self.convert_int8(self.prune(model, 0.5)),
+            "prune50-int8": lambda: self.convert_int8(self.sparse(0.5)),
         }[method]()
 
-    def combine(self, model: Any, share: float, entries: int) -> Any:
+    def combine(self, share: float, entries: int) -> Any:
         """Pruning, clustering that keeps the zeros, aware training that keeps both: PCQAT."""
-        sparse = self.cluster(self.prune(model, share), entries, True)
+        sparse = self.sparse_clusters(share, entries)
         scheme = combine.Default8BitClusterPreserveQuantizeScheme(preserve_sparsity=True)
         return self.fit(
             quantize_keras.quantize_apply(quantize_keras.quantize_annotate_model(sparse), scheme), "aware"
@@ -150,17 +169,38 @@ def _convolve(x: Any, filters: int, stride: int = 1, relu: bool = True) -> Any:
     return keras.layers.ReLU()(x) if relu else x
 
 
+def build_mobilenet() -> Any:
+    """The layers and names are the same on both sides; padding is written another way."""
+    return keras.applications.MobileNetV2(
+        input_shape=(32, 32, 3), alpha=0.25, weights=None, classes=10, classifier_activation=None
+    )
+
+
+BUILD = {"resnet8": build_resnet8, "mobilenetv2": build_mobilenet}
+
+
+def read_weights(file: str) -> list[Any]:
+    with np.load(file) as arrays:
+        return [arrays[f"weight_{number}"] for number in range(len(arrays.files) - 1)]
+
+
 def main() -> None:
     plan = json.loads(Path(sys.argv[1]).read_text())
     folder = Path(plan["folder"])
-    for name, seeds in plan["methods"].items():
-        for seed in seeds:
-            keras.utils.set_random_seed(seed)
+    for seed, names in plan["methods"].items():
+        side = Side(plan, int(seed))
+        for name in names:
             begin = time.monotonic()
-            content = Side(plan, seed).make(name)
+            content = side.make(name)
             seconds = round(time.monotonic() - begin, 1)
             (folder / f"tfmot-{name}-{seed}.tflite").write_bytes(content)
-            line = {"side": "tfmot", "method": name, "seed": seed, "seconds": seconds, "operations": None}
+            line = {
+                "side": "tfmot",
+                "method": name,
+                "seed": int(seed),
+                "seconds": seconds,
+                "how": plan["how"],
+            }
             with (folder / plan["lines"]).open("a") as lines:
                 lines.write(json.dumps(line) + "\n")
             print(f"  tfmot {name}, seed {seed}: {len(content)} bytes, {seconds} s", flush=True)

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,14 @@ def test_precision_survives() -> None:
     )
     network = Network(make_network().model, precision=precision)
     assert read_network(write_network(network)).precision == precision
+
+
+def test_units_survive() -> None:
+    units = {"conv/kernel": np.full((1, 1, 1, 4), 0.5, np.float32)}
+    network = replace(make_network(), units=units)
+    back = read_network(write_network(network)).units
+    assert list(back) == list(units)
+    np.testing.assert_array_equal(back["conv/kernel"], units["conv/kernel"])
 
 
 def test_the_same_network_gives_the_same_files() -> None:

@@ -68,6 +68,24 @@ def test_a_step_is_that_of_adam_on_the_mean_cross_entropy() -> None:
     assert tuned.history[0].loss == pytest.approx(-np.mean(np.sum(y * np.log(p), axis=1)), rel=1e-5)
 
 
+def first_step(network: Network, path: str) -> Array:
+    """Return by how much the first step of Adam moves a weight."""
+    how = Tune(epochs=1, batch_size=16, learning_rate=0.001, decay="none")
+    return np.abs(values(tune(network, make_lab(16), how).network)[path] - values(network)[path])
+
+
+def test_what_was_scaled_takes_steps_in_its_own_unit() -> None:
+    network = linear()
+    unit = np.array([[0.01, 1.0, 0.5, 0.25]], np.float32)[:, :CLASSES]
+    scaled = replace(network, units={"head/kernel": unit})
+    plain = first_step(network, "head/kernel")
+    np.testing.assert_allclose(first_step(scaled, "head/kernel"), plain * unit, atol=1e-5)
+    assert not tune(scaled, make_lab(16), HOW).network.constraints, "it keeps nothing"
+    kernel = values(network)["head/kernel"]
+    masked = scaled.constrain({"head/kernel": Mask(kernel, np.ones_like(kernel))})
+    np.testing.assert_allclose(first_step(masked, "head/kernel"), plain * unit, atol=1e-5)
+
+
 def noisy() -> Network:
     """With what draws random numbers by itself."""
     inputs = keras.Input((SIZE, SIZE, 1))

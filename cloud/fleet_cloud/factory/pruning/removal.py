@@ -76,7 +76,12 @@ def remove(network: Network, dependencies: Dependencies, removed: Collection[int
         network,
         model=rebuild(network.model, make, weigh),
         constraints={path: _divide(one, kept.get(path, {})) for path, one in network.constraints.items()},
+        units={path: _take_unit(one, kept.get(path, {})) for path, one in network.units.items()},
     )
+
+
+def _take_unit(unit: Array, kept: Kept) -> Array:
+    return _take(unit, {axis: indices for axis, indices in kept.items() if unit.shape[axis] > 1})
 
 
 def _find_kept(dependencies: Dependencies, removed: Collection[int]) -> dict[str, Kept]:

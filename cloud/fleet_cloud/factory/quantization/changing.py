@@ -33,7 +33,9 @@ class ChangingCodebook:
     pinned: Array
 
     def split(self) -> Parts:
-        return Parts((self.latent, self.entries, self.scales), (self.free, self.tolls, self.pinned))
+        return Parts(
+            (self.latent, self.entries, self.scales), (self.free, self.tolls, self.pinned), ratios=(1,)
+        )
 
     def compose(self, trained: Sequence[Tensor], held: Sequence[Tensor]) -> Tensor:
         (latent, entries, scales), (free, tolls, pinned) = trained, held

@@ -65,7 +65,7 @@ class ScaledCodebook:
     indices: Array
 
     def split(self) -> Parts:
-        return Parts((self.entries, self.scales), (self.free, self.indices))
+        return Parts((self.entries, self.scales), (self.free, self.indices), ratios=(0,))
 
     def compose(self, trained: Sequence[Tensor], held: Sequence[Tensor]) -> Tensor:
         (entries, scales), (free, indices) = trained, held

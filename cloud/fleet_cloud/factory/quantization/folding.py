@@ -68,6 +68,13 @@ class _Fold:
         return self.factor[:, np.newaxis] if isinstance(self.linear, _SWAPPED) else self.factor
 
     @property
+    def unit(self) -> Array:
+        """What 1 becomes in each channel of the kernel, at most 1: no step gets larger by folding."""
+        size = np.abs(self.kernel_factor)
+        unit = np.clip(np.where(size > 0, size, 1.0), None, 1.0)
+        return np.asarray(unit, np.float32).reshape((1,) * (len(self.kernel.shape) - unit.ndim) + unit.shape)
+
+    @property
     def weights(self) -> list[Array]:
         """Those of the folded layer. A separable layer's last kernel is the pointwise one."""
         kernels = [array_of(weight) for weight in self.linear.weights if weight is not self.linear.bias]
@@ -76,7 +83,8 @@ class _Fold:
 
 def fold_batch_norm(network: Network) -> Network:
     """Return the network without the batch normalization that follows a convolution, depthwise or dense
-    layer directly; the layers that remain keep their names, a folded one has a bias.
+    layer directly; the layers that remain keep their names, a folded one has a bias. Training goes on with
+    steps of the size that they had before (``units``).
 
     Batch normalization that follows anything else stays. Raises `BuildError` (``build.constraint``) when
     a constraint of a weight would not hold any more.
@@ -84,8 +92,12 @@ def fold_batch_norm(network: Network) -> Network:
     folds = {fold.norm.name: fold for fold in _find(network.model)}
     if not folds:
         return network
-    model = _rebuild(network.model, folds)
-    return replace(network, model=model, constraints=_scale(network.constraints, list(folds.values())))
+    return replace(
+        network,
+        model=_rebuild(network.model, folds),
+        constraints=_scale(network.constraints, list(folds.values())),
+        units={**network.units, **{fold.kernel.path: fold.unit for fold in folds.values()}},
+    )
 
 
 def _find(model: Any) -> list[_Fold]:

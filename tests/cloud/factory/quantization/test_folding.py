@@ -155,3 +155,14 @@ def test_a_constraint_that_scaling_breaks_is_refused_with_the_reason() -> None:
     assert caught.value.code == "build.constraint"
     elsewhere = constrained(Shared(np.ones(()), (4,)), "left/bias")
     assert not norms(fold_batch_norm(elsewhere).model), "what is not folded may be constrained"
+
+
+def test_the_unit_of_a_folded_kernel_is_its_factor_but_never_above_one() -> None:
+    inputs = keras.Input((4, 4, 2))
+    x = layers.Conv2D(3, 1, name="conv")(inputs)
+    model = keras.Model(inputs, layers.BatchNormalization(name="norm", epsilon=0.0)(x))
+    norm = model.get_layer("norm")
+    norm.gamma.assign([1.0, -6.0, 0.0])
+    norm.moving_variance.assign([16.0, 1.0, 1.0])
+    units = fold_batch_norm(Network(model)).units
+    np.testing.assert_allclose(units["conv/kernel"], np.reshape([0.25, 1.0, 1.0], (1, 1, 1, 3)))
