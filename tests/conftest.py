@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.kit.spent import METER, SPENT, Meter, sum_up, tell_spent
+
 if TYPE_CHECKING:
     from tests.kit.mosquitto import Mosquitto
     from tests.kit.object_store import ObjectStore
@@ -28,6 +30,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    config.stash[METER] = Meter()
     if hasattr(config, "workerinput"):
         from tests.kit.shared_out import put_long_ones_first
 
@@ -38,8 +41,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the end of every log in the folders of a test that failed."""
+    """Say what it cost, and show the end of every log in the folders of a test that failed."""
     report = yield
+    report.user_properties.append((SPENT, item.config.stash[METER].take()))
     if report.failed:
         for log in _find_logs(getattr(item, "funcargs", {})):
             lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
@@ -70,11 +74,14 @@ def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for report in [one for found in terminalreporter.stats.values() for one in found]:
-        if isinstance(report, pytest.TestReport) and report.when == "teardown":
-            for name, text in report.user_properties:
-                if name == TOLD:
-                    terminalreporter.write_line(f"\n{report.nodeid}\n{text}")
+    found = [one for some in terminalreporter.stats.values() for one in some]
+    reports = [one for one in found if isinstance(one, pytest.TestReport)]
+    for report in reports:
+        for name, text in report.user_properties:
+            if name == TOLD and report.when == "teardown":
+                terminalreporter.write_line(f"\n{report.nodeid}\n{text}")
+    for line in tell_spent(sum_up(reports)):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.kit.shared_out import find_group
+from tests.kit.shared_out import find_group, find_turn
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,12 @@ from tests.kit.shared_out import find_group
 )
 def test_how_many_groups_there_are(tests: tuple[str, ...], groups: int) -> None:
     assert len({find_group(test) for test in tests}) == groups
+
+
+def test_the_longest_groups_are_shared_out_first() -> None:
+    tests = [
+        "tests/agent/test_rows.py::a",
+        "tests/system/test_start.py::a",
+        "tests/cloud/factory/test_build.py::a",
+    ]
+    assert sorted(tests, key=find_turn) == tests[::-1]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet_cloud.adapters.db.engine import migrate, open_engine
+from fleet_cloud.adapters.db.engine import open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.storage.releases import ReleaseFolder
@@ -21,12 +21,30 @@ from fleet_cloud.services.signing import UrlSigner
 from fleet_cloud.services.tick import Tick
 from fleet_shared.names import DeviceId
 from fleet_shared.topics import Topics
+from tests.kit.databases import bring_up_to_date, sqlite_in
 from tests.kit.identity_world import IdentityWorld, identity_world
 from tests.kit.parts import Counting, Moving, Parts
+from tests.kit.postgres import Postgres
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: Postgres) -> str:
+    url = postgres_server.create_database()
+    bring_up_to_date(url)
+    return url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database that is up to date."""
+    if request.param == "sqlite":
+        return sqlite_in(tmp_path)
+    server: Postgres = request.getfixturevalue("postgres_server")
+    return server.create_database(request.getfixturevalue("postgres_template"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'fleet.db'}"
     found: str = request.getfixturevalue("postgres_url")
@@ -40,7 +58,6 @@ def renewed(device: DeviceId, csr_pem: str) -> str:
 @pytest.fixture
 def parts(url: str, tmp_path: Path) -> Iterator[Parts]:
     engine = open_engine(url)
-    migrate(engine)
     uow, clock, ids, topics = DatabaseUnitOfWork(engine), Moving(), Counting(), Topics()
     trust, store = ControllerTrust(tmp_path / "trust"), FilesystemBlobs(tmp_path / "blobs")
     blobs = Blobs(store, uow, UrlSigner(b"k" * 32, clock, uow), 10**6)
@@ -61,5 +78,5 @@ def identities(url: str, tmp_path: Path) -> Iterator[IdentityWorld]:
 @pytest.fixture
 def local_identities(tmp_path: Path) -> Iterator[IdentityWorld]:
     """For what is not about the database."""
-    with identity_world(f"sqlite:///{tmp_path / 'fleet.db'}", tmp_path) as world:
+    with identity_world(sqlite_in(tmp_path), tmp_path) as world:
         yield world

@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
-from fleet_cloud.adapters.db.engine import migrate, open_engine
+from fleet_cloud.adapters.db.engine import open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
@@ -39,6 +39,7 @@ from fleet_cloud.services.tick import Tick
 from fleet_cloud.services.tokens import Tokens
 from fleet_shared.messages.enrolment import BrokerAddress
 from fleet_shared.topics import Topics
+from tests.kit.databases import sqlite_in
 from tests.kit.people import KIT_TOKEN
 
 BLOB_BYTES_MAX = 16 * 1024 * 1024
@@ -71,8 +72,7 @@ def running_api(
     access: BrokerAccess | None = None,
 ) -> Iterator[Api]:
     """``limits``: none without; ``issuer``: its group ``ops`` are operators."""
-    engine = open_engine(f"sqlite:///{folder / 'fleet.db'}")
-    migrate(engine)
+    engine = open_engine(sqlite_in(folder))
     uow, clock, ids = DatabaseUnitOfWork(engine), SystemClock(), RandomIds()
     trust, store = ControllerTrust(folder / "trust"), FilesystemBlobs(folder / "blobs")
     packing = Packing(uow, store)

@@ -16,6 +16,7 @@ from fleet_cloud.services.ports import TlsFiles
 from fleet_shared.topics import Topics
 from tests.kit.broker_client import BrokerClient
 from tests.kit.certificates import LOOPBACK
+from tests.kit.databases import sqlite_in
 from tests.kit.identity_world import IdentityWorld, identity_world
 from tests.kit.ports import free_port
 from tests.kit.secure_broker import RawClient
@@ -103,7 +104,7 @@ def mosquitto(folder: Path) -> Iterator[BrokerWorld]:
 
 @contextmanager
 def _world(folder: Path) -> Iterator[IdentityWorld]:
-    with identity_world(f"sqlite:///{folder / 'fleet.db'}", folder) as world:
+    with identity_world(sqlite_in(folder), folder) as world:
         world.clock.at_ms = time.time_ns() // 1_000_000
         world.tls.renew(world.clock.at_ms)
         world.tls.write_revocations([], world.clock.at_ms)

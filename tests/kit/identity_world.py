@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from fleet_cloud.adapters.db.engine import migrate, open_engine
+from fleet_cloud.adapters.db.engine import open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
 from fleet_cloud.adapters.trust.register import FolderRegister
@@ -121,8 +121,8 @@ def serial_of(pem: str) -> int:
 
 @contextmanager
 def identity_world(url: str, folder: Path) -> Iterator[IdentityWorld]:
+    """``url``: of a database that is up to date."""
     engine = open_engine(url)
-    migrate(engine)
     trust = ControllerTrust(folder / "trust")
     tls = CertificateFolder(trust.authority, folder / "tls", ["localhost", "127.0.0.1"])
     yield IdentityWorld(folder, DatabaseUnitOfWork(engine), trust, tls)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -23,12 +24,13 @@ class Postgres:
     port: int
     _made: int = 0
 
-    def create_database(self) -> str:
-        """Return the URL of a new database."""
+    def create_database(self, like: str | None = None) -> str:
+        """Return the URL of a new database: an empty one, or a copy of that at another URL."""
         self._made += 1
         name = f"fleet_{self._made}"
         with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
+            template = urlsplit(like).path[1:] if like else "template1"
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
         return self._url(name)
 
     def is_ready(self) -> bool:

@@ -1,7 +1,8 @@
 """How the tests are shared out among processes that run side by side (pytest-xdist, ``-n``).
 
-A group stays in one process, in its order. The tests with real processes wait more than they compute: each is
-a group of its own, and they come first, so that no process is left alone with a long one at the end.
+A group stays in one process, in its order. The longest come first, so that no process is left alone with one
+at the end: the tests with TensorFlow, which compute, and beside them those with real processes, which wait
+more than they compute; each of these is a group of its own.
 """
 
 from functools import cache
@@ -41,4 +42,10 @@ def shares_a_fixture(file: Path) -> bool:
 
 
 def put_long_ones_first(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(SYSTEM))
+    items.sort(key=lambda item: find_turn(item.nodeid))
+
+
+def find_turn(nodeid: str) -> int:
+    """Return when a test is shared out, 0 for the first ones."""
+    first = (TENSORFLOW, SYSTEM)
+    return next((turn for turn, folder in enumerate(first) if nodeid.startswith(folder)), len(first))

@@ -7,7 +7,7 @@ import io
 
 import msgspec
 
-from fleet_agent.trust.__main__ import Dialogue, answer
+from fleet_agent.trust.child import Dialogue, answer
 from fleet_agent.trust.framing import write_frame
 from fleet_agent.trust.protocol import FileFailed, TrustAnswer, TrustRequest
 

@@ -22,16 +22,16 @@ TIMEOUT_S = 200.0
 
 
 class Demo:
-    """``fleet demo`` in a session of its own, with its outputs in files."""
+    """``fleet demo`` in a session of its own, with its outputs in files. ``cache``: of its build."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
+    def __init__(self, folder: Path, cache: Path, *words: str) -> None:
         self.folder = folder
         with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
             self.process = subprocess.Popen(
                 [*DEFAULT_SIGNALS, str(BIN / "fleet"), "demo", *words],
                 stdout=out,
                 stderr=err,
-                env={**os.environ, "TMPDIR": str(folder)},
+                env={**os.environ, "TMPDIR": str(folder), "FLEET_CACHE": str(cache)},
                 start_new_session=True,
             )
 
@@ -55,10 +55,16 @@ class Demo:
             return False
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of all demos: who shows it once more does not train once more."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @contextmanager
-def running_demo(folder: Path, *words: str) -> Iterator[Demo]:
+def running_demo(folder: Path, cache: Path, *words: str) -> Iterator[Demo]:
     """Whatever the test finds, all processes of the demo end with it."""
-    demo = Demo(folder, *words)
+    demo = Demo(folder, cache, *words)
     try:
         yield demo
     finally:
@@ -100,8 +106,8 @@ def check_report(report: dict[str, Any]) -> None:
     assert 0 < report["seconds"]["build"] < TIMEOUT_S
 
 
-def test_a_program_gets_one_document_while_everything_is_kept_running(tmp_path: Path) -> None:
-    with running_demo(tmp_path, "--devices", "3", "--json", "--keep") as demo:
+def test_a_program_gets_one_document_while_everything_is_kept_running(tmp_path: Path, cache: Path) -> None:
+    with running_demo(tmp_path, cache, "--devices", "3", "--json", "--keep") as demo:
 
         def look() -> dict[str, Any] | None:
             assert demo.process.poll() is None, demo.stderr
@@ -126,8 +132,8 @@ def test_a_program_gets_one_document_while_everything_is_kept_running(tmp_path: 
         assert demo.find_processes() == []
 
 
-def test_a_person_reads_a_story_and_nothing_is_left(tmp_path: Path) -> None:
-    with running_demo(tmp_path, "--devices", "2") as demo:
+def test_a_person_reads_a_story_and_nothing_is_left(tmp_path: Path, cache: Path) -> None:
+    with running_demo(tmp_path, cache, "--devices", "2") as demo:
         assert demo.process.wait(TIMEOUT_S) == 0, demo.stderr
         assert demo.find_processes() == []
     assert not list(tmp_path.glob("fleet-*"))

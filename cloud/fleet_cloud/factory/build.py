@@ -15,7 +15,8 @@ from fleet_cloud.factory.package import Package
 from fleet_cloud.factory.peers import Peer
 from fleet_cloud.factory.recipe import Recipe, describe_recipe
 from fleet_cloud.factory.releasing import judge_variants, release
-from fleet_cloud.factory.report.making import make_artifacts, make_report
+from fleet_cloud.factory.report.artifacts import make_artifacts
+from fleet_cloud.factory.report.making import make_report
 from fleet_cloud.factory.variant import Candidate
 
 Say = Callable[[BuildEvent], None]

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from fleet_cloud.factory.convert import convert
-from fleet_cloud.factory.from_file import FileMaker
+from fleet_cloud.factory.from_file import FileMaker, check_file_fits
 from fleet_cloud.factory.gates import Measured
 from fleet_cloud.factory.keeping import Keeper
 from fleet_cloud.factory.keys import digest_content, make_file_key, make_key, make_training_key
@@ -96,7 +96,9 @@ def _make_float(recipe: Recipe, samples: str, pipeline: Pipeline, train_one: Tra
 
 def _open_for_file(recipe: Recipe, lab: Lab, samples: str, means: Means) -> Workshop:
     """The layers are unknown: the same operators in other number formats."""
-    reference = load_own_file(Path(recipe.architecture.path or ""), allow_code=means.allow_code)
+    path = Path(recipe.architecture.path or "")
+    reference = load_own_file(path, allow_code=means.allow_code)
+    check_file_fits(path, reference, lab)
     maker = FileMaker(reference, Measurer(reference, make_questions(lab)), lab)
     key = make_file_key(samples, digest_content(reference))
     return Workshop(Made(Network(None), ""), reference, key, maker.make)

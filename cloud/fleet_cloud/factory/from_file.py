@@ -2,9 +2,13 @@
 
 import time
 from dataclasses import dataclass
+from math import prod
+from pathlib import Path
 
+from fleet_cloud.errors import RecipeError
 from fleet_cloud.factory.events import StepEnded
 from fleet_cloud.factory.gates import find_failures
+from fleet_cloud.factory.inspect import CHANNELS_FIRST, inspect_file, is_channels_first
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.measuring import Measurer
 from fleet_cloud.factory.network import Network
@@ -16,6 +20,42 @@ from fleet_cloud.factory.recipe import Gates, VariantRecipe
 from fleet_cloud.factory.recipe.passes import name_pass
 from fleet_cloud.factory.recipe.targets import resolve
 from fleet_cloud.factory.variant import Candidate
+
+
+def check_file_fits(path: Path, content: bytes, lab: Lab) -> None:
+    """Raise `RecipeError` (``recipe.architecture``) when a file and the samples do not belong together."""
+    facts, sample = inspect_file(content), tuple(lab.validation.x.shape[1:])
+    takes, gives = (tuple(tuple(one.shape) for one in side) for side in (facts.inputs, facts.outputs))
+    if len(takes) != 1 or len(gives) != 1:
+        raise _refuse(f"{path} has {len(takes)} inputs and {len(gives)} outputs", "one of each is needed")
+    batch, item = takes[0][:1], takes[0][1:]
+    if item != sample:
+        raise _refuse(
+            f"{path} takes samples of {item}, and the data set has {sample}",
+            CHANNELS_FIRST
+            if is_channels_first(item, sample)
+            else "set dataset.image_size, or choose another model",
+        )
+    if batch not in {(1,), (-1,)}:
+        raise _refuse(f"{path} takes {batch[0]} samples at once", "convert it for a batch of one")
+    _check_outputs(path, prod(gives[0][1:]), lab)
+
+
+def _check_outputs(path: Path, gives: int, lab: Lab) -> None:
+    """One output may tell two classes apart."""
+    y, classes = lab.validation.y, lab.task == "classification"
+    if y is None:
+        return
+    wanted = len(lab.labels) if classes else prod(y.shape[1:])
+    if gives != wanted and not (classes and (gives, wanted) == (1, 2)):
+        raise _refuse(
+            f"{path} gives {gives} values, and the data set has {wanted}{' classes' if classes else ''}",
+            "both must have the same, in the same order (folders: by name)",
+        )
+
+
+def _refuse(message: str, hint: str) -> RecipeError:
+    return RecipeError(message, hint=hint, code="recipe.architecture")
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from fleet_cloud.errors import Invalid, RecipeError
+from fleet_cloud.errors import Invalid
 from fleet_cloud.factory.arrays import check_finite, read_arrays
 from fleet_cloud.factory.code import check_no_code
+from fleet_cloud.factory.given_samples import load_questions, load_samples
 from fleet_cloud.factory.golden import (
     Measured,
     Vectors,
@@ -24,13 +24,12 @@ from fleet_cloud.factory.golden import (
     measure,
     pack_golden,
 )
-from fleet_cloud.factory.images import read_files
 from fleet_cloud.factory.inspect import FileFacts, inspect_file
 from fleet_cloud.factory.lite import LiteModel
 from fleet_cloud.factory.package import Package, allowed_peers, package
 from fleet_cloud.factory.peers import Peer
 from fleet_shared.manifest import Golden, Metrics, Preprocessing, Role, find_wrong_preprocessing
-from fleet_shared.pixels import fit_image, to_real
+from fleet_shared.pixels import to_real
 
 Array = NDArray[Any]
 CANDIDATES: Final = 64
@@ -48,8 +47,9 @@ class ImportRequest:
 
 
 def import_model(request: ImportRequest) -> Package:
-    """Return the model as one variant with unknown accuracy; raise `Invalid` for what is no model,
-    for what LiteRT cannot load, and for labels or samples that do not fit it."""
+    """Return the model as one variant with unknown accuracy (`fleet_cloud.factory.appraisal` measures what
+    can be); raise `Invalid` for what is no model, for what LiteRT cannot load, and for labels or samples that
+    do not fit it."""
     check_no_code(request.file)
     content = _read(request.file)
     facts = inspect_file(content)
@@ -61,6 +61,7 @@ def import_model(request: ImportRequest) -> Package:
         )
     model = LiteModel(content)
     labels = _read_labels(request.labels, facts) if request.labels else []
+    load_questions(request.samples, facts, request.preprocessing)  # refused before the work begins
     peers = allowed_peers(facts, request.peers)
     golden = _given_golden(content, model, request.golden, peers) if request.golden else None
     made = package(
@@ -115,28 +116,9 @@ def _candidates(model: LiteModel, request: ImportRequest) -> list[list[Array]]:
             hint="give golden vectors of your own with --golden",
             code="model.samples",
         )
-    if request.samples.suffix == ".npz":
-        x = _load_samples(request.samples, get_item_shape(shape))
-    else:
-        x = _load_images(request.samples, model, request.preprocessing)
+    x = load_samples(request.samples, shape, request.preprocessing)
     real = to_real(x[:CANDIDATES], request.preprocessing)
     return [[model.quantize(sample.reshape(shape))] for sample in real]
-
-
-def _load_samples(path: Path, item: tuple[int, ...]) -> Array:
-    x = read_arrays(path, "model.samples").get("x")
-    if x is None:
-        raise Invalid(f"{path} has no array 'x'", hint="x: raw samples first", code="model.samples")
-    if x.dtype.kind not in "iufb" or not x.ndim or x.shape[1:] != item:
-        raise Invalid(
-            f"x in {path} is {x.dtype} {x.shape}, and the model takes numbers of shape {item}",
-            hint=f"x has samples first: (n, {', '.join(map(str, item))})",
-            code="model.samples",
-        )
-    if not len(x):
-        raise Invalid(f"x in {path} is empty", hint="give at least one sample", code="model.samples")
-    check_finite(x, "x", path, "model.samples")
-    return x
 
 
 def draw_random_samples(model: LiteModel, preprocessing: Preprocessing) -> list[list[Array]]:
@@ -232,31 +214,6 @@ def _bad_golden(message: str) -> Invalid:
 
 def _to_real(model: LiteModel, outputs: Sequence[Array]) -> list[NDArray[np.float32]]:
     return [model.dequantize(output, index) for index, output in enumerate(outputs)]
-
-
-def _load_images(path: Path, model: LiteModel, preprocessing: Preprocessing) -> Array:
-    shape = [int(size) for size in model.inputs[0]["shape"]]
-    if len(shape) != 4:
-        raise Invalid(f"the model's input {shape} is no image", hint="give an .npz", code="model.samples")
-    images = []
-    for name, content in _read_image_files(path):
-        try:
-            with Image.open(io.BytesIO(content)) as image:
-                images.append(fit_image(image, preprocessing, tuple(shape)))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as exc:
-            raise Invalid(
-                f"{name} in {path} is no image that can be read", hint="remove it", code="model.samples"
-            ) from exc
-    if not images:
-        raise Invalid(f"{path} has no images", hint="png, jpg or bmp", code="model.samples")
-    return np.stack(images)
-
-
-def _read_image_files(path: Path) -> list[tuple[str, bytes]]:
-    try:
-        return sorted(read_files(path))
-    except RecipeError as exc:
-        raise Invalid(exc.message, hint=exc.hint, code="model.samples") from exc
 
 
 def _read(path: Path) -> bytes:

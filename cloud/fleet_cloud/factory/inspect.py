@@ -19,6 +19,10 @@ _DTYPES: Final = {
 }
 _ITEM_BYTES: Final = {"float32": 4, "int32": 4, "int64": 8, "float16": 2, "int16": 2, "float64": 8}
 MAGIC: Final = b"TFL3"
+CHANNELS_FIRST: Final = (
+    "the model takes channels first (NCHW), as PyTorch's do: "
+    "convert it for channels last, as docs/pytorch.md shows"
+)
 _COMPUTED: Final = frozenset({"float32", "float16", "int16", "int8", "uint8", "int4"})
 """Types of weights and activations; int32 and int64 are biases, shapes and indices."""
 _FLOATS: Final = {"float32": "fp32", "float16": "fp16"}
@@ -61,6 +65,12 @@ def inspect_file(content: bytes) -> FileFacts:
         raise Invalid(
             f"the file is a damaged TFLite model: {exc}", hint="export it again", code="model.file.invalid"
         ) from exc
+
+
+def is_channels_first(takes: Sequence[int], sample: Sequence[int]) -> bool:
+    """Tell whether a model takes samples of this shape with the channels before height and width: PyTorch's
+    layout, NCHW. Both without a batch."""
+    return len(sample) == 3 and tuple(takes) == (sample[-1], *sample[:-1]) != tuple(sample)
 
 
 def _read_tensor(tensor: Any) -> Tensor:

@@ -1,7 +1,6 @@
 """From variants that hold their gates to what is registered: the test split is read here, once for each."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -42,10 +41,11 @@ def judge_variants(
 
 
 def _describe(candidate: Candidate) -> judging.Candidate:
-    found, model = judging.Candidate(candidate.name, candidate.content), candidate.model
-    if model is None:
-        return found
-    return replace(found, parameters=count_parameters(model), operations=count_operations(model))
+    model = candidate.model
+    if model is None:  # a file whose layers nobody knows
+        return judging.describe_file(candidate.name, candidate.content)
+    parameters, operations = count_parameters(model), count_operations(model)
+    return judging.Candidate(candidate.name, candidate.content, parameters, operations)
 
 
 def release(

@@ -64,7 +64,7 @@ def learn(kind: str) -> Tune:
 
 def _plan_passes() -> dict[str, tuple[Settings, ...]]:
     int8 = Int8(calibration_samples=CALIBRATION)
-    aware = Int8(aware=True, calibration_samples=CALIBRATION, tune=learn("aware"))
+    aware = Int8(aware=True, calibration_samples=CALIBRATION, tune=tune("aware"))
     again = Train(tune=tune("train"))
     prune = {
         share: PruneWeights(sparsity=share / 100, scope="global", tune=learn("prune")) for share in SPARSITIES

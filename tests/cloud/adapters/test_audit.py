@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from fleet_cloud.adapters.db.engine import migrate, open_engine
+from fleet_cloud.adapters.db.engine import open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.domain.audit import find_break
 from fleet_cloud.domain.people import Actor, Role
@@ -16,7 +16,6 @@ ANN = Actor("ann", Role.ADMIN, "10.0.0.1")
 
 def test_many_who_append_at_once_make_one_chain(url: str) -> None:
     engine = open_engine(url)
-    migrate(engine)
     uow = DatabaseUnitOfWork(engine)
 
     def append(number: int) -> None:
@@ -43,7 +42,6 @@ def test_many_who_append_at_once_make_one_chain(url: str) -> None:
 @pytest.mark.parametrize("change", ["UPDATE audit SET actor = 'eve'", "DELETE FROM audit"])
 def test_the_database_refuses_to_change_an_entry(url: str, change: str) -> None:
     engine = open_engine(url)
-    migrate(engine)
     with DatabaseUnitOfWork(engine).begin() as transaction:
         transaction.audit.append(ANN, 1, "device.label", "pi-1", before=None, after=None)
     with pytest.raises(DBAPIError, match="append-only"), engine.begin() as connection:

@@ -26,8 +26,8 @@ from tests.kit.parts import PI, Parts, outcome_batch
 from tests.kit.people import ADMIN
 
 
-def test_the_migrations_give_the_tables_of_the_code(url: str) -> None:
-    engine = open_engine(url)
+def test_the_migrations_give_the_tables_of_the_code(empty_url: str) -> None:
+    engine = open_engine(empty_url)
     migrate(engine)
     migrate(engine)
     with engine.connect() as connection:
@@ -35,8 +35,8 @@ def test_the_migrations_give_the_tables_of_the_code(url: str) -> None:
     engine.dispose()
 
 
-def test_the_newest_migration_can_be_undone_and_made_again(url: str) -> None:
-    engine = open_engine(url)
+def test_the_newest_migration_can_be_undone_and_made_again(empty_url: str) -> None:
+    engine = open_engine(empty_url)
     migrate(engine)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))

@@ -25,8 +25,8 @@ def move(engine: Engine, revision: str) -> None:
         step(config, revision)
 
 
-def test_a_token_that_was_used_stays_used_by_its_device(url: str) -> None:
-    engine = open_engine(url)
+def test_a_token_that_was_used_stays_used_by_its_device(empty_url: str) -> None:
+    engine = open_engine(empty_url)
     move(engine, "0002")
     with engine.begin() as connection:
         connection.execute(text(INSERT), {"secret": USED, "device": "pi-1", "key": KEY})
@@ -52,8 +52,8 @@ VERSION = (
 )
 
 
-def test_versions_from_before_have_no_artifacts(url: str) -> None:
-    engine = open_engine(url)
+def test_versions_from_before_have_no_artifacts(empty_url: str) -> None:
+    engine = open_engine(empty_url)
     move(engine, "0003")
     with engine.begin() as connection:
         connection.execute(text(VERSION))

@@ -169,6 +169,14 @@ def test_samples_that_do_not_fit_are_refused(request_: ImportRequest, tmp_path: 
         assert "several inputs" not in caught.value.hint
 
 
+def test_a_model_that_takes_channels_first_says_so(request_: ImportRequest, tmp_path: Path) -> None:
+    request_.file.write_bytes(make_image_classifier(1, 8, 6))
+    samples = save(tmp_path / "s.npz", x=np.zeros((4, 8, 6, 1)))
+    with pytest.raises(Invalid, match=r"the model takes numbers of shape \(1, 8, 6\)") as caught:
+        import_model(replace(request_, samples=samples))
+    assert "channels first" in (caught.value.hint or "")
+
+
 def test_samples_of_images_are_refused_in_one_line(request_: ImportRequest, tmp_path: Path) -> None:
     request_.file.write_bytes(make_image_classifier(4, 4, 3))
     (tmp_path / "photos.rar").write_text("no archive")

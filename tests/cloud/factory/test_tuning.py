@@ -71,7 +71,8 @@ def test_a_step_is_that_of_adam_on_the_mean_cross_entropy() -> None:
 def first_step(network: Network, path: str) -> Array:
     """Return by how much the first step of Adam moves a weight."""
     how = Tune(epochs=1, batch_size=16, learning_rate=0.001, decay="none")
-    return np.abs(values(tune(network, make_lab(16), how).network)[path] - values(network)[path])
+    moved: Array = np.abs(values(tune(network, make_lab(16), how).network)[path] - values(network)[path])
+    return moved
 
 
 def test_what_was_scaled_takes_steps_in_its_own_unit() -> None:

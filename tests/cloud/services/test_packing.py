@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet_cloud.adapters.db.engine import migrate, open_engine
+from fleet_cloud.adapters.db.engine import open_engine
 from fleet_cloud.adapters.db.unit_of_work import DatabaseUnitOfWork
 from fleet_cloud.adapters.storage.filesystem import FilesystemBlobs
 from fleet_cloud.adapters.trust.controller_trust import ControllerTrust
@@ -23,6 +23,7 @@ from fleet_shared.manifest import BlobRef, Role
 from fleet_shared.messages.desired import EncodedBlob
 from fleet_shared.names import Digest, digest_of
 from tests.cloud.domain.test_rules import variant
+from tests.kit.databases import sqlite_in
 from tests.kit.people import ADMIN
 from tests.kit.weights import clustered
 
@@ -43,8 +44,7 @@ class Counted(FilesystemBlobs):
 
 class Place:
     def __init__(self, folder: Path) -> None:
-        self.engine = open_engine(f"sqlite:///{folder / 'fleet.db'}")
-        migrate(self.engine)
+        self.engine = open_engine(sqlite_in(folder))
         self.uow, self.store = DatabaseUnitOfWork(self.engine), Counted(folder / "blobs")
         self.trust = ControllerTrust(folder / "trust")
         self.packing = Packing(self.uow, self.store)

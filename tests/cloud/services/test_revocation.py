@@ -20,6 +20,7 @@ from fleet_shared.messages.telemetry import Event
 from fleet_shared.names import DeviceId
 from fleet_shared.topics import Topics
 from tests.cloud.domain.test_rules import FACTS
+from tests.kit.databases import sqlite_in
 from tests.kit.identity_world import DAY_MS, IdentityWorld, identity_world, serial_of
 from tests.kit.parts import PI, Parts, batch
 from tests.kit.people import ADMIN
@@ -238,7 +239,7 @@ class Backup:
 
 def test_a_database_restored_from_a_backup_forgets_neither_revocations_nor_keys(tmp_path: Path) -> None:
     backup = Backup(tmp_path)
-    with identity_world(f"sqlite:///{tmp_path / 'fleet.db'}", tmp_path) as world:
+    with identity_world(sqlite_in(tmp_path), tmp_path) as world:
         spent = world.token(uses=1)
         for name in ("pi-1", "pi-2"):
             world.enrol(name)
@@ -249,7 +250,7 @@ def test_a_database_restored_from_a_backup_forgets_neither_revocations_nor_keys(
         world.enrol("pi-4")
         world.identities.revocation.revoke("pi-4", ADMIN)
     backup.restore()
-    with identity_world(f"sqlite:///{tmp_path / 'fleet.db'}", tmp_path) as restored:
+    with identity_world(sqlite_in(tmp_path), tmp_path) as restored:
         restored.keys = {**world.keys}
         restored.identities.upkeep.start()
         revoked = restored.device("pi-1")

@@ -79,7 +79,10 @@ def import_model(
     version: Annotated[str | None, typer.Option(help="Version number; else the next minor one.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Text file, one label a line.")] = None,
     samples: Annotated[
-        Path | None, typer.Option(help="Inputs for golden vectors: .npz, or a folder of images.")
+        Path | None,
+        typer.Option(
+            help="Inputs for golden vectors: .npz with x, or a folder of images. With y accuracy is measured."
+        ),
     ] = None,
     golden: Annotated[Path | None, typer.Option(help="Golden vectors of your own (.npz).")] = None,
     scale: Annotated[
@@ -106,7 +109,7 @@ def import_model(
     layout: Annotated[LayoutOption | None, typer.Option(help="Layout of image inputs; else nhwc.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Register somebody else's TFLite model; its accuracy stays unknown."""
+    """Register somebody else's TFLite model, with a report of what can be measured on it."""
     from fleet_cloud.entrypoints.cli.build import describe_fate, show_build
     from fleet_cloud.entrypoints.cli.build_process import follow_build
 

@@ -179,8 +179,10 @@ def _search_recipe(options: argparse.Namespace, say: Say) -> None:
 def _import_model(options: argparse.Namespace, say: Say) -> None:
     parse_model_name(options.name)
     _check_version(options)
+    from fleet_cloud.factory.appraisal import appraise
     from fleet_cloud.factory.imported import ImportRequest, import_model
     from fleet_cloud.factory.peers import find_peers
+    from fleet_cloud.factory.report.artifacts import make_artifacts
 
     rules = ImageRules(
         resize=options.resize, fit=options.fit, pad=options.pad, layout=options.layout, mean=options.mean,
@@ -192,25 +194,29 @@ def _import_model(options: argparse.Namespace, say: Say) -> None:
         offset=options.offset,
         image=msgspec.UNSET if rules == ImageRules() else rules,
     )
-    package = import_model(
-        ImportRequest(
-            options.file, options.labels, options.samples, options.golden, preprocessing, find_peers()
-        )
+    request = ImportRequest(
+        options.file, options.labels, options.samples, options.golden, preprocessing, find_peers()
     )
+    package = import_model(request)
+    with _connect(options) as client:
+        client.status()  # away, or the wrong token? an import is soon made again: nothing to keep
+    say(Stage(name="measuring", detail="size, latency and memory"))
+    lineage = {"imported": options.file.name}
+    package, report = appraise(options.name, package, request, lineage)
     say(
         VariantBuilt(
             name=package.name,
             size_bytes=package.refs[Role.MODEL].size_bytes,
-            accuracy=None,
+            accuracy=package.contract.metrics.accuracy,
             validation_accuracy=None,
-            latency_p50_us=None,
+            latency_p50_us=package.contract.metrics.latency_p50_us,
         )
     )
     for warning in package.warnings:
         say(Warned(message=warning))
+    release = _compose(options.name, options.version, [package], lineage)
+    release = release.with_artifacts(make_artifacts(report))
     with _connect(options) as client:
-        client.status()  # away, or the wrong token? an import is soon made again: nothing to keep
-        release = _compose(options.name, options.version, [package], {"imported": options.file.name})
         _say_registered(register(client, release, partial(_say_waiting, say)), say)
 
 

@@ -9,9 +9,19 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from fleet_cloud.factory.evaluation.counting import count_file
 from fleet_cloud.factory.evaluation.memory import measure_memory
 from fleet_cloud.factory.evaluation.results import Against, Evaluation, Latency, Memory, Samples
-from fleet_cloud.factory.evaluation.running import run_outputs, time_files, time_on_peers
+from fleet_cloud.factory.evaluation.running import (
+    TIMED_FOR_S,
+    TIMED_RUNS,
+    Inputs,
+    make_inputs,
+    run_outputs,
+    time_file,
+    time_files,
+    time_on_peers,
+)
 from fleet_cloud.factory.evaluation.scores import (
     compare_outputs,
     score_classes,
@@ -32,7 +42,8 @@ TIMED_SAMPLES: Final = 8
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file to judge. ``parameters`` and ``operations`` are those of its network, where there is one."""
+    """A file to judge. ``parameters`` and ``operations`` are those of its network, where there is one, else
+    of the file."""
 
     name: str
     content: bytes
@@ -62,6 +73,12 @@ class Questions:
         return Samples(split=self.split, count=len(self), sha256=digest.hexdigest())
 
 
+def describe_file(name: str, content: bytes) -> Candidate:
+    """Return a file of which no network is known, with what can be counted on it."""
+    counts = count_file(content)
+    return Candidate(name, content, counts.parameters, counts.operations)
+
+
 def judge(
     candidates: Sequence[Candidate],
     questions: Questions | None,
@@ -78,10 +95,25 @@ def judge(
     latencies = time_files({one.name: one.content for one in candidates}, timed)
     return tuple(
         _judge_one(
-            one, asked, float_outputs, (latencies[one.name], *time_on_peers(one.content, timed, peers))
+            one,
+            asked,
+            float_outputs,
+            _with_peers(one, latencies[one.name], make_inputs(one.content, timed), peers),
         )
         for one in candidates
     )
+
+
+def judge_alone(
+    candidate: Candidate,
+    inputs: Sequence[Inputs],
+    questions: Questions | None = None,
+    peers: Sequence[Peer] = (),
+) -> Evaluation:
+    """Return the evaluation of a file that is no variant of another. ``inputs``: what it is timed with; it
+    may take several, and of any type. Raises as `judge` does."""
+    latencies = _with_peers(candidate, time_file(candidate.content, inputs), inputs, peers)
+    return _judge_one(candidate, questions, None, latencies)
 
 
 def measure_accuracy(content: bytes, questions: Questions) -> float:
@@ -102,6 +134,14 @@ def compare_files(content: bytes, reference: bytes, questions: Questions) -> Aga
         questions.y,
         classes=questions.task == "classification",
     )
+
+
+def _with_peers(
+    one: Candidate, latency: Latency, inputs: Sequence[Inputs], peers: Sequence[Peer]
+) -> tuple[Latency, ...]:
+    """Return the latency with LiteRT and with others, which get about as long."""
+    runs = max(1, min(TIMED_RUNS, int(TIMED_FOR_S * 1e6 / latency.p50_us)))
+    return (latency, *time_on_peers(one.content, inputs, peers, runs=runs))
 
 
 def _judge_one(

@@ -15,6 +15,8 @@ from fleet_cloud.factory.lite import Kernels, LiteModel
 from fleet_cloud.factory.peers import Peer, TimedPeer
 
 Array = NDArray[Any]
+Inputs = Sequence[Array]
+"""Of one inference: an array for each input of the model, in its own shape and type."""
 
 TIMED_RUNS: Final = 200
 BLOCK: Final = 5
@@ -51,7 +53,45 @@ def time_files(
     hits all alike.
     """
     models = {name: LiteModel(content, Kernels(threads)) for name, content in files.items()}
-    inputs = {name: model.quantize(real[:BLOCK]) for name, model in models.items()}
+    inputs = {name: _take_inputs(model, real[:BLOCK]) for name, model in models.items()}
+    times = _time_in_turns(models, inputs, runs, limit_s)
+    return {name: summarise("litert", found, threads) for name, found in times.items()}
+
+
+def time_file(content: bytes, inputs: Sequence[Inputs], *, limit_s: float = TIMED_FOR_S) -> Latency:
+    """Return how long one inference takes on one thread, of a file that is beside no other."""
+    times = _time_in_turns({"": LiteModel(content)}, {"": inputs[:BLOCK]}, TIMED_RUNS, limit_s)
+    return summarise("litert", times[""], 1)
+
+
+def make_inputs(content: bytes, real: NDArray[np.float32]) -> list[Inputs]:
+    """Return real samples as a file takes them, one after the other."""
+    return _take_inputs(LiteModel(content), real)
+
+
+def time_on_peers(
+    content: bytes, inputs: Sequence[Inputs], peers: Sequence[Peer], *, runs: int = TIMED_RUNS
+) -> tuple[Latency, ...]:
+    """Return how long one inference takes with other runtimes at hand, on one thread, each in a process of
+    its own: not in turns with other files. Those that may not or cannot run the file are left out."""
+    allowed, found = inspect_file(content).runtimes, []
+    samples = [inputs[:BLOCK][number % len(inputs[:BLOCK])] for number in range(runs + BLOCK)]
+    for peer in peers:
+        if peer.name in allowed and isinstance(peer, TimedPeer):
+            with suppress(Invalid):
+                found.append(summarise(peer.name, peer.time(content, samples)[BLOCK:].tolist(), 1))
+    return tuple(found)
+
+
+def _take_inputs(model: LiteModel, real: NDArray[np.float32]) -> list[Inputs]:
+    given = model.quantize(real)
+    return [[given[i : i + 1]] for i in range(len(given))]
+
+
+def _time_in_turns(
+    models: Mapping[str, LiteModel], inputs: Mapping[str, Sequence[Inputs]], runs: int, limit_s: float
+) -> dict[str, list[float]]:
+    """Return the seconds of single inferences, by the name of the model."""
     times: dict[str, list[float]] = {name: [] for name in models}
     for name, model in models.items():
         _time_block(model, inputs[name])
@@ -63,29 +103,14 @@ def time_files(
             times[name] += _time_block(models[name], inputs[name])[1:]
         if time.perf_counter() > end:
             break
-    return {name: summarise("litert", found, threads) for name, found in times.items()}
+    return times
 
 
-def time_on_peers(
-    content: bytes, real: NDArray[np.float32], peers: Sequence[Peer], *, runs: int = TIMED_RUNS
-) -> tuple[Latency, ...]:
-    """Return how long one inference takes with other runtimes at hand, on one thread, each in a process of
-    its own: not in turns with other files. Those that may not or cannot run the file are left out."""
-    allowed, found = inspect_file(content).runtimes, []
-    given = LiteModel(content).quantize(real[:BLOCK])
-    samples = [[given[number % len(given)][np.newaxis]] for number in range(runs + BLOCK)]
-    for peer in peers:
-        if peer.name in allowed and isinstance(peer, TimedPeer):
-            with suppress(Invalid):
-                found.append(summarise(peer.name, peer.time(content, samples)[BLOCK:].tolist(), 1))
-    return tuple(found)
-
-
-def _time_block(model: LiteModel, given: Array) -> list[float]:
+def _time_block(model: LiteModel, inputs: Sequence[Inputs]) -> list[float]:
     """Return the seconds of `BLOCK` inferences in a row."""
     found = []
     for number in range(BLOCK):
-        sample = [given[number % len(given)][np.newaxis]]
+        sample = inputs[number % len(inputs)]
         begin = time.perf_counter()
         model.run(sample)
         found.append(time.perf_counter() - begin)

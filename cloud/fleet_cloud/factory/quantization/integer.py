@@ -10,7 +10,7 @@ from fleet_cloud.factory.finetuning import fine_tune
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network, Precision
 from fleet_cloud.factory.outcome import Outcome
-from fleet_cloud.factory.quantization.aware import make_aware
+from fleet_cloud.factory.quantization.aware import make_aware, settle_biases
 from fleet_cloud.factory.quantization.samples import require_samples
 from fleet_cloud.factory.quantization.sensitivity import recover
 from fleet_cloud.factory.recipe.passes import DynamicRange, Float16, Int8, Int16x8
@@ -36,7 +36,7 @@ def _int8_aware(settings: Int8, network: Network, lab: Lab, per_channel_dense: b
     rounding, facts = aware.network, {"float_inside": list(aware.floats)}
     if settings.aware:
         tuned = fine_tune(rounding, lab, settings.tune)
-        rounding, facts = tuned.network, {**facts, **tuned.facts}
+        rounding, facts = settle_biases(tuned.network), {**facts, **tuned.facts}
     if not settings.recover:
         return Outcome(rounding, facts)
     if lab.goal is None or lab.validation.y is None:

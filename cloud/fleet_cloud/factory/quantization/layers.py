@@ -4,14 +4,21 @@ Each linear layer keeps the name and the weights of the layer in whose place it 
 find their weight. `Rounding` holds the range of an activation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 import keras
 import tensorflow as tf
 
-from fleet_cloud.factory.quantization.rounding import round_activations, round_weights
+from fleet_cloud.factory.quantization.rounding import (
+    LEVELS,
+    SMALLEST,
+    round_activations,
+    round_averages,
+    round_weights,
+    weight_steps,
+)
 
 Tensor = Any
 
@@ -34,6 +41,16 @@ class Rounding(keras.layers.Layer):  # type: ignore[misc]  # keras has no types
         self.fixed = None if fixed is None else (float(fixed[0]), float(fixed[1]))
         self.active = active
 
+    @property
+    def ranged(self) -> Any:
+        """The tensor whose smallest and largest value the range follows."""
+        return self.input
+
+    @property
+    def step(self) -> float:
+        """What one code is."""
+        return max(float(self.high) - float(self.low), SMALLEST) / (LEVELS - 1)
+
     def build(self, _shape: Any) -> None:
         low, high = self.fixed or (0.0, 0.0)
         self.low = self._add("low", low)
@@ -44,19 +61,39 @@ class Rounding(keras.layers.Layer):  # type: ignore[misc]  # keras has no types
         return self.add_weight(shape=(), initializer=start, trainable=False, name=name)
 
     def call(self, x: Tensor, training: bool | None = None) -> Tensor:
-        if not self.active:
-            return x
-        if training and self.fixed is None:
-            self.low.assign(_move(self.low, tf.reduce_min(x)))
-            self.high.assign(_move(self.high, tf.reduce_max(x)))
-        low, high = keras.ops.convert_to_tensor(self.low), keras.ops.convert_to_tensor(self.high)
-        return round_activations(x, low, high)
+        self._follow(x, training)
+        low, high = (keras.ops.convert_to_tensor(one) for one in (self.low, self.high))
+        return round_activations(x, low, high) if self.active else x
+
+    def _follow(self, ranged: Tensor, training: bool | None) -> None:
+        if training and self.active and self.fixed is None:
+            self.low.assign(_move(self.low, tf.reduce_min(ranged)))
+            self.high.assign(_move(self.high, tf.reduce_max(ranged)))
 
     def compute_output_shape(self, shape: Any) -> Any:
         return shape
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "fixed": self.fixed, "active": self.active}
+
+
+@_register
+class RoundingAgain(Rounding):
+    """Takes what an average made of rounded activations, and what those were before they were rounded: rounds
+    the first to the range of the second, which moves just as theirs does. The file needs nothing for it."""
+
+    @property
+    def ranged(self) -> Any:
+        return self.input[1]
+
+    def call(self, both: Sequence[Tensor], training: bool | None = None) -> Tensor:
+        x, ranged = both
+        self._follow(ranged, training)
+        low, high = (keras.ops.convert_to_tensor(one) for one in (self.low, self.high))
+        return round_averages(x, low, high) if self.active else x
+
+    def compute_output_shape(self, shapes: Any) -> Any:
+        return shapes[0]
 
 
 def _move(average: Any, value: Tensor) -> Tensor:
@@ -75,12 +112,20 @@ class Rounded(keras.layers.Layer):  # type: ignore[misc]
         self.active = active
 
     @property
+    def scaled(self) -> Sequence[int]:
+        """The axes of the kernel for each index of which there is a scale; none: one for all."""
+        return [len(self.kernel.shape) + axis for axis in self.channels]
+
+    @property
+    def steps(self) -> Tensor:
+        """What one code of the kernel is, in a shape that broadcasts to it."""
+        return weight_steps(keras.ops.convert_to_tensor(self.kernel), self.scaled)
+
+    @property
     def rounded(self) -> Tensor:
         """The kernel as int8 holds it."""
         kernel = keras.ops.convert_to_tensor(self.kernel)
-        if not self.active:
-            return kernel
-        return round_weights(kernel, [len(kernel.shape) + axis for axis in self.channels])
+        return round_weights(kernel, self.scaled) if self.active else kernel
 
     def call(self, inputs: Tensor) -> Tensor:
         outputs = self.multiply(inputs)
@@ -142,10 +187,8 @@ class RoundedDense(Rounded, keras.layers.Dense):  # type: ignore[misc]
         self.per_channel = per_channel
 
     @property
-    def rounded(self) -> Tensor:
-        if self.per_channel or not self.active:
-            return super().rounded
-        return round_weights(keras.ops.convert_to_tensor(self.kernel), ())
+    def scaled(self) -> Sequence[int]:
+        return super().scaled if self.per_channel else ()
 
     def multiply(self, inputs: Tensor) -> Tensor:
         return keras.ops.matmul(inputs, self.rounded)

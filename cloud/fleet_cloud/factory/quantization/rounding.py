@@ -15,18 +15,23 @@ Tensor = Any
 
 Q_MAX: Final = 127
 """Weights have a symmetric narrow range: -127 to 127."""
+LEVELS: Final = 256
 SMALLEST: Final = 1e-6
 """The smallest width of a range: there is a division by it."""
 
 
-def round_weights(kernel: Tensor, channels: Sequence[int]) -> Tensor:
-    """Return the weights as int8 holds them: with one scale for each index of the axes ``channels``, or with
-    one for all if there are none."""
+def weight_steps(kernel: Tensor, channels: Sequence[int]) -> Tensor:
+    """Return the step of int8 weights, in a shape that broadcasts to them: one for each index of the axes
+    ``channels``, or one for all if there are none."""
     others = [axis for axis in range(len(kernel.shape)) if axis not in channels]
-    exact = keras.ops.stop_gradient(kernel)
-    largest = keras.ops.max(keras.ops.abs(exact), axis=others, keepdims=True)
-    step = keras.ops.maximum(largest, SMALLEST) / Q_MAX
-    rounded = keras.ops.round(exact / step) * step
+    largest = keras.ops.max(keras.ops.abs(keras.ops.stop_gradient(kernel)), axis=others, keepdims=True)
+    return keras.ops.maximum(largest, SMALLEST) / Q_MAX
+
+
+def round_weights(kernel: Tensor, channels: Sequence[int]) -> Tensor:
+    """Return the weights as int8 holds them, with the steps of `weight_steps`."""
+    exact, steps = keras.ops.stop_gradient(kernel), weight_steps(kernel, channels)
+    rounded = keras.ops.round(exact / steps) * steps
     return kernel + keras.ops.stop_gradient(rounded - exact)
 
 
@@ -35,3 +40,13 @@ def round_activations(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     low, high = tf.stop_gradient(tf.minimum(low, 0.0)), tf.stop_gradient(tf.maximum(high, 0.0))
     high = tf.maximum(high, low + SMALLEST)
     return tf.quantization.fake_quant_with_min_max_vars(x, low, high, num_bits=8)
+
+
+def round_averages(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return averages of such activations as TFLite holds them, on their scale. Of few values many lie half
+    way between two steps: those go to the even one, as in XNNPACK, with which LiteRT computes."""
+    low, high = tf.stop_gradient(tf.minimum(low, 0.0)), tf.stop_gradient(tf.maximum(high, 0.0))
+    step = tf.maximum(high - low, SMALLEST) / (LEVELS - 1)
+    zero = tf.round(-low / step)
+    rounded = (tf.clip_by_value(tf.round(x / step) + zero, 0.0, LEVELS - 1) - zero) * step
+    return x + tf.stop_gradient(rounded - x)

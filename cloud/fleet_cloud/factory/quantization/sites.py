@@ -24,6 +24,7 @@ _SAME_SCALE: Final = frozenset(
     }
 )  # fmt: skip
 """By name, as operations on tensors (``x + y``) have no class that one may import."""
+_AVERAGES: Final = frozenset({"AveragePooling1D", "AveragePooling2D"})
 _JOINS: Final = frozenset({"Concatenate"})
 _ARITHMETIC: Final = frozenset({"Add", "Subtract", "Multiply"})
 """TFLite computes a ReLU after them in the same op."""
@@ -59,6 +60,16 @@ def find_sites(model: Any) -> Sites:
     known = _SAME_SCALE | _JOINS | _ARITHMETIC | _OWN_RANGE
     floats = [name for name, node in graph.items() if _kind(node.layer) not in known and name not in rounded]
     return Sites(ranges, frozenset(rounded), frozenset(split), tuple(floats))
+
+
+def keeps_scale(layer: Any) -> bool:
+    """Tell whether what a layer gives has the scale of what it takes, so that no range stands after it."""
+    return _kind(layer) in _SAME_SCALE
+
+
+def is_average(layer: Any) -> bool:
+    """Tell whether a layer makes values on the scale of its input that were not there: they are rounded."""
+    return _kind(layer) in _AVERAGES or getattr(layer, "interpolation", "nearest") != "nearest"
 
 
 def name_activation(layer: Any) -> str:

@@ -105,7 +105,7 @@ class DataReport(msgspec.Struct, frozen=True, kw_only=True):
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """``training``: of the float network; ``float_weights``: of its file, before any pass. ``lineage``: what
-    the version was made of, as the registry keeps it."""
+    the version was made of, as the registry keeps it. ``task``: empty where nobody said."""
 
     model: str
     variants: tuple[VariantReport, ...]

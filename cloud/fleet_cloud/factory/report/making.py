@@ -18,15 +18,8 @@ from fleet_cloud.factory.report.document import (
     Report,
     TryReport,
     VariantReport,
-    write_report,
 )
-from fleet_cloud.factory.report.page import render_page
 from fleet_cloud.factory.variant import Candidate
-
-
-def make_artifacts(report: Report) -> dict[str, bytes]:
-    """Return the report as files, by the names of their artifacts."""
-    return {"report.html": render_page(report).encode(), "report.json": write_report(report)}
 
 
 def make_report(

@@ -39,7 +39,7 @@ def get_quality(variant: VariantReport) -> Estimate | None:
 
 def describe_judged(report: Report) -> str:
     """Return task, data, and on what the numbers below are."""
-    parts = [report.task]
+    parts = [report.task] if report.task else []
     if report.labels:
         parts.append(f"{len(report.labels)} classes")
     if (data := report.data) is not None:

@@ -28,11 +28,13 @@ from fleet_cloud.factory.report.words import (
     say_percent,
     say_time,
     say_value,
+    shorten_path,
 )
 
 MISTAKES_SHOWN: Final = 20
 CLASSES_SHOWN_MAX: Final = 100
 """Of more, those that are found least."""
+TENSOR_CHARACTERS: Final = 70
 
 
 def show_variant(report: Report, variant: VariantReport, number: int) -> Html:
@@ -209,7 +211,7 @@ def _show_sizes(found: Evaluation) -> Html | None:
 def _show_tensors(found: Evaluation) -> Html | None:
     rows = [
         (
-            one.name,
+            shorten_path(one.name, TENSOR_CHARACTERS),
             one.dtype,
             " x ".join(map(str, one.shape)),
             one.values,

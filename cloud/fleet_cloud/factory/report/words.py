@@ -23,6 +23,11 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+def shorten_path(text: str, limit: int) -> str:
+    """Return the end of a name that goes from the whole to the part: converters write long ones."""
+    return text if len(text) <= limit else f"…{text[1 - limit :]}"
+
+
 def say_percent(value: float | None, digits: int = 1) -> str:
     return NOTHING if value is None else f"{100 * value:.{digits}f} %"
 

@@ -6,15 +6,18 @@ import stat
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from fleet_cloud.client import Client
 from fleet_cloud.entrypoints.registration import Draft, Release, register
+from fleet_cloud.factory.evaluation.running import run_outputs
 from fleet_cloud.factory.report.document import Report, read_report, write_report
 from tests.cloud.factory.report.reports import LINEAGE, five_variants
 from tests.kit.commands import run_fleet
 from tests.kit.packages import make_package
 from tests.kit.people import KIT_TOKEN
+from tests.kit.tiny_model import make_tiny_model
 from tests.kit.world import World
 
 pytestmark = pytest.mark.system
@@ -118,3 +121,27 @@ def test_nothing_but_a_file_is_replaced(reported: str, tmp_path: Path) -> None:
         done = run_fleet(reported, "model", "report", "reported", "-o", str(place))
         assert "error[file.unwritable]" in done.stderr
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_an_import_has_a_report_as_a_build_has(shared_world: World, tmp_path: Path) -> None:
+    """The samples say what the model itself says of them, one of ten another thing."""
+    server, file = shared_world.controller.url, tmp_path / "m.tflite"
+    file.write_bytes(make_tiny_model(seed=31))
+    x = np.random.default_rng(3).uniform(-1, 1, size=(100, 8)).astype(np.float32)
+    y = run_outputs(file.read_bytes(), x).argmax(axis=1)
+    np.savez(tmp_path / "s.npz", allow_pickle=False, x=x, y=np.where(np.arange(100) % 10, y, (y + 1) % 4))
+    samples = f"--samples={tmp_path / 's.npz'}"
+    done = run_fleet(server, "model", "import", str(file), "--name", "appraised", samples)
+    assert "accuracy 90.0 %" in done.stderr
+    shown = run_fleet(server, "model", "show", "appraised:1.0.0").stdout
+    for words in (
+        "90.0 % (82.6 to 94.5)",
+        "32 parameters, 32 operations",
+        "m.tflite",
+        "report.html, report.json",
+    ):
+        assert words in shown
+    assert " us " in shown
+    page = tmp_path / "page.html"
+    assert run_fleet(server, "model", "report", "appraised", "-o", str(page)).returncode == 0
+    assert "judged on 100 samples (given at the import)" in page.read_text()

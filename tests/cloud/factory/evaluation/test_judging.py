@@ -21,7 +21,7 @@ from fleet_cloud.factory.evaluation.judging import (
 )
 from fleet_cloud.factory.evaluation.memory import measure_memory
 from fleet_cloud.factory.evaluation.results import Evaluation
-from fleet_cloud.factory.evaluation.running import run_outputs, time_files, time_on_peers
+from fleet_cloud.factory.evaluation.running import make_inputs, run_outputs, time_files, time_on_peers
 from fleet_cloud.factory.lite import LiteModel
 from tests.kit.tiny_model import make_tiny_model
 
@@ -154,7 +154,8 @@ class Steady:
 
 def test_other_runtimes_are_timed_once_they_are_warm() -> None:
     peers = [Steady("openvino", 12.5), Steady("tvm", 1, fails=True), Steady("unheard-of", 1)]
-    (found,) = time_on_peers(FILES["int8"], make_questions().real, peers, runs=30)
+    inputs = make_inputs(FILES["int8"], make_questions().real)
+    (found,) = time_on_peers(FILES["int8"], inputs, peers, runs=30)
     assert (found.runtime, found.runs) == ("openvino", 30)
     assert (found.p10_us, found.p50_us, found.p90_us) == pytest.approx((12.5, 12.5, 12.5))
 

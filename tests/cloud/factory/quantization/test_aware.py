@@ -17,7 +17,7 @@ from fleet_cloud.factory.inspect import inspect_file
 from fleet_cloud.factory.lab import Lab, Part
 from fleet_cloud.factory.lite import LiteModel
 from fleet_cloud.factory.network import Network, array_of, copy_model, weights_of
-from fleet_cloud.factory.quantization.aware import Aware, keep_float, make_aware, roundings_of
+from fleet_cloud.factory.quantization.aware import Aware, keep_float, make_aware, rounded_of, roundings_of
 from fleet_cloud.factory.quantization.integer import int8
 from fleet_cloud.factory.recipe import Dataset
 from fleet_cloud.factory.recipe.passes import Cluster, Int8, PruneWeights, Tune
@@ -120,6 +120,10 @@ OTHERS: Mapping[str, Callable[[Any], Any]] = {
     "signal": lambda x: layers.LeakyReLU()(
         layers.Conv1D(6, 3, padding="same", activation="tanh")(layers.Reshape((16, 12))(x))
     ),
+    "averaged": lambda x: layers.AveragePooling2D(8)(  # a mean of 64 values: a fraction of a step matters
+        layers.Dropout(0.1)(layers.Conv2D(16, 3, padding="same", activation="relu")(x))
+    ),
+    "enlarged": lambda x: layers.UpSampling2D(2, interpolation="bilinear")(layers.Conv2D(4, 3)(x)),
     "squashed": lambda x: layers.GlobalMaxPooling2D()(
         layers.Conv2D(4, 3, dilation_rate=2, activation="sigmoid")(layers.ZeroPadding2D()(x))
     ),
@@ -139,6 +143,39 @@ def test_other_layers(name: str) -> None:
     assert aware.floats == ()
     assert all("float32" not in dtypes for dtypes in types_of(content).values())
     assert compare(aware.network, lab).steps <= STEPS_MAX
+
+
+def test_averages_are_on_the_scale_of_what_they_average() -> None:
+    inputs = keras.Input(SHAPE)
+    x = layers.Conv2D(4, 3, activation="relu", name="conv")(inputs)
+    x = layers.AveragePooling2D(6, name="pool")(layers.Dropout(0.1)(x))
+    model = keras.Model(inputs, layers.Dense(5)(layers.Flatten()(x)))
+    lab = parts_lab(48)
+    network = tune(make_aware(Network(model), lab, 48).network, lab, Tune(epochs=1, batch_size=16)).network
+    before, after = (network.model.get_layer(f"{name}_range") for name in ("conv", "pool"))
+    assert float(after.high) == float(before.high) > 0, "it moves as the other does"
+    pooled = array_of(keras.Model(network.model.input, after.output)(lab.real(lab.train.x), training=False))
+    steps = pooled / (float(before.high) / 255)
+    np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
+    assert len(np.unique(np.rint(steps))) > 4, "not all the same"
+
+
+def test_biases_are_those_of_the_file_after_training() -> None:
+    lab = parts_lab(48)
+    trained = int8(Int8(aware=True, tune=Tune(epochs=1, batch_size=16)), Network(make_parts()), lab).network
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(convert(trained, lab)))
+    biases = [
+        one
+        for one in model.subgraphs[0].tensors
+        if one.type == schema.TensorType.INT32 and one.quantization.scale is not None
+    ]
+    in_file = sorted(
+        value
+        for one in biases
+        for value in np.frombuffer(bytes(model.buffers[one.buffer].data), np.int32) * one.quantization.scale
+    )
+    trained_to = sorted(value for layer in rounded_of(trained.model) for value in array_of(layer.bias))
+    np.testing.assert_allclose(in_file, trained_to, rtol=1e-5, atol=1e-9)
 
 
 def test_a_layer_of_another_kind_stays_float_inside_and_is_named() -> None:

@@ -168,3 +168,20 @@ def test_names_and_labels_are_text() -> None:
     assert "\u202e" not in page
     assert "<script>alert('1')</script>&\"$x^2$" in found.text, "and it is shown as it was written"
     assert "日本" in page
+
+
+def test_of_a_long_name_of_a_tensor_the_end_is_shown() -> None:
+    """Converters write the whole way to a layer: what tells tensors apart comes last."""
+    report = five_variants()
+    variant = report.variants[0]
+    weights = variant.evaluation.weights
+    (tensor,) = weights.tensors
+    long = msgspec.structs.replace(tensor, name="wrapper/" * 30 + "conv_7")
+    changed = msgspec.structs.replace(
+        variant.evaluation, weights=msgspec.structs.replace(weights, tensors=(long,))
+    )
+    page = render_page(
+        msgspec.structs.replace(report, variants=(msgspec.structs.replace(variant, evaluation=changed),))
+    )
+    assert "wrapper/conv_7" in page
+    assert "wrapper/" * 10 not in page
