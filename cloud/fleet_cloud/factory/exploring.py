@@ -16,7 +16,7 @@ from fleet_cloud.factory.recipe import Recipe, VariantRecipe, find_search
 from fleet_cloud.factory.recipe.passes import PassSettings
 from fleet_cloud.factory.recipe.search import Against, Search
 from fleet_cloud.factory.recipe.writing import write_passes, write_variant
-from fleet_cloud.factory.searching import Findings, name_trial, run_search
+from fleet_cloud.factory.searching import Findings, count_trials, name_trial, run_search
 from fleet_cloud.factory.variant import Candidate
 from fleet_cloud.factory.wire import measure_wire
 
@@ -33,7 +33,9 @@ def explore(recipe: Recipe, say: Say, folder: Path, means: Means) -> Searched:
     say(Stage(name="data", detail=f"{recipe.dataset.kind}: {splits.describe()}"))
     shop = open_workshop(recipe, make_lab(splits, seed, say), digest_splits(splits), means)
     file = folder / name_file(recipe, search, shop)
-    say(Stage(name="search", detail=f"{search.minutes:g} minutes, or {search.trials} trials in all"))
+    ended = count_trials(file)
+    before = f", after the {ended} of earlier runs" if ended else ""
+    say(Stage(name="search", detail=f"{search.minutes:g} minutes, or {search.trials} trials in all{before}"))
 
     def attempt(name: str, passes: tuple[PassSettings, ...]) -> tuple[float, float]:
         variant = VariantRecipe(name=name, target=search.target, passes=passes)

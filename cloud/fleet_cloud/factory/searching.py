@@ -73,16 +73,21 @@ def name_trial(number: int) -> str:
     return f"trial-{number}"
 
 
+def count_trials(file: Path) -> int:
+    """Return how many trials have ended in earlier runs. Raises as `run_search` does."""
+    return _count(_open(file))
+
+
 def run_search(
     search: Search, attempt: Try, file: Path, seed: int, on_end: Callable[[Tried], None]
 ) -> Findings:
     """Make trials until the time or the number is used up, and return what all of them have found.
 
     ``file`` keeps them: it belongs to one search of one model on one data set. ``on_end`` is told of each
-    trial. What is no sensible order of passes, and what fails for whatever reason, is a trial without a
-    result. Raises `BuildError` (``build.search``) when the file cannot be used.
+    trial. Passes that had a result are not made again. What is no sensible order of passes, and what fails
+    for whatever reason, is a trial without a result. Raises `BuildError` (``build.search``) when the file
+    cannot be used.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = _open(file)
 
     def objective(trial: optuna.Trial) -> tuple[float, float]:
@@ -117,12 +122,24 @@ def read_front(study: optuna.Study) -> list[Point]:
 def _attempt(search: Search, attempt: Try, trial: optuna.Trial) -> tuple[float, float]:
     passes = draw_passes(search, _Draw(trial))
     trial.set_user_attr(PASSES, msgspec.to_builtins(passes))
-    if nonsense := find_nonsense(passes):
-        raise BuildError(nonsense[0][1])
-    return attempt(name_trial(trial.number), passes)
+    if nonsense := find_nonsense(passes, search.target):
+        raise BuildError(nonsense[0].why)
+    known = _find_same(trial.study, passes)
+    return attempt(name_trial(trial.number), passes) if known is None else known
+
+
+def _find_same(study: optuna.Study, passes: tuple[PassSettings, ...]) -> tuple[float, float] | None:
+    """Return the result of an earlier trial of the same passes: where a few things are to be chosen, they are
+    drawn again and again."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        if _read_passes(trial) == passes:
+            accuracy, cost = trial.values
+            return accuracy, cost
+    return None
 
 
 def _open(file: Path) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         return optuna.create_study(

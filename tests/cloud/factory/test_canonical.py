@@ -1,5 +1,9 @@
 """One form of a model file: the same bytes for the same weights, and nothing lost that is computed with."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,6 +15,7 @@ from numpy.typing import NDArray
 
 from fleet_cloud.errors import Invalid
 from fleet_cloud.factory.canonical import DATA_ALIGNMENT_BYTES, canonicalise
+from fleet_cloud.factory.keras_file import write_keras
 from fleet_cloud.factory.wire import measure_wire
 from fleet_shared.codec.codebook.tensors import find_tensors
 from tests.cloud.factory.conversion import to_tflite
@@ -169,3 +174,38 @@ def test_numbers_that_lead_nowhere_are_refused(files: dict[str, bytes], damage: 
     with pytest.raises(Invalid) as refused:
         canonicalise(edit(files["fp32-1"], break_it))
     assert refused.value.code == "model.file.invalid"
+
+
+def parts() -> keras.Model:
+    """Branches that the converter may put in any order: residual, depthwise, concatenated; logits out."""
+    keras.utils.set_random_seed(5)
+    layers = keras.layers
+    image = keras.Input((8, 8, 1))
+    stem = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(8, 3, padding="same")(image)))
+    inner = layers.BatchNormalization()(layers.Conv2D(8, 3, padding="same", activation="relu")(stem))
+    sum_ = layers.Add()([stem, inner])
+    branches = [layers.Conv2D(8, size, padding="same", activation="relu")(sum_) for size in (1, 3, 5)]
+    wide = layers.DepthwiseConv2D(3, padding="same", activation="relu")(sum_)
+    pooled = layers.GlobalAveragePooling2D()(layers.Concatenate()([wide, *branches]))
+    return keras.Model(image, layers.Dense(4)(layers.Dense(48, activation="relu")(pooled)))
+
+
+@pytest.mark.long  # two processes that load TensorFlow
+@pytest.mark.timeout(900)
+def test_two_processes_that_hash_differently_give_the_same_bytes(tmp_path: Path) -> None:
+    model = tmp_path / "model.keras"
+    model.write_bytes(write_keras(parts()))
+    files = []
+    for seed in ("1", "4242"):
+        folder = tmp_path / seed
+        folder.mkdir()
+        command = [sys.executable, "-m", "tests.cloud.factory.converting", str(model), str(folder)]
+        done = subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        files.append({one.name: one.read_bytes() for one in folder.iterdir()})
+    assert len(files[0]) == len(set(files[0].values())) == 6
+    assert {name: content == files[1][name] for name, content in files[0].items()} == dict.fromkeys(
+        files[0], True
+    )

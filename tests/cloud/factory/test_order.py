@@ -19,6 +19,7 @@ from fleet_cloud.factory.recipe.passes import (
     Train,
     name_pass,
 )
+from fleet_cloud.factory.recipe.variants import Target
 
 KINDS: tuple[type[Settings], ...] = (
     Train, PruneFilters, PruneNeurons, PruneWeights, LogQuantize, Cluster,
@@ -53,23 +54,23 @@ def test_each_pair_is_allowed_or_refused_as_the_table_says(
     sensible = read_table()[name_pass(first)][KINDS.index(second)]
     found = find_nonsense([first(), second()])
     assert (not found) is sensible
-    for index, why in found:
-        assert index == 1
-        assert why.startswith(f"{name_pass(second)} after {name_pass(first)}: ")
+    for one in found:
+        assert one.index == 1
+        assert one.why.startswith(f"{name_pass(second)} after {name_pass(first)}: ")
 
 
 def test_what_stands_between_changes_nothing_and_each_pass_is_named_once() -> None:
     found = find_nonsense([Cluster(), Train(), PruneFilters(), Int8(), Float16()])
-    assert [index for index, _ in found] == [2, 4]
-    assert "remove first" in found[0][1]
-    assert found[1][1] == "float16 after int8: a file has one number format"
+    assert [one.index for one in found] == [2, 4]
+    assert "remove first" in found[0].why
+    assert found[1].why == "float16 after int8: a file has one number format"
 
 
 def test_weights_may_be_pruned_further_but_not_less() -> None:
     assert not find_nonsense([PruneWeights(sparsity=0.5), PruneWeights(sparsity=0.6)])
-    ((index, why),) = find_nonsense([PruneWeights(sparsity=0.5), PruneWeights(sparsity=0.5)])
-    assert index == 1
-    assert "zero already" in why
+    (one,) = find_nonsense([PruneWeights(sparsity=0.5), PruneWeights(sparsity=0.5)])
+    assert one.index == 1
+    assert "zero already" in one.why
 
 
 def test_the_pipelines_of_the_field_are_sensible() -> None:
@@ -87,4 +88,28 @@ def test_weights_may_be_pruned_to_a_pattern_that_they_do_not_have_yet() -> None:
     assert not find_nonsense([PruneWeights(sparsity=0.5), fours])
     assert not find_nonsense([PruneWeights(sparsity=0.8, pattern="block"), fours])
     for earlier, later in ((fours, fours), (fours, PruneWeights(sparsity=0.5))):
-        assert [index for index, _ in find_nonsense([earlier, later])] == [1]
+        assert [one.index for one in find_nonsense([earlier, later])] == [1]
+
+
+@pytest.mark.parametrize(
+    ("later", "target", "hint"),
+    [
+        (Int8(per_channel_dense=False), "litert", "leave per_channel_dense out"),
+        (Int8(aware=True, per_channel_dense=False), "openvino", "leave per_channel_dense out"),
+        (DynamicRange(), "tflite-2.14", "int8 has a scale for each output"),
+        (Int8(), "tflite-2.14", None),
+        (Int8(per_channel_dense=True), "tflite-2.14", None),
+        (DynamicRange(), "litert", None),
+        (Int16x8(), "tflite-2.14", None),
+    ],
+)
+def test_codes_for_each_output_are_not_followed_by_one_scale_for_all(
+    later: Settings, target: Target, hint: str | None
+) -> None:
+    """What ``normalize`` promises: at most as many int8 codes in a tensor as there are entries."""
+    found = find_nonsense([Cluster(normalize=True), Train(), later], target)
+    assert [(one.index, hint is not None and hint in one.hint) for one in found] == (
+        [(2, True)] if hint else []
+    )
+    assert all("more than the entries" in one.why for one in found)
+    assert not find_nonsense([Cluster(), later], target)

@@ -9,7 +9,7 @@ from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.events import Tried
 from fleet_cloud.factory.recipe.passes import Int8, PruneFilters, Settings, Tune
 from fleet_cloud.factory.recipe.search import Search, draw_passes, find_search_problems
-from fleet_cloud.factory.searching import run_search
+from fleet_cloud.factory.searching import count_trials, run_search
 
 PRUNE = {
     "pass": "prune-filters",
@@ -85,6 +85,19 @@ def test_an_order_that_makes_no_sense_in_any_trial_is_refused(second: dict[str, 
     )
 
 
+@pytest.mark.parametrize(
+    ("normalize", "dense", "refused"),
+    [(True, False, True), ({"any": [True, False]}, False, False), (True, {"any": [True, False]}, False)],
+)
+def test_settings_that_make_no_sense_together_are_refused_if_nothing_else_can_be_drawn(
+    normalize: Any, dense: Any, refused: bool
+) -> None:
+    cluster = {"pass": "cluster", "entries": {"from": 8, "to": 64}, "normalize": normalize}
+    problems = find_search_problems(Search(passes=(cluster, {"pass": "int8", "per_channel_dense": dense})))
+    assert [one.key for one in problems] == (["search.passes[1]"] if refused else [])
+    assert all("per_channel_dense" in one.hint for one in problems)
+
+
 class Attempts:
     """Accuracy and cost that both fall with the fraction; int8 is a quarter of the cost for one percent."""
 
@@ -101,6 +114,17 @@ class Attempts:
         fraction = passes[0].fraction if isinstance(passes[0], PruneFilters) else 0.0
         smaller = 4 if any(isinstance(one, Int8) for one in passes) else 1
         return 1 - fraction**2 - 0.01 * (smaller > 1), 1000 * (1 - fraction) / smaller
+
+
+def test_passes_that_are_drawn_again_have_the_result_that_they_had(tmp_path: Path) -> None:
+    file, told, attempts = tmp_path / "one.log", list[Tried](), Attempts()
+    prune = {"pass": "prune-filters", "fraction": {"any": [0.2, 0.4]}}
+    search = Search(passes=(prune, {"pass": "int8", "optional": True}), trials=12)
+    found = run_search(search, attempts, file, 1, told.append)
+    assert len(attempts.made) == len(set(attempts.made)) <= 4
+    assert len(told) == count_trials(file) == found.trials == 12
+    results = {(one.passes, one.accuracy, one.cost) for one in told}
+    assert len(results) == len(attempts.made), "the same passes, the same result"
 
 
 def test_a_front_comes_out_and_a_search_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from fleet_cloud.entrypoints.cli.connection import Connection, get_connection
 from fleet_cloud.entrypoints.cli.output import Format, Output, print_json
+from fleet_cloud.entrypoints.cli.signals import telling_if_interrupted
 
 if TYPE_CHECKING:
     from fleet_cloud.factory.events import BuildEvent, Registered, Searched
@@ -100,7 +101,9 @@ def run_build(
     given = [word for key, value in options.items() if value is not None for word in (key, str(value))]
     flags = {"--no-cache": no_cache, "--allow-code": allow_code}
     given += [word for word, wanted in flags.items() if wanted]
-    return show_build(follow_build(["recipe", str(recipe), *given], connection))
+    kept = "nothing is kept" if no_cache else "passes that have ended are kept: the same command goes on"
+    with telling_if_interrupted(f"interrupted; {kept}"):
+        return show_build(follow_build(["recipe", str(recipe), *given], connection))
 
 
 def show_build(events: "Generator[BuildEvent]") -> "Registered":

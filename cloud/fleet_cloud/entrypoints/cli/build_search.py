@@ -1,12 +1,12 @@
 """``fleet build RECIPE --search``: follow a search, and print what no trial beats."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet_cloud.entrypoints.cli.build import show_events
 from fleet_cloud.entrypoints.cli.connection import Connection
 from fleet_cloud.entrypoints.cli.output import Format, print_json, print_table
+from fleet_cloud.entrypoints.cli.signals import telling_if_interrupted
 
 if TYPE_CHECKING:
     from fleet_cloud.factory.events import Searched
@@ -23,11 +23,8 @@ def run_search(
 
     given = [] if minutes is None else ["--minutes", str(minutes)]
     given += ["--allow-code"] if allow_code else []
-    try:
+    with telling_if_interrupted("interrupted; trials that have ended are kept: the same command goes on"):
         last = show_events(follow_build(["search", str(recipe), *given], connection))
-    except KeyboardInterrupt:
-        print("finished trials are kept: the same command goes on", file=sys.stderr)
-        raise
     if isinstance(last, Searched):
         return last
     raise BuildError("the search ended without a result", code="build.process")

@@ -8,6 +8,7 @@ import typer
 
 from fleet_cloud.entrypoints.cli.connection import Connection, get_connection
 from fleet_cloud.entrypoints.cli.output import Format, Output, print_json, print_table
+from fleet_cloud.entrypoints.cli.signals import telling_if_interrupted
 
 if TYPE_CHECKING:
     from fleet_cloud.client import Client
@@ -66,16 +67,11 @@ def queue_build(connection: Connection, recipe: Path, version: str | None) -> "B
 
 def watch_build(connection: Connection, job: str) -> "Registered":
     """Show a remote build like one on this machine; raise `BuildError` when it fails or is cancelled."""
-    import sys
-
     from fleet_cloud.entrypoints.cli.build import show_build
 
-    try:
-        with connection.open() as client:
-            return show_build(_follow(client, job))
-    except KeyboardInterrupt:
-        print(f"build {job} goes on: fleet builds watch {job}, fleet builds cancel {job}", file=sys.stderr)
-        raise
+    goes_on = f"build {job} goes on: fleet builds watch {job}, fleet builds cancel {job}"
+    with telling_if_interrupted(goes_on), connection.open() as client:
+        return show_build(_follow(client, job))
 
 
 def _follow(client: "Client", job: str) -> "Generator[BuildEvent]":

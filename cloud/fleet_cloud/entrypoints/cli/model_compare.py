@@ -1,7 +1,7 @@
 """``fleet model compare``: two versions, or two variants, side by side."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
@@ -23,6 +23,9 @@ from fleet_cloud.factory.evaluation.results import Estimate, Interval
 
 if TYPE_CHECKING:
     from fleet_cloud.client import Client
+
+LITERT: Final = "litert"
+"""The runtime of the line ``latency``."""
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +108,7 @@ def compare_facts(a: VariantFacts, b: VariantFacts, *, together: bool) -> Iterat
     yield _compare_numbers("file", a.file_bytes, b.file_bytes, say_bytes)
     yield _compare_numbers("to a device", a.wire_bytes, b.wire_bytes, say_bytes)
     yield _compare_latencies(a, b, together=together)
+    yield from _compare_peers(a, b)
     yield _compare_numbers("memory", a.memory_bytes, b.memory_bytes, say_bytes)
     yield _compare_numbers("parameters", a.parameters, b.parameters, say_count)
     yield _compare_numbers("operations", a.operations, b.operations, say_count)
@@ -182,6 +186,18 @@ def _compare_latencies(a: VariantFacts, b: VariantFacts, *, together: bool) -> L
         return msgspec.structs.replace(line, said=f"{line.said}, measured apart")
     judged = {True: "", False: ", within the spread", None: ""}[apart]
     return msgspec.structs.replace(line, said=f"{line.said}{judged}", significant=apart)
+
+
+def _compare_peers(a: VariantFacts, b: VariantFacts) -> Iterator[Line]:
+    """Other runtimes are timed in a process for each file, never in turns."""
+    first, second = ({one.runtime: one.p50_us for one in facts.latencies} for facts in (a, b))
+    for runtime in sorted({*first, *second} - {LITERT}):
+        line = _compare_numbers(f"latency, {runtime}", first.get(runtime), second.get(runtime), say_time)
+        yield (
+            line
+            if line.difference is None
+            else msgspec.structs.replace(line, said=f"{line.said}, measured apart")
+        )
 
 
 def _are_apart(a: VariantFacts, b: VariantFacts) -> bool | None:

@@ -10,7 +10,7 @@ from fleet_cloud.factory.evaluation.intervals import (
     estimate_share,
     estimate_unpaired_drop,
 )
-from fleet_cloud.factory.evaluation.results import Estimate
+from fleet_cloud.factory.evaluation.results import Estimate, Latency
 from fleet_cloud.factory.report.document import PassReport, Report, VariantReport, read_report
 from fleet_shared.errors import FleetError
 from fleet_shared.names import parse_variant_name
@@ -23,8 +23,8 @@ REPORT: Final = "report.json"
 
 
 class VariantFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """``drop``: against the float model. ``memory_measured``: it is no estimate. ``right``, ``samples``: see
-    `Evaluation`."""
+    """``drop``: against the float model. ``memory_measured``: it is no estimate. ``latencies``: on all
+    runtimes, the one of ``latency_p50_us`` too. ``right``, ``samples``: see `Evaluation`."""
 
     name: str
     file_bytes: int
@@ -36,6 +36,7 @@ class VariantFacts(msgspec.Struct, frozen=True, kw_only=True):
     latency_p50_us: float | None = None
     latency_p10_us: float | None = None
     latency_p90_us: float | None = None
+    latencies: tuple[Latency, ...] = ()
     memory_bytes: int | None = None
     memory_measured: bool = False
     parameters: int | None = None
@@ -139,6 +140,7 @@ def _of_report(found: VariantReport) -> VariantFacts:
         latency_p50_us=None if latency is None else latency.p50_us,
         latency_p10_us=None if latency is None else latency.p10_us,
         latency_p90_us=None if latency is None else latency.p90_us,
+        latencies=one.latencies,
         memory_bytes=memory.estimate_bytes if memory.peak_bytes is None else memory.peak_bytes,
         memory_measured=memory.peak_bytes is not None,
         parameters=one.parameters,

@@ -21,6 +21,7 @@ from fleet_shared.names import digest_of
 
 if TYPE_CHECKING:
     from fleet_cloud.client import VariantView, VersionView
+    from fleet_cloud.factory.evaluation.results import Latency
     from fleet_cloud.factory.report.document import PassReport, Report
     from fleet_shared.manifest import Preprocessing
 
@@ -86,6 +87,7 @@ def _print_variant(version: "VersionView", variant: "VariantView", report: "Repo
     _print_line("gates", [f"{one.name} {one.bound:g}: {'held' if one.held else 'not held'}" for one in gates])
     _print_line("backed off", [one.passes for one in (() if found is None else found.tried)])
     _print_line("agreement", [say_accuracy(facts.agreement)] if facts.agreement is not None else [])
+    _print_line("latency", [_say_latency(one) for one in facts.latencies])
     size = (("parameters", say_count(facts.parameters)), ("operations", say_count(facts.operations)))
     said = [f"{value} {name}" for name, value in size if value is not None]
     zeros = [] if facts.sparsity is None else [f"{100 * facts.sparsity:.0f} % zeros"]
@@ -124,6 +126,12 @@ def _print_lineage(version: "VersionView") -> None:
 def _print_line(name: str, words: list[str]) -> None:
     if words:
         print(f"  {name:<13}  {wrap([make_plain(word) for word in words], WIDTH - len(INDENT), INDENT)}")
+
+
+def _say_latency(one: "Latency") -> str:
+    """Return ``litert 41.2 us (40.1 to 44)``: the median and the middle 80 %."""
+    between = f"{say_time(one.p10_us)} to {say_time(one.p90_us)}"
+    return f"{one.runtime} {say_time(one.p50_us)} ({between})"
 
 
 def _say_pass(step: "PassReport") -> str:

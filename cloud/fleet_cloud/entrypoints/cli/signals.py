@@ -3,6 +3,9 @@ folder of it is left behind."""
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -23,6 +26,17 @@ def raise_on_signals() -> None:
     for number in ENDING:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _raise)
+
+
+@contextmanager
+def telling_if_interrupted(what: str) -> Iterator[None]:
+    """Tell ``what`` on standard error when Ctrl-C or a signal ends what is inside."""
+    try:
+        yield
+    except (KeyboardInterrupt, Ended):
+        with suppress(OSError):  # the terminal may be what has gone
+            print(what, file=sys.stderr, flush=True)
+        raise
 
 
 def die_of(ended: Ended) -> NoReturn:

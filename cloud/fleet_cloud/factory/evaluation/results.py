@@ -33,15 +33,26 @@ class ClassResult(msgspec.Struct, frozen=True, kw_only=True):
     auc: float | None = None
 
 
+class Mistake(msgspec.Struct, frozen=True, kw_only=True):
+    """So many ``samples`` of the class ``label`` are taken for another one. ``share``: of the class."""
+
+    label: str
+    taken_for: str
+    samples: int
+    share: float
+
+
 class Classification(msgspec.Struct, frozen=True, kw_only=True):
     """``top1``: its interval is Wilson's. ``confusion[i][j]``: samples of class i that the model takes for
-    class j; empty beyond 200 classes. ``auc``: of class 1 where there are two, else the mean over the
-    classes, each against all others; none if a class has no samples."""
+    class j; empty beyond 200 classes. ``mistakes``: the most common, at most 50. ``auc``: of class 1 where
+    there are two, else the mean over the classes, each against all others; none if a class has no
+    samples."""
 
     top1: Estimate
     classes: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, ...], ...]
     auc: float | None = None
+    mistakes: tuple[Mistake, ...] = ()
 
 
 class Regression(msgspec.Struct, frozen=True, kw_only=True):

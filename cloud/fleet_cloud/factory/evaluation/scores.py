@@ -19,6 +19,7 @@ from fleet_cloud.factory.evaluation.results import (
     ClassResult,
     Estimate,
     Interval,
+    Mistake,
     Regression,
 )
 
@@ -29,6 +30,7 @@ RESAMPLES: Final = 1000
 """Draws of a bootstrap: its bounds move by about 5 % of the width from seed to seed."""
 CONFUSION_CLASSES_MAX: Final = 200
 """A thousand classes would be a million numbers for each variant."""
+MISTAKES_MAX: Final = 50
 _DRAWN_AT_ONCE: Final = 4_000_000
 """Indices of a bootstrap that are held at a time: 32 MB."""
 
@@ -65,6 +67,7 @@ def score_classes(outputs: Floats, y: Array, labels: Sequence[str]) -> Classific
         classes=classes,
         confusion=tuple(map(tuple, confusion.tolist())) if count <= CONFUSION_CLASSES_MAX else (),
         auc=_whole_auc(aucs),
+        mistakes=_list_mistakes(confusion, names),
     )
 
 
@@ -137,6 +140,22 @@ def _percentiles(draws: Floats) -> Interval:
 
 def _targets(y: Array, outputs: Floats) -> Floats:
     return np.asarray(y, dtype=np.float64).reshape(outputs.shape)
+
+
+def _list_mistakes(confusion: NDArray[np.int64], names: Sequence[str]) -> tuple[Mistake, ...]:
+    """Return the most common first; of equal ones, in the order of the classes."""
+    wrong = confusion - np.diag(np.diag(confusion))
+    rows, columns = np.nonzero(wrong)
+    most = np.argsort(-wrong[rows, columns], kind="stable")[:MISTAKES_MAX]
+    return tuple(
+        Mistake(
+            label=names[row],
+            taken_for=names[column],
+            samples=int(wrong[row, column]),
+            share=float(wrong[row, column] / confusion[row].sum()),
+        )
+        for row, column in zip(rows[most], columns[most], strict=True)
+    )
 
 
 def _share(part: Any, whole: Any) -> float | None:

@@ -8,6 +8,7 @@ from typing import Final
 from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.inspect import inspect_file
 from fleet_cloud.factory.network import Network
+from fleet_cloud.factory.recipe.targets import PER_TENSOR
 from fleet_shared.compatibility import find_broken_rules
 
 TARGETS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
@@ -20,13 +21,10 @@ TARGETS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 )
 """Runtime and version by the name of the target."""
 
-_PER_TENSOR: Final = frozenset({"tflite-2.14"})
-"""Targets that know no dense layer with float inputs and a scale for each output."""
-
 
 def fit_target(network: Network, target: str) -> Network:
     """Return the network with a precision that the target can compute, if there is one."""
-    if target in _PER_TENSOR and network.precision.kind == "dynamic-range":
+    if target in PER_TENSOR and network.precision.kind == "dynamic-range":
         return replace(network, precision=replace(network.precision, per_channel_dense=False))
     return network
 

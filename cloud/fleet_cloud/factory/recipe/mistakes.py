@@ -100,8 +100,8 @@ def _find_repeated(recipe: Recipe) -> Iterator[Problem]:
 
 def _check_variant(key: str, variant: VariantRecipe, recipe: Recipe) -> Iterator[Problem]:
     yield from _find_bad_name(f"{key}.name", variant.name)
-    for index, why in find_nonsense(variant.passes):
-        yield Problem(f"{key}.passes[{index}]", why, "change the order, or leave one of the two out")
+    for one in find_nonsense(variant.passes, variant.target):
+        yield Problem(f"{key}.passes[{one.index}]", one.why, one.hint)
     for index, settings in enumerate(variant.passes):
         yield from _check_pass(f"{key}.passes[{index}]", settings, recipe)
     if variant.back_off and not any(weaken(settings) for settings in variant.passes):

@@ -1,6 +1,7 @@
 """Which passes may follow which: a table of what makes no sense, with the reason. Pure."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -18,6 +19,8 @@ from fleet_cloud.factory.recipe.passes import (
     Train,
     name_pass,
 )
+from fleet_cloud.factory.recipe.targets import has_dense_per_tensor
+from fleet_cloud.factory.recipe.variants import Target
 
 Kind = type[Settings]
 
@@ -47,20 +50,44 @@ REFUSED: Final[Mapping[tuple[Kind, Kind], str]] = MappingProxyType(
 """By the earlier and the later pass, whatever stands between them."""
 
 
-def find_nonsense(passes: Sequence[Settings]) -> list[tuple[int, str]]:
-    """Return the passes that make no sense where they stand, by their index, and why."""
+ONE_SCALE: Final = "with one scale for all outputs of a dense layer, its codes are more than the entries"
+
+
+@dataclass(frozen=True)
+class Nonsense:
+    """A pass, by its ``index``, that makes no sense where it stands."""
+
+    index: int
+    why: str
+    hint: str
+
+
+def find_nonsense(passes: Sequence[Settings], target: Target = "litert") -> list[Nonsense]:
+    """Return the passes that make no sense where they stand, each once."""
     found = []
-    for later, settings in enumerate(passes):
-        for earlier in passes[:later]:
-            if (why := find_reason(earlier, settings)) is not None:
-                found.append((later, f"{name_pass(settings)} after {name_pass(earlier)}: {why}"))
+    for index, later in enumerate(passes):
+        for earlier in passes[:index]:
+            if (one := judge_pair(earlier, later, index, target)) is not None:
+                found.append(one)
                 break
     return found
 
 
-def find_reason(earlier: Settings, later: Settings) -> str | None:
-    """Return why ``later`` makes no sense at any place after ``earlier``, or none."""
+def judge_pair(earlier: Settings, later: Settings, index: int, target: Target = "litert") -> Nonsense | None:
+    """Return why ``later``, which is at ``index``, makes no sense at any place after ``earlier``, or none."""
+    hint = "change the order, or leave one of the two out"
+    why = REFUSED.get((type(earlier), type(later)))
     if isinstance(earlier, PruneWeights) and isinstance(later, PruneWeights):
         more = later.sparsity > earlier.sparsity or later.pattern not in ("single", earlier.pattern)
-        return None if more else "nothing is left to do: so many weights are zero already"
-    return REFUSED.get((type(earlier), type(later)))
+        why = None if more else "nothing is left to do: so many weights are zero already"
+    elif isinstance(earlier, Cluster) and earlier.normalize and has_dense_per_tensor(later, target):
+        why, hint = ONE_SCALE, _avoid_one_scale(later)
+    if why is None:
+        return None
+    return Nonsense(index, f"{name_pass(later)} after {name_pass(earlier)}: {why}", hint)
+
+
+def _avoid_one_scale(later: Settings) -> str:
+    if isinstance(later, Int8):
+        return "leave per_channel_dense out: every target has a scale for each output then"
+    return "int8 has a scale for each output on this target too; or leave normalize out"

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
-from fleet_cloud.factory.recipe.order import REFUSED
-from fleet_cloud.factory.recipe.passes import PassSettings, Settings, name_pass
+from fleet_cloud.factory.recipe.order import Nonsense, judge_pair
+from fleet_cloud.factory.recipe.passes import PassSettings, Settings
 from fleet_cloud.factory.recipe.problems import Problem, find_problems
 from fleet_cloud.factory.recipe.variants import Target
 
@@ -72,8 +72,8 @@ def find_search_problems(search: Search, key: str = "search.passes") -> list[Pro
 def draw_ends(search: Search) -> Iterator[tuple[int, Settings]]:
     """Yield each pass with the first and with the last of everything, and its index. All must be passes."""
     for index, template in enumerate(search.passes):
-        for end in (_End(0), _End(-1)):
-            yield index, msgspec.convert(_draw(index + 1, template, end), PassSettings)
+        for settings in _draw_both(index + 1, template):
+            yield index, settings
 
 
 def _check_template(key: str, number: int, template: dict[str, Any]) -> list[Problem]:
@@ -91,17 +91,29 @@ def _check_template(key: str, number: int, template: dict[str, Any]) -> list[Pro
 
 def _find_nonsense(search: Search, key: str) -> Iterator[Problem]:
     """What may be left out, or depends on what is drawn, is no more than a trial without a result."""
-    always: list[Settings] = []
+    always: list[tuple[Settings, Settings]] = []
     for index, template in enumerate(search.passes):
         if template.get("optional") is True or not isinstance(template["pass"], str):
             continue
-        settings: Settings = msgspec.convert(_draw(index + 1, template, _End(0)), PassSettings)
-        for earlier in always:
-            if why := REFUSED.get((type(earlier), type(settings))):
-                message = f"{name_pass(settings)} after {name_pass(earlier)}: {why}"
-                yield Problem(f"{key}[{index}]", message, "change the order, or make one of them optional")
-                break
-        always.append(settings)
+        later = _draw_both(index + 1, template)
+        found = (_judge_ends(earlier, later, index, search.target) for earlier in always)
+        if (one := next(filter(None, found), None)) is not None:
+            yield Problem(f"{key}[{index}]", one.why, one.hint)
+        always.append(later)
+
+
+def _draw_both(number: int, template: dict[str, Any]) -> tuple[Settings, Settings]:
+    """Return a pass with the first and with the last of everything."""
+    first, last = (msgspec.convert(_draw(number, template, end), PassSettings) for end in (_End(0), _End(-1)))
+    return first, last
+
+
+def _judge_ends(
+    earlier: tuple[Settings, Settings], later: tuple[Settings, Settings], index: int, target: Target
+) -> Nonsense | None:
+    """Return what makes no sense whatever is drawn: at both ends of both passes."""
+    found = [judge_pair(one, other, index, target) for one in earlier for other in later]
+    return found[0] if None not in found else None
 
 
 class _End:

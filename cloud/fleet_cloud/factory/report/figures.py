@@ -106,9 +106,13 @@ def draw_weights(name: str, before: Histogram | None, after: Histogram | None) -
     return draw(name, escape("histogram of the weights before and after"), 4.2, 2.4, paint)
 
 
+def draws_confusion(found: Classification) -> bool:
+    return 0 < len(found.confusion) <= CLASSES_DRAWN_MAX
+
+
 def draw_confusion(name: str, found: Classification) -> str | None:
     """Return the confusion matrix, each row as shares of its class; none for too many classes to be seen."""
-    if not 0 < len(found.confusion) <= CLASSES_DRAWN_MAX:
+    if not draws_confusion(found):
         return None
     counts = np.array(found.confusion)
     labels = [shorten(clean(one.label), LABEL_CHARACTERS) for one in found.classes]

@@ -1,14 +1,16 @@
 """All about one variant."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from fleet_cloud.factory.evaluation.results import Classification, Evaluation
+from fleet_cloud.factory.evaluation.results import Classification, ClassResult, Evaluation
 from fleet_cloud.factory.report.document import PassReport, Report, VariantReport
 from fleet_cloud.factory.report.figures import (
     draw_confusion,
     draw_sensitivity,
     draw_training,
     draw_weights,
+    draws_confusion,
 )
 from fleet_cloud.factory.report.html import (
     Html,
@@ -30,6 +32,8 @@ from fleet_cloud.factory.report.words import (
 )
 
 MISTAKES_SHOWN: Final = 20
+CLASSES_SHOWN_MAX: Final = 100
+"""Of more, those that are found least."""
 TENSOR_CHARACTERS: Final = 70
 
 
@@ -43,8 +47,7 @@ def show_variant(report: Report, variant: VariantReport, number: int) -> Html:
         _show_tries(variant),
         _show_gates(variant),
         _show_figures(report, variant, name),
-        None if classes is None else details("Most common mistakes", _show_mistakes(classes)),
-        None if classes is None else details("Each class", _show_classes(classes)),
+        *(() if classes is None else _show_confusion(classes)),
         details("Bytes in every encoding", _show_sizes(found)),
         details("Every weight of the file", _show_tensors(found)),
         id_=f"variant-{number}",
@@ -153,7 +156,23 @@ def _show_figures(report: Report, variant: VariantReport, name: str) -> Html | N
     return figures(*trained, weights, *suffering, confusion)
 
 
-def _show_classes(found: Classification) -> Html | None:
+def _show_confusion(found: Classification) -> Iterator[Html | None]:
+    """Which classes are taken for which. Where there are too many for a matrix, the pairs stand open."""
+    mistakes = _show_mistakes(found)
+    if draws_confusion(found) or mistakes is None:
+        yield details("Most common mistakes", mistakes)
+    else:
+        count = f"{len(found.classes):,}".replace(",", " ")
+        yield section(f"Most common mistakes among {count} classes", mistakes, level=3)
+    if len(found.classes) <= CLASSES_SHOWN_MAX:
+        yield details("Each class", _show_classes(found.classes))
+        return
+    worst = sorted(found.classes, key=lambda one: 2.0 if one.recall is None else one.recall)
+    summary = f"The {CLASSES_SHOWN_MAX} classes that are found least (all of them: report.json)"
+    yield details(summary, _show_classes(worst[:CLASSES_SHOWN_MAX]))
+
+
+def _show_classes(classes: Sequence[ClassResult]) -> Html | None:
     rows = [
         (
             one.label,
@@ -162,22 +181,15 @@ def _show_classes(found: Classification) -> Html | None:
             say_percent(one.recall),
             NOTHING if one.auc is None else f"{one.auc:.4f}",
         )
-        for one in found.classes
+        for one in classes
     ]
     return table(("class", "samples", "precision", "recall", "AUC against the others"), rows)
 
 
 def _show_mistakes(found: Classification) -> Html | None:
-    mistakes = [
-        (count, is_class, taken_for)
-        for is_class, row in zip(found.classes, found.confusion, strict=False)
-        for taken_for, count in zip(found.classes, row, strict=True)
-        if count and is_class is not taken_for
-    ]
-    most = sorted(mistakes, key=lambda one: -one[0])[:MISTAKES_SHOWN]
     rows = [
-        (is_class.label, taken_for.label, count, say_percent(count / is_class.samples))
-        for count, is_class, taken_for in most
+        (one.label, one.taken_for, one.samples, say_percent(one.share))
+        for one in found.mistakes[:MISTAKES_SHOWN]
     ]
     return table(("is", "taken for", "samples", "of the class"), rows, numbers_from=2)
 

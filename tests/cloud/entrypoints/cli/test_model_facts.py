@@ -2,6 +2,7 @@
 
 import base64
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from fleet_cloud.entrypoints.cli.model_words import say_accuracy, say_count, say
 from fleet_cloud.entrypoints.cli.output import print_table
 from fleet_cloud.errors import NotFound
 from fleet_cloud.factory.evaluation.intervals import estimate_drop, estimate_share, estimate_unpaired_drop
+from fleet_cloud.factory.evaluation.results import Latency
 from fleet_shared.errors import InvalidName
 
 
@@ -76,6 +78,24 @@ def test_a_comparison_says_what_is_more_than_chance() -> None:
     apart = {one.measure: one for one in compare_facts(good, bad, together=False)}["latency"]
     assert (apart.significant, apart.said) == (None, "+100.0 %, measured apart")
     assert lines["parameters"].first is None
+
+
+def test_latencies_on_other_runtimes_are_compared_where_both_have_one() -> None:
+    a, b = (
+        msgspec.structs.replace(
+            facts(name, [True] * 9),
+            latencies=tuple(
+                Latency(runtime=runtime, threads=1, runs=9, p50_us=us, p10_us=us, p90_us=us)
+                for runtime, us in times.items()
+            ),
+        )
+        for name, times in (("a", {"litert": 10, "tvm": 20}), ("b", {"litert": 10, "tvm": 30, "openvino": 5}))
+    )
+    lines = [one for one in compare_facts(a, b, together=True) if one.measure.startswith("latency, ")]
+    assert [(one.measure, one.first, one.second, one.said, one.significant) for one in lines] == [
+        ("latency, openvino", None, "5 us", "", None),
+        ("latency, tvm", "20 us", "30 us", "+50.0 %, measured apart", None),
+    ]
 
 
 def test_versions_are_compared_by_the_names_of_their_variants() -> None:

@@ -64,6 +64,7 @@ def test_a_version_is_shown_with_its_report(reported: str) -> None:
         "backed off     prune-weights 0.8, int8",
         "13.7 k parameters",
         "60 % zeros",
+        "tvm 18.8 us (17.9 us to 21.6 us)",
         "3f3f3f3f",
         "keras 3.15.1",
         "keras/fp32, report.html",

@@ -10,9 +10,11 @@ import psutil
 import pytest
 
 from tests.kit.background import DEFAULT_SIGNALS, start_fleet
+from tests.kit.ports import free_port
 from tests.kit.waiting import wait_for
 from tests.kit.world import BIN, World
 
+INTERRUPTED = "interrupted; {}\n"
 SCRIPT = """
 import signal, sys, time
 from fleet_cloud.entrypoints.cli import run
@@ -65,7 +67,34 @@ def test_a_build_ends_with_its_worker(
     assert len(workers) == 1
     process.send_signal(number)
     assert process.wait(20) == -number
-    process.communicate()
+    assert process.communicate()[1] == INTERRUPTED.format(
+        "passes that have ended are kept: the same command goes on"
+    )
+    assert not psutil.wait_procs(workers, timeout=10)[1]
+    assert not list(tmp_path.iterdir()), "its log explains nothing"
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_search_that_is_interrupted_says_how_to_go_on(
+    number: signal.Signals, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C goes to the worker too, as to all processes of a terminal's group. Nobody is asked."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    process = start_fleet(
+        f"http://127.0.0.1:{free_port()}", "build", "docs/examples/search.yaml", "--search", own_group=True
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "starting: model digits\n"
+    workers = psutil.Process(process.pid).children()
+    os.killpg(process.pid, number)
+    out, said = process.communicate(timeout=60)
+    assert (out, said) == (
+        "",
+        INTERRUPTED.format("trials that have ended are kept: the same command goes on"),
+    )
+    assert process.returncode == code
+    assert len(workers) == 1
     assert not psutil.wait_procs(workers, timeout=10)[1]
     assert not list(tmp_path.iterdir()), "its log explains nothing"
 

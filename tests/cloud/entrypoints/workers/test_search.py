@@ -18,6 +18,7 @@ training: {epochs: 2}
 gates: {size_max_bytes: %d}
 search:
   against: size
+  minutes: 1000
   trials: %d
   passes:
     - pass: prune-weights
@@ -36,7 +37,7 @@ def search(recipe: Path) -> tuple[list[BuildEvent], Searched]:
 
 
 @pytest.mark.long  # several processes that load TensorFlow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_a_search_goes_on_and_gives_variants_for_the_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,7 +63,7 @@ def test_a_search_goes_on_and_gives_variants_for_the_recipe(
 
 
 @pytest.mark.long  # several processes that load TensorFlow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_trials_that_hold_no_gate_are_told_and_give_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

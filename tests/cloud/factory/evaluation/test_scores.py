@@ -86,6 +86,18 @@ def test_a_thousand_classes_have_no_matrix() -> None:
     assert score_classes(outputs_for([0], 200), np.array([0]), ()).confusion[0][0] == 1
 
 
+def test_the_most_common_mistakes_are_told_for_any_number_of_classes() -> None:
+    truth = np.array([7] * 5 + [900] * 4 + [3] * 2)
+    taken = [8] * 3 + [7, 9] + [1] * 3 + [900] + [4, 5]
+    found = score_classes(outputs_for(taken, 1000), truth, ())
+    assert [(one.label, one.taken_for, one.samples) for one in found.mistakes] == [
+        ("7", "8", 3), ("900", "1", 3), ("3", "4", 1), ("3", "5", 1), ("7", "9", 1),
+    ]  # fmt: skip
+    assert [one.share for one in found.mistakes[:2]] == [3 / 5, 3 / 4]
+    many = score_classes(outputs_for([0] * 100, 1000), np.arange(100), ())
+    assert len(many.mistakes) == 50
+
+
 def test_one_output_is_the_share_of_class_one() -> None:
     outputs = np.array([[0.2], [0.5], [0.51], [0.9]], dtype=np.float32)
     assert take_classes(outputs).tolist() == [0, 0, 1, 1]

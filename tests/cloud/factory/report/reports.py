@@ -89,6 +89,7 @@ def classified(
         weights=weights(zeros, distinct),
         latencies=(
             Latency(runtime="litert", threads=1, runs=200, p50_us=us, p10_us=us * 0.94, p90_us=us * 1.2),
+            Latency(runtime="tvm", threads=1, runs=64, p50_us=2 * us, p10_us=1.9 * us, p90_us=2.3 * us),
         ),
         classification=classes,
         against_float=compare_outputs(outputs, floats, truth, classes=True),

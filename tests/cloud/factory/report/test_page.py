@@ -125,6 +125,24 @@ def test_many_classes_are_drawn_as_long_as_they_can_be_seen(count: int, drawn: b
     assert "class 7 class 3 4 100.0 %" in found.text, "the most common mistake"
 
 
+def test_a_page_of_a_thousand_classes_shows_what_is_confused_most() -> None:
+    """Neither a picture nor a table of a thousand rows."""
+    truth = np.arange(3000) % 1000
+    taken = np.where(truth == 7, 3, np.where((truth == 500) & (np.arange(3000) < 2000), 501, truth))
+    labels = tuple(f"class {number}" for number in range(1000))
+    one = five_variants().variants[0]
+    evaluation = msgspec.structs.replace(
+        one.evaluation, classification=score_classes(np.eye(1000)[taken], truth, labels)
+    )
+    variant = msgspec.structs.replace(one, evaluation=evaluation)
+    page = render_page(msgspec.structs.replace(five_variants(), variants=(variant,)))
+    found = read(page)
+    assert "Most common mistakes among 1 000 classes" in found.text
+    assert "class 7 class 3 3 100.0 % class 500 class 501 2 66.7 %" in found.text
+    assert "The 100 classes that are found least" in found.text
+    assert len(page) < len(render_page(five_variants()))
+
+
 def test_names_and_labels_are_text() -> None:
     whole = five_variants()
     one = whole.variants[1]
