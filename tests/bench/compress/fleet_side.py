@@ -67,7 +67,8 @@ def _plan_passes() -> dict[str, tuple[Settings, ...]]:
     aware = Int8(aware=True, calibration_samples=CALIBRATION, tune=tune("aware"))
     again = Train(tune=tune("train"))
     prune = {
-        share: PruneWeights(sparsity=share / 100, scope="global", tune=learn("prune")) for share in SPARSITIES
+        share: PruneWeights(sparsity=share / 100, scope="adaptive", tune=learn("prune"))
+        for share in SPARSITIES
     }
     priced = {
         count: Cluster(
