@@ -115,8 +115,8 @@ def load_published(file: Path, about: Mapping[str, Any]) -> list[Score]:
 def format_table(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table."""
     head = (
-        "| method | side | top-1 | drop, points | file | xz | wire | operations | LiteRT p50 |\n"
-        "|---|---|---|---|---|---|---|---|---|\n"
+        "| method | side | seeds | top-1 | drop, points | file | xz | wire | operations | LiteRT p50 |\n"
+        "|---|---|---|---|---|---|---|---|---|---|\n"
     )
     return head + "".join(f"| {' | '.join(_format(row))} |\n" for row in rows)
 
@@ -126,6 +126,7 @@ def _format(row: Row) -> list[str]:
     return [
         row.method,
         row.side,
+        str(row.seeds),
         f"{row.top1:.2f} %",
         drop,
         *(f"{count:,}" for count in (row.file_bytes, row.xz_bytes, row.wire_bytes)),

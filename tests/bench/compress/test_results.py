@@ -74,7 +74,7 @@ def test_the_table_replaces_what_stands_between_its_marks(tmp_path: Path) -> Non
         write_page(format_table(rows), page)
     assert page.read_text() == f"before\n{BEGIN}\n\n{format_table(rows)}\n{END}\nafter\n"
     assert (
-        "| float | fleet | 80.00 % | +0.00 (+0.00 to +0.00) | 1,000 | 800 | 700 | 12.50 M |  |"
+        "| float | fleet | 1 | 80.00 % | +0.00 (+0.00 to +0.00) | 1,000 | 800 | 700 | 12.50 M |  |"
         in page.read_text()
     )
     document = json.loads(file.read_text())
