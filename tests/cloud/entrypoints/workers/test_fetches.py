@@ -30,6 +30,7 @@ from fleet_shared.messages.telemetry import Sample, Source
 from fleet_shared.names import DeviceId, Digest
 from fleet_shared.topics import Channel, Topics
 from fleet_shared.wire import encode
+from tests.kit.databases import sqlite_in
 from tests.kit.mosquitto import Mosquitto
 from tests.kit.mqtt import Listener
 from tests.kit.parts import PI, Parts, batch
@@ -127,7 +128,7 @@ def bench(parts: Parts) -> Bench:
 @pytest.fixture
 def url(tmp_path: Any) -> str:
     """What is tested here does not know its database."""
-    return f"sqlite:///{tmp_path / 'fleet.db'}"
+    return sqlite_in(tmp_path)
 
 
 def test_no_more_parts_are_handed_over_than_the_broker_has_taken(bench: Bench) -> None:
