@@ -39,10 +39,12 @@ from tests.bench.compress.plan import (
     BATCH_SIZE,
     CALIBRATION,
     ENTRIES,
+    FLOAT_EPOCHS,
     MOBILE,
     RATE,
     RATES,
     SPARSITIES,
+    STUDENT_EPOCHS,
     Method,
     name_float,
 )
@@ -53,13 +55,13 @@ HALF: Final = "filters-half"
 SCRATCH: Final = "filters-half-scratch"
 
 
-def tune(kind: str, distil: Distil | None = None) -> Tune:
-    return Tune(epochs=1, batch_size=BATCH_SIZE, learning_rate=RATES[kind], distil=distil)
+def tune(kind: str, distil: Distil | None = None, epochs: int = 1) -> Tune:
+    return Tune(epochs=epochs, batch_size=BATCH_SIZE, learning_rate=RATES[kind], distil=distil)
 
 
-def learn(kind: str) -> Tune:
-    """One epoch with the float model as the teacher."""
-    return tune(kind, Distil(weight=0.7))
+def learn(kind: str, epochs: int = 1) -> Tune:
+    """With the float model as the teacher."""
+    return tune(kind, Distil(weight=0.7), epochs)
 
 
 def _plan_passes() -> dict[str, tuple[Settings, ...]]:
@@ -77,7 +79,7 @@ def _plan_passes() -> dict[str, tuple[Settings, ...]]:
         for count in ENTRIES
     }
     return {
-        **{name_float(epochs): (again,) * epochs for epochs in range(4)},
+        **{name_float(epochs): (again,) * epochs for epochs in range(FLOAT_EPOCHS + 1)},
         "int8": (int8,),
         "int8-aware": (aware,),
         "prune50-int8": (prune[50], int8),
@@ -85,8 +87,8 @@ def _plan_passes() -> dict[str, tuple[Settings, ...]]:
         "log5": (LogQuantize(bits=5, tune=learn("log")),),
         HALF: (PruneFilters(fraction=0.5, tune=learn("filters")),),
         SCRATCH: (Train(tune=learn("filters")),),
-        "student": (Train(tune=tune("distil")),),
-        "student-distilled": (Train(tune=learn("distil")),),
+        "student": (Train(tune=tune("distil", epochs=STUDENT_EPOCHS)),),
+        "student-distilled": (Train(tune=learn("distil", STUDENT_EPOCHS)),),
         **{
             f"pcqat-{share}-{count}": (prune[share], priced[count], aware)
             for share in SPARSITIES

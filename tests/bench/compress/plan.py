@@ -32,6 +32,10 @@ pruning, 2e-4, 5e-4, 1e-3 for clusters and 1e-4, 2e-4, 5e-4 for aware training."
 RATE: Final = 0.005
 """What a bit costs in Fleet's combined method; of 0.005, 0.02 and 0.03."""
 
+FLOAT_EPOCHS: Final = 3
+STUDENT_EPOCHS: Final = 6
+"""It begins with nothing, and learns next to nothing in one."""
+
 SPARSITIES: Final = (50, 65, 80)
 ENTRIES: Final = (16, 32)
 
@@ -44,8 +48,8 @@ MOBILE: Final = "mobilenetv2-"
 
 @dataclass(frozen=True)
 class Method:
-    """``name``: the same on both sides. ``epochs``: fits of one epoch that it takes; the reference of its
-    drop is the float model after as many. ``peer``: the peer has it too; ``quick``: in the short run;
+    """``name``: the same on both sides. ``epochs``: that it is trained; the reference of its drop is the float
+    model after as many, at most `FLOAT_EPOCHS`. ``peer``: the peer has it too; ``quick``: in the short run;
     ``model``: what it begins with."""
 
     name: str
@@ -60,7 +64,7 @@ class Method:
 
     @property
     def reference(self) -> str:
-        return name_float(self.epochs, self.model)
+        return name_float(min(self.epochs, FLOAT_EPOCHS), self.model)
 
 
 def name_float(epochs: int, model: str = RESNET8) -> str:
@@ -69,7 +73,10 @@ def name_float(epochs: int, model: str = RESNET8) -> str:
 
 
 def _plan() -> tuple[Method, ...]:
-    floats = [Method(name_float(epochs), epochs, peer=epochs == 0, quick=epochs < 2) for epochs in range(4)]
+    floats = [
+        Method(name_float(epochs), epochs, peer=epochs == 0, quick=epochs < 2)
+        for epochs in range(FLOAT_EPOCHS + 1)
+    ]
     single = [
         Method("int8", 0, peer=True, quick=True),
         Method("int8-aware", 1, peer=True, quick=True),
@@ -78,8 +85,8 @@ def _plan() -> tuple[Method, ...]:
         Method("log5", 1, quick=True),
         Method("filters-half", 1, quick=True),
         Method("filters-half-scratch", 1),
-        Method("student", 1),
-        Method("student-distilled", 1),
+        Method("student", STUDENT_EPOCHS),
+        Method("student-distilled", STUDENT_EPOCHS),
     ]
     grid = [
         Method(f"pcqat-{sparsity}-{entries}", 3, peer=True, quick=(sparsity, entries) == (50, 32))
