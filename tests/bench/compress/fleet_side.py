@@ -85,8 +85,8 @@ def _plan_passes() -> dict[str, tuple[Settings, ...]]:
         "prune50-int8": (prune[50], int8),
         "cluster32": (Cluster(entries=32, tune=learn("cluster")),),
         "log5": (LogQuantize(bits=5, tune=learn("log")),),
-        HALF: (PruneFilters(fraction=0.5, tune=learn("filters")),),
-        SCRATCH: (Train(tune=learn("filters")),),
+        HALF: (PruneFilters(fraction=0.5, multiple=4, tune=learn("filters", 3)),),
+        SCRATCH: (Train(tune=learn("filters", 3)),),
         "student": (Train(tune=tune("distil", epochs=STUDENT_EPOCHS)),),
         "student-distilled": (Train(tune=learn("distil", STUDENT_EPOCHS)),),
         **{

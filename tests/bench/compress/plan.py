@@ -48,8 +48,8 @@ MOBILE: Final = "mobilenetv2-"
 
 @dataclass(frozen=True)
 class Method:
-    """``name``: the same on both sides. ``epochs``: that it is trained; the reference of its drop is the float
-    model after as many, at most `FLOAT_EPOCHS`. ``peer``: the peer has it too; ``quick``: in the short run;
+    """``name``: the same on both sides. ``epochs``: that it is trained; the reference of its drop is the
+    float model after as many, at most `FLOAT_EPOCHS`. ``peer``: the peer has it too; ``quick``: in the short run;
     ``model``: what it begins with."""
 
     name: str
@@ -83,8 +83,8 @@ def _plan() -> tuple[Method, ...]:
         Method("prune50-int8", 1, peer=True, quick=True),
         Method("cluster32", 1, peer=True, quick=True),
         Method("log5", 1, quick=True),
-        Method("filters-half", 1, quick=True),
-        Method("filters-half-scratch", 1),
+        Method("filters-half", 3, quick=True),
+        Method("filters-half-scratch", 3),
         Method("student", STUDENT_EPOCHS),
         Method("student-distilled", STUDENT_EPOCHS),
     ]
