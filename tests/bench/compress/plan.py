@@ -49,8 +49,8 @@ MOBILE: Final = "mobilenetv2-"
 @dataclass(frozen=True)
 class Method:
     """``name``: the same on both sides. ``epochs``: that it is trained; the reference of its drop is the
-    float model after as many, at most `FLOAT_EPOCHS`. ``peer``: the peer has it too; ``quick``: in the short run;
-    ``model``: what it begins with."""
+    float model after as many, at most `FLOAT_EPOCHS`. ``peer``: the peer has it too; ``quick``: in the short
+    run; ``model``: what it begins with."""
 
     name: str
     epochs: int
