@@ -6,7 +6,7 @@ variables and settles the result into a new constraint.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from numpy.typing import NDArray
@@ -19,12 +19,14 @@ Tensor = Any
 @dataclass(frozen=True)
 class Parts:
     """``trained``: float arrays that gradients change; ``held``: arrays that they do not (masks, indices,
-    signs), though a `Schedule` may. ``ratios``: the numbers of the trained ones that are not of the weight's
-    size: they stay as they are when the weight is scaled."""
+    signs), though a `Schedule` may. Trained ones broadcast to the weight and are of its size, but for these,
+    by their number: ``ratios`` stay as they are when the weight is scaled; ``rows``: arrays in the weight's
+    shape that say which row of the trained array each weight has."""
 
     trained: tuple[Array, ...]
     held: tuple[Array, ...] = ()
-    ratios: tuple[int, ...] = ()
+    ratios: frozenset[int] = frozenset()
+    rows: Mapping[int, Array] = field(default_factory=dict)
 
 
 class Constraint(Protocol):

@@ -2,9 +2,11 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
+import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -31,7 +33,10 @@ def convert(network: Network, lab: Lab | None) -> bytes:
         model = round_probabilities(model) if precision.aware else model
     with tempfile.TemporaryDirectory(prefix="fleet-convert-") as folder:
         signature = [tf.TensorSpec((1, *model.input.shape[1:]), tf.float32, name="input")]
-        model.export(folder, format="tf_saved_model", input_signature=signature, verbose=False)
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        archive.add_endpoint("serve", partial(model, training=False), input_signature=signature)
+        archive.write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         _ASK[precision.kind](converter, precision, lab)
         try:

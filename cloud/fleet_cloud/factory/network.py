@@ -27,15 +27,15 @@ class Precision:
 
 @dataclass(frozen=True)
 class Network:
-    """``constraints``: by the path of the weight, for each weight that is not free. ``units``: by the path,
-    how large 1 became in a weight that was scaled, in a shape that broadcasts to it: training takes its steps
-    in these, so that they are as large as they were before. A pass never changes the model that it was given:
-    it works on a copy (`copy_model`)."""
+    """``constraints``: by the path of the weight, for each weight that is not free. ``step_sizes``: by the
+    path of a weight that was scaled down, what it takes for 1 while it is trained, in a shape that broadcasts
+    to it: so that its steps shrink as it did. A pass never changes the model that it was given: it works on a
+    copy (`copy_model`)."""
 
     model: Any
     constraints: Mapping[str, Constraint] = field(default_factory=dict)
     precision: Precision = Precision()
-    units: Mapping[str, Array] = field(default_factory=dict)
+    step_sizes: Mapping[str, Array] = field(default_factory=dict)
 
     def with_model(self, model: Any) -> "Network":
         return replace(self, model=model)

@@ -1,4 +1,4 @@
-"""A network as files, for the cache: the model, its constraints, precision and units. What comes back
+"""A network as files, for the cache: the model, its constraints, precision and step sizes. What comes back
 computes the same, bit for bit."""
 
 import io
@@ -29,8 +29,8 @@ def write_network(network: Network) -> dict[str, bytes]:
         path: {"kind": constraint.kind, "fields": _take_apart(constraint, arrays)}
         for path, constraint in sorted(network.constraints.items())
     }
-    units = {path: _store(unit, arrays) for path, unit in sorted(network.units.items())}
-    rest = {"precision": asdict(network.precision), "constraints": constraints, "units": units}
+    step_sizes = {path: _store(unit, arrays) for path, unit in sorted(network.step_sizes.items())}
+    rest = {"precision": asdict(network.precision), "constraints": constraints, "step_sizes": step_sizes}
     return {
         MODEL: write_keras(network.model),
         ARRAYS: _write_arrays(arrays),
@@ -47,7 +47,7 @@ def read_network(files: Mapping[str, bytes]) -> Network:
         read_keras(files[MODEL]),
         {path: _put_together(each, arrays) for path, each in rest["constraints"].items()},
         Precision(**{name: _as_tuple(value) for name, value in rest["precision"].items()}),
-        {path: _load(unit, arrays) for path, unit in rest["units"].items()},
+        {path: _load(unit, arrays) for path, unit in rest["step_sizes"].items()},
     )
 
 

@@ -45,7 +45,7 @@ class Trainee:
         taps = [self._model.get_layer(name).output for name in objective.taps]
         self._graph = keras.Model(self._model.input, [self._model.output, *taps])
         parts = {path: constraint.split() for path, constraint in self._constraints.items()}
-        self._units = {path: _units(one, network.units.get(path)) for path, one in parts.items()}
+        self._units = {path: _units(one, network.step_sizes.get(path)) for path, one in parts.items()}
         self._trained = {
             path: _variables(_divide(one.trained, self._units[path]), True) for path, one in parts.items()
         }
@@ -182,24 +182,27 @@ class _Free:
 
 def _free_weights(network: Network) -> dict[str, Constraint]:
     weights = weights_of(network.model)
-    return {path: _Free(array_of(weights[path])) for path in network.units}
+    return {path: _Free(array_of(weights[path])) for path in network.step_sizes}
 
 
-def _units(parts: Parts, unit: Array | None) -> tuple[Array, ...]:
-    """Return the unit of each trained part: that of the weight, its mean where weights share a value, 1 for
-    ratios of weights."""
-    one = np.ones((), np.float32)
-    return tuple(
-        one if unit is None or number in parts.ratios else _fit(unit, array.shape)
-        for number, array in enumerate(parts.trained)
-    )
+def _units(parts: Parts, step_size: Array | None) -> tuple[Array, ...]:
+    """Return what each trained part takes for 1: what the weight does, on average where weights share a row,
+    and 1 for ratios of weights."""
+    if step_size is None:
+        return tuple(np.ones((), np.float32) for _ in parts.trained)
+    return tuple(_unit(parts, number, step_size) for number in range(len(parts.trained)))
 
 
-def _fit(unit: Array, shape: tuple[int, ...]) -> Array:
-    fits = len(shape) == unit.ndim and all(
-        own in (1, size) for own, size in zip(unit.shape, shape, strict=True)
-    )
-    return unit if fits else np.asarray(unit.mean(), np.float32)
+def _unit(parts: Parts, number: int, step_size: Array) -> Array:
+    if number in parts.ratios:
+        return np.ones((), np.float32)
+    if (rows := parts.rows.get(number)) is None:
+        return step_size
+    count, sizes = len(parts.trained[number]), np.broadcast_to(step_size, rows.shape)
+    shared = np.bincount(rows.ravel(), minlength=count)
+    total = np.bincount(rows.ravel(), sizes.ravel(), minlength=count)
+    mean = np.where(shared > 0, total / np.maximum(shared, 1), 1.0)
+    return np.asarray(mean, np.float32).reshape(-1, *[1] * (parts.trained[number].ndim - 1))
 
 
 def _divide(arrays: Sequence[Array], units: Sequence[Array]) -> list[Array]:

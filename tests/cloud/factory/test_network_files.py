@@ -92,12 +92,12 @@ def test_precision_survives() -> None:
     assert read_network(write_network(network)).precision == precision
 
 
-def test_units_survive() -> None:
-    units = {"conv/kernel": np.full((1, 1, 1, 4), 0.5, np.float32)}
-    network = replace(make_network(), units=units)
-    back = read_network(write_network(network)).units
-    assert list(back) == list(units)
-    np.testing.assert_array_equal(back["conv/kernel"], units["conv/kernel"])
+def test_step_sizes_survive() -> None:
+    sizes = {"conv/kernel": np.full((1, 1, 1, 4), 0.5, np.float32)}
+    network = replace(make_network(), step_sizes=sizes)
+    back = read_network(write_network(network)).step_sizes
+    assert list(back) == list(sizes)
+    np.testing.assert_array_equal(back["conv/kernel"], sizes["conv/kernel"])
 
 
 def test_the_same_network_gives_the_same_files() -> None:

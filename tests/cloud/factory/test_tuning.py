@@ -16,6 +16,7 @@ from fleet_cloud.factory.lab import Lab, Part
 from fleet_cloud.factory.network import Network, array_of, weights_of
 from fleet_cloud.factory.objective import Hard
 from fleet_cloud.factory.pruning.masks import Mask
+from fleet_cloud.factory.quantization.codebooks import Codebook
 from fleet_cloud.factory.recipe.dataset import Augment
 from fleet_cloud.factory.recipe.passes import Tune
 from fleet_cloud.factory.tuning import score, tune
@@ -75,16 +76,34 @@ def first_step(network: Network, path: str) -> Array:
     return moved
 
 
-def test_what_was_scaled_takes_steps_in_its_own_unit() -> None:
+def test_what_was_scaled_takes_steps_of_its_own_size() -> None:
     network = linear()
     unit = np.array([[0.01, 1.0, 0.5, 0.25]], np.float32)[:, :CLASSES]
-    scaled = replace(network, units={"head/kernel": unit})
+    scaled = replace(network, step_sizes={"head/kernel": unit})
     plain = first_step(network, "head/kernel")
     np.testing.assert_allclose(first_step(scaled, "head/kernel"), plain * unit, atol=1e-5)
     assert not tune(scaled, make_lab(16), HOW).network.constraints, "it keeps nothing"
     kernel = values(network)["head/kernel"]
     masked = scaled.constrain({"head/kernel": Mask(kernel, np.ones_like(kernel))})
     np.testing.assert_allclose(first_step(masked, "head/kernel"), plain * unit, atol=1e-5)
+
+
+def test_entries_of_a_codebook_take_steps_of_the_size_of_their_weights() -> None:
+    network = linear()
+    kernel = values(network)["head/kernel"]
+    rows = np.broadcast_to(np.arange(CLASSES), kernel.shape)  # a row for each channel
+    book = Codebook(
+        entries=kernel.mean(axis=0)[:, np.newaxis],
+        free=np.ones((CLASSES, 1), np.float32),
+        indices=rows.ravel().astype(np.int32),
+        mask=np.ones_like(kernel),
+        order=(0, 1),
+    )
+    shared = network.constrain({"head/kernel": book})
+    unit = np.array([[0.01, 1.0, 0.5, 0.25]], np.float32)[:, :CLASSES]
+    plain = first_step(shared, "head/kernel")
+    scaled = first_step(replace(shared, step_sizes={"head/kernel": unit}), "head/kernel")
+    np.testing.assert_allclose(scaled, plain * unit, atol=1e-5)
 
 
 def noisy() -> Network:

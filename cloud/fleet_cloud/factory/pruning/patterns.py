@@ -60,7 +60,7 @@ def find_units(weight: Array, mask: Array, pattern: Pattern, block: int) -> Unit
 def adapt(units: Units) -> Units:
     """Return the units with scores that can be compared between kernels: the square of each as a share of the
     squares of all that are no smaller ("layer-adaptive magnitude", Lee et al., ICLR 2021). So it counts what
-    a kernel loses with a unit, not how large its weights happen to be."""
+    a kernel loses with a unit, not how large its weights happen to be. Those that must stay are left out."""
     scores = units.scores.copy()
     free = np.flatnonzero((scores != _GONE) & (scores < _SAFE))
     order = free[np.argsort(scores[free], kind="stable")]

@@ -76,7 +76,7 @@ def remove(network: Network, dependencies: Dependencies, removed: Collection[int
         network,
         model=rebuild(network.model, make, weigh),
         constraints={path: _divide(one, kept.get(path, {})) for path, one in network.constraints.items()},
-        units={path: _take_unit(one, kept.get(path, {})) for path, one in network.units.items()},
+        step_sizes={path: _take_unit(one, kept.get(path, {})) for path, one in network.step_sizes.items()},
     )
 
 

@@ -21,6 +21,7 @@ from fleet_cloud.factory.quantization.samples import require_samples
 from fleet_cloud.factory.quantization.sites import (
     PROBABILITIES,
     Sites,
+    enlarges,
     find_sites,
     is_average,
     keeps_scale,
@@ -99,7 +100,7 @@ class _Inserter:
             before = before.input._keras_history.operation  # noqa: SLF001
         if not isinstance(before, Rounding):
             return output
-        again = RoundingAgain(before.fixed, name=f"{layer.name}_{RANGE}")
+        again = RoundingAgain(enlarges(layer), fixed=before.fixed, name=f"{layer.name}_{RANGE}")
         return again([output, before.ranged])
 
     def _round_input(self, given: Any) -> Any:

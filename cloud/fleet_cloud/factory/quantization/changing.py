@@ -34,7 +34,9 @@ class ChangingCodebook:
 
     def split(self) -> Parts:
         return Parts(
-            (self.latent, self.entries, self.scales), (self.free, self.tolls, self.pinned), ratios=(1,)
+            (self.latent, self.entries, self.scales),
+            (self.free, self.tolls, self.pinned),
+            ratios=frozenset({1}),
         )
 
     def compose(self, trained: Sequence[Tensor], held: Sequence[Tensor]) -> Tensor:

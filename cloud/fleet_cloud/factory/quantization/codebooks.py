@@ -32,7 +32,15 @@ class Codebook:
     order: tuple[int, ...]
 
     def split(self) -> Parts:
-        return Parts((self.entries,), (self.free, self.indices, self.mask))
+        return Parts((self.entries,), (self.free, self.indices, self.mask), rows={0: self.rows})
+
+    @property
+    def rows(self) -> Array:
+        """The row of each weight, in its shape."""
+        shape = self.mask.shape
+        flat = np.repeat(self.indices, self.entries.shape[1])[: self.mask.size]
+        ordered = flat.reshape([shape[axis] for axis in self.order])
+        return np.asarray(ordered.transpose(np.argsort(self.order)))
 
     def compose(self, trained: Sequence[Tensor], held: Sequence[Tensor]) -> Tensor:
         (entries,), (free, indices, mask) = trained, held
@@ -65,7 +73,7 @@ class ScaledCodebook:
     indices: Array
 
     def split(self) -> Parts:
-        return Parts((self.entries, self.scales), (self.free, self.indices), ratios=(0,))
+        return Parts((self.entries, self.scales), (self.free, self.indices), ratios=frozenset({0}))
 
     def compose(self, trained: Sequence[Tensor], held: Sequence[Tensor]) -> Tensor:
         (entries, scales), (free, indices) = trained, held

@@ -69,7 +69,7 @@ class _Fold:
 
     @property
     def unit(self) -> Array:
-        """What 1 becomes in each channel of the kernel, at most 1: no step gets larger by folding."""
+        """What 1 becomes in each channel of the kernel, but at most 1: no step gets larger than it was."""
         size = np.abs(self.kernel_factor)
         unit = np.clip(np.where(size > 0, size, 1.0), None, 1.0)
         return np.asarray(unit, np.float32).reshape((1,) * (len(self.kernel.shape) - unit.ndim) + unit.shape)
@@ -84,7 +84,7 @@ class _Fold:
 def fold_batch_norm(network: Network) -> Network:
     """Return the network without the batch normalization that follows a convolution, depthwise or dense
     layer directly; the layers that remain keep their names, a folded one has a bias. Training goes on with
-    steps of the size that they had before (``units``).
+    steps that shrink as the kernels do, and never grow (``step_sizes``).
 
     Batch normalization that follows anything else stays. Raises `BuildError` (``build.constraint``) when
     a constraint of a weight would not hold any more.
@@ -96,8 +96,15 @@ def fold_batch_norm(network: Network) -> Network:
         network,
         model=_rebuild(network.model, folds),
         constraints=_scale(network.constraints, list(folds.values())),
-        units={**network.units, **{fold.kernel.path: fold.unit for fold in folds.values()}},
+        step_sizes={**network.step_sizes, **_find_step_sizes(network, list(folds.values()))},
     )
+
+
+def _find_step_sizes(network: Network, folds: list[_Fold]) -> dict[str, Array]:
+    return {
+        path: fold.unit * network.step_sizes.get(path, np.float32(1))
+        for path, fold in ((fold.kernel.path, fold) for fold in folds)
+    }
 
 
 def _find(model: Any) -> list[_Fold]:

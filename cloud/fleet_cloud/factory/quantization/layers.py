@@ -13,11 +13,11 @@ import tensorflow as tf
 
 from fleet_cloud.factory.quantization.rounding import (
     LEVELS,
-    SMALLEST,
     round_activations,
     round_averages,
     round_weights,
     weight_steps,
+    widen,
 )
 
 Tensor = Any
@@ -49,7 +49,8 @@ class Rounding(keras.layers.Layer):  # type: ignore[misc]  # keras has no types
     @property
     def step(self) -> float:
         """What one code is."""
-        return max(float(self.high) - float(self.low), SMALLEST) / (LEVELS - 1)
+        low, high = widen(*(keras.ops.convert_to_tensor(one) for one in (self.low, self.high)))
+        return float(high - low) / (LEVELS - 1)
 
     def build(self, _shape: Any) -> None:
         low, high = self.fixed or (0.0, 0.0)
@@ -80,7 +81,12 @@ class Rounding(keras.layers.Layer):  # type: ignore[misc]  # keras has no types
 @_register
 class RoundingAgain(Rounding):
     """Takes what an average made of rounded activations, and what those were before they were rounded: rounds
-    the first to the range of the second, which moves just as theirs does. The file needs nothing for it."""
+    the first to the range of the second, which moves just as theirs does. The file needs nothing for it.
+    ``half_up``: see `round_averages`."""
+
+    def __init__(self, half_up: bool = False, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.half_up = half_up
 
     @property
     def ranged(self) -> Any:
@@ -90,10 +96,13 @@ class RoundingAgain(Rounding):
         x, ranged = both
         self._follow(ranged, training)
         low, high = (keras.ops.convert_to_tensor(one) for one in (self.low, self.high))
-        return round_averages(x, low, high) if self.active else x
+        return round_averages(x, low, high, self.half_up) if self.active else x
 
     def compute_output_shape(self, shapes: Any) -> Any:
         return shapes[0]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "half_up": self.half_up}
 
 
 def _move(average: Any, value: Tensor) -> Tensor:

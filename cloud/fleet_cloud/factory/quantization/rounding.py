@@ -16,6 +16,9 @@ Tensor = Any
 Q_MAX: Final = 127
 """Weights have a symmetric narrow range: -127 to 127."""
 LEVELS: Final = 256
+CODE_MIN: Final = -128
+HALF: Final = 0.501
+"""What lies half way but for the noise of float32 is rounded like what lies there."""
 SMALLEST: Final = 1e-6
 """The smallest width of a range: there is a division by it."""
 
@@ -37,16 +40,24 @@ def round_weights(kernel: Tensor, channels: Sequence[int]) -> Tensor:
 
 def round_activations(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Return activations as asymmetric int8 of the range holds them. No gradient goes to the range."""
-    low, high = tf.stop_gradient(tf.minimum(low, 0.0)), tf.stop_gradient(tf.maximum(high, 0.0))
-    high = tf.maximum(high, low + SMALLEST)
+    low, high = widen(low, high)
     return tf.quantization.fake_quant_with_min_max_vars(x, low, high, num_bits=8)
 
 
-def round_averages(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def round_averages(x: Tensor, low: Tensor, high: Tensor, half_up: bool) -> Tensor:
     """Return averages of such activations as TFLite holds them, on their scale. Of few values many lie half
-    way between two steps: those go to the even one, as in XNNPACK, with which LiteRT computes."""
-    low, high = tf.stop_gradient(tf.minimum(low, 0.0)), tf.stop_gradient(tf.maximum(high, 0.0))
-    step = tf.maximum(high - low, SMALLEST) / (LEVELS - 1)
-    zero = tf.round(-low / step)
-    rounded = (tf.clip_by_value(tf.round(x / step) + zero, 0.0, LEVELS - 1) - zero) * step
+    way between two codes: those of a pooling go away from zero (that of the int8 code), those of a bilinear
+    enlargement up (``half_up``), as LiteRT computes them."""
+    low, high = widen(low, high)
+    step = (high - low) / (LEVELS - 1)
+    zero = tf.round(-low / step) + CODE_MIN
+    code = x / step + zero
+    nearest = tf.floor(code + HALF) if half_up else tf.sign(code) * tf.floor(tf.abs(code) + HALF)
+    rounded = (tf.clip_by_value(nearest, CODE_MIN, CODE_MIN + LEVELS - 1) - zero) * step
     return x + tf.stop_gradient(rounded - x)
+
+
+def widen(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the ends of a range that has a code for 0 and some width, as the file has them."""
+    low, high = tf.stop_gradient(tf.minimum(low, 0.0)), tf.stop_gradient(tf.maximum(high, 0.0))
+    return low, tf.maximum(high, low + SMALLEST)

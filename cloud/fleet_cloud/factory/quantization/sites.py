@@ -25,6 +25,7 @@ _SAME_SCALE: Final = frozenset(
 )  # fmt: skip
 """By name, as operations on tensors (``x + y``) have no class that one may import."""
 _AVERAGES: Final = frozenset({"AveragePooling1D", "AveragePooling2D"})
+_ENLARGING: Final = frozenset({"UpSampling2D"})
 _JOINS: Final = frozenset({"Concatenate"})
 _ARITHMETIC: Final = frozenset({"Add", "Subtract", "Multiply"})
 """TFLite computes a ReLU after them in the same op."""
@@ -69,7 +70,12 @@ def keeps_scale(layer: Any) -> bool:
 
 def is_average(layer: Any) -> bool:
     """Tell whether a layer makes values on the scale of its input that were not there: they are rounded."""
-    return _kind(layer) in _AVERAGES or getattr(layer, "interpolation", "nearest") != "nearest"
+    return _kind(layer) in _AVERAGES or enlarges(layer)
+
+
+def enlarges(layer: Any) -> bool:
+    """Tell whether a layer puts averages of neighbours between them."""
+    return _kind(layer) in _ENLARGING and layer.interpolation != "nearest"
 
 
 def name_activation(layer: Any) -> str:

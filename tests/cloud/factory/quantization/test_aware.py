@@ -17,7 +17,14 @@ from fleet_cloud.factory.inspect import inspect_file
 from fleet_cloud.factory.lab import Lab, Part
 from fleet_cloud.factory.lite import LiteModel
 from fleet_cloud.factory.network import Network, array_of, copy_model, weights_of
-from fleet_cloud.factory.quantization.aware import Aware, keep_float, make_aware, rounded_of, roundings_of
+from fleet_cloud.factory.quantization.aware import (
+    Aware,
+    keep_float,
+    make_aware,
+    rounded_of,
+    roundings_of,
+    settle_biases,
+)
 from fleet_cloud.factory.quantization.integer import int8
 from fleet_cloud.factory.recipe import Dataset
 from fleet_cloud.factory.recipe.passes import Cluster, Int8, PruneWeights, Tune
@@ -120,6 +127,7 @@ OTHERS: Mapping[str, Callable[[Any], Any]] = {
     "signal": lambda x: layers.LeakyReLU()(
         layers.Conv1D(6, 3, padding="same", activation="tanh")(layers.Reshape((16, 12))(x))
     ),
+    "pooled": lambda x: layers.AveragePooling2D(2)(layers.Conv2D(4, 3, activation="relu")(x)),
     "averaged": lambda x: layers.AveragePooling2D(8)(  # a mean of 64 values: a fraction of a step matters
         layers.Dropout(0.1)(layers.Conv2D(16, 3, padding="same", activation="relu")(x))
     ),
@@ -128,6 +136,16 @@ OTHERS: Mapping[str, Callable[[Any], Any]] = {
         layers.Conv2D(4, 3, dilation_rate=2, activation="sigmoid")(layers.ZeroPadding2D()(x))
     ),
 }
+
+
+@pytest.mark.parametrize("name", ["pooled", "averaged", "enlarged"])
+def test_averages_are_rounded_as_in_the_file_code_by_code(name: str) -> None:
+    lab = parts_lab(48)
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input(SHAPE)
+    model = keras.Model(inputs, layers.Dense(5)(layers.Flatten()(OTHERS[name](inputs))))
+    network = settle_biases(make_aware(Network(model), lab, 48).network)
+    assert compare(network, lab).steps == 0
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -160,9 +178,13 @@ def test_averages_are_on_the_scale_of_what_they_average() -> None:
     assert len(np.unique(np.rint(steps))) > 4, "not all the same"
 
 
-def test_biases_are_those_of_the_file_after_training() -> None:
+@pytest.mark.parametrize("per_channel_dense", [True, False])
+def test_biases_are_those_of_the_file_after_training(per_channel_dense: bool) -> None:
     lab = parts_lab(48)
-    trained = int8(Int8(aware=True, tune=Tune(epochs=1, batch_size=16)), Network(make_parts()), lab).network
+    bright = Part(lab.train.x // 2 + 128, lab.train.y)  # the range of the inputs is widened to hold 0
+    lab = replace(lab, train=bright, validation=bright)
+    how = Int8(aware=True, per_channel_dense=per_channel_dense, tune=Tune(epochs=1, batch_size=16))
+    trained = int8(how, Network(make_parts()), lab).network
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(convert(trained, lab)))
     biases = [
         one

@@ -157,12 +157,38 @@ def test_a_constraint_that_scaling_breaks_is_refused_with_the_reason() -> None:
     assert not norms(fold_batch_norm(elsewhere).model), "what is not folded may be constrained"
 
 
-def test_the_unit_of_a_folded_kernel_is_its_factor_but_never_above_one() -> None:
+def normed(*variances: float) -> Network:
+    """A convolution of three channels before as many normalizations, of factors 1, -6 and 0 at variance 1."""
     inputs = keras.Input((4, 4, 2))
     x = layers.Conv2D(3, 1, name="conv")(inputs)
-    model = keras.Model(inputs, layers.BatchNormalization(name="norm", epsilon=0.0)(x))
-    norm = model.get_layer("norm")
-    norm.gamma.assign([1.0, -6.0, 0.0])
-    norm.moving_variance.assign([16.0, 1.0, 1.0])
-    units = fold_batch_norm(Network(model)).units
-    np.testing.assert_allclose(units["conv/kernel"], np.reshape([0.25, 1.0, 1.0], (1, 1, 1, 3)))
+    for number, variance in enumerate(variances):
+        norm = layers.BatchNormalization(name=f"norm{number}", epsilon=0.0)
+        x = norm(x)
+        norm.gamma.assign([1.0, -6.0, 0.0])
+        norm.moving_variance.assign([variance] * 3)
+    return Network(keras.Model(inputs, x))
+
+
+def test_steps_shrink_with_a_kernel_but_never_grow() -> None:
+    sizes = fold_batch_norm(normed(16.0)).step_sizes["conv/kernel"]
+    np.testing.assert_allclose(sizes, np.reshape([0.25, 1.0, 1.0], (1, 1, 1, 3)))
+    twice = fold_batch_norm(fold_batch_norm(normed(16.0, 4.0))).step_sizes["conv/kernel"]
+    np.testing.assert_allclose(twice, np.reshape([0.125, 1.0, 1.0], (1, 1, 1, 3)))
+
+
+def test_step_sizes_broadcast_to_kernels_of_every_layout() -> None:
+    inputs = keras.Input((4, 4, 3))
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, name="depthwise")(inputs)
+    x = layers.BatchNormalization()(x)
+    x = layers.Conv2DTranspose(5, 3, name="transposed")(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.SeparableConv2D(7, 3, name="separable")(x)
+    model = keras.Model(inputs, layers.BatchNormalization()(x))
+    shake_norms(model)
+    folded = fold_batch_norm(Network(model))
+    found = {path: size.shape for path, size in folded.step_sizes.items()}
+    assert found == {
+        "depthwise/kernel": (1, 1, 3, 2),
+        "transposed/kernel": (1, 1, 5, 1),
+        "separable/pointwise_kernel": (1, 1, 1, 7),
+    }
