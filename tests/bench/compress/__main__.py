@@ -128,7 +128,10 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--images", type=int, help="so many for training, a tenth of it for each other split")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--sides", nargs="+", choices=["fleet", "tfmot"], default=["fleet", "tfmot"])
+    parser.add_argument(
+        "--sides", nargs="*", choices=["fleet", "tfmot"], default=["fleet", "tfmot"],
+        help="whose files are made; none: those that are there are measured",
+    )  # fmt: skip
     parser.add_argument("--only", nargs="+", choices=[one.name for one in METHODS], help="methods")
     parser.add_argument("--untimed", action="store_true", help="leave the latencies out")
     parser.add_argument("--go-on", action="store_true", help=f"what {REPORT} has is not measured again")

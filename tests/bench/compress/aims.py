@@ -116,7 +116,8 @@ def _best(found: Found) -> tuple[bool, str]:
             False,
             f"none of Fleet's holds it: {_nearest(found, 'fleet')}; tfmot: {_nearest(found, 'tfmot')}",
         )
-    said = f"Fleet {own.method}: {_drop(own):+.2f}, xz {own.xz_bytes:,}, wire {own.wire_bytes:,}"
+    measured = f"{len(_grid(found, 'fleet'))} and {len(_grid(found, 'tfmot'))} of {len(GRID)} points"
+    said = f"{measured}; {own.method}: {_drop(own):+.2f}, xz {own.xz_bytes:,}, wire {own.wire_bytes:,}"
     if peer is None:
         peer = min((row for row in _grid(found, "tfmot")), key=_drop)
         said += f"; none of tfmot's holds it, its nearest is {peer.method}: {_drop(peer):+.2f}"
@@ -128,7 +129,10 @@ def _best(found: Found) -> tuple[bool, str]:
 
 
 def _grid(found: Found, side: str) -> list[Row]:
-    return [found.row(method, side) for method in GRID]
+    rows = [found.rows[method, side] for method in GRID if (method, side) in found.rows]
+    if not rows:
+        raise KeyError(f"{side}'s combinations")
+    return rows
 
 
 def _smallest(found: Found, side: str) -> Row | None:

@@ -80,6 +80,13 @@ def test_a_peer_that_never_holds_the_drop_is_taken_where_it_is_nearest() -> None
     assert "none of tfmot's holds it, its nearest is pcqat-50-16: +2.00" in best.found
 
 
+def test_a_grid_of_which_few_points_are_measured_is_judged_by_those() -> None:
+    scores = [one for one in measured() if one.made.method not in GRID[2:] or one.made.side == "tfmot"]
+    best = judge_all(scores)["best"]
+    assert best.holds
+    assert best.found.startswith("2 and 6 of 6 points; ")
+
+
 def test_what_was_not_measured_is_said() -> None:
     scores = [one for one in measured() if one.made.method != "log5"]
     aim = judge_all(scores)["5-bit"]
