@@ -22,7 +22,7 @@ Tensor = Any
 
 class Trainee:
     """The free weights, and the parts of the constrained ones, which take the weights' place. What was scaled
-    is trained in its own unit, for Adam's steps do not shrink with what they change.
+    is divided by its `Network.step_sizes`, for Adam's steps do not shrink with what they change.
 
     What draws random numbers in the model or the augmentation begins anew from the lab's seed.
     """
@@ -45,9 +45,9 @@ class Trainee:
         taps = [self._model.get_layer(name).output for name in objective.taps]
         self._graph = keras.Model(self._model.input, [self._model.output, *taps])
         parts = {path: constraint.split() for path, constraint in self._constraints.items()}
-        self._units = {path: _units(one, network.step_sizes.get(path)) for path, one in parts.items()}
+        self._sizes = {path: _find_sizes(one, network.step_sizes.get(path)) for path, one in parts.items()}
         self._trained = {
-            path: _variables(_divide(one.trained, self._units[path]), True) for path, one in parts.items()
+            path: _variables(_divide(one.trained, self._sizes[path]), True) for path, one in parts.items()
         }
         self._held = {path: _variables(one.held, False) for path, one in parts.items()}
         self._learning = [
@@ -140,7 +140,7 @@ class Trainee:
     def _compose(self) -> dict[str, Tensor]:
         return {
             path: constraint.compose(
-                [one.value * unit for one, unit in zip(self._trained[path], self._units[path], strict=True)],
+                [one.value * size for one, size in zip(self._trained[path], self._sizes[path], strict=True)],
                 [one.value for one in self._held[path]],
             )
             for path, constraint in self._constraints.items()
@@ -150,8 +150,8 @@ class Trainee:
         return {
             path: Parts(
                 tuple(
-                    array_of(one) * unit
-                    for one, unit in zip(self._trained[path], self._units[path], strict=True)
+                    array_of(one) * size
+                    for one, size in zip(self._trained[path], self._sizes[path], strict=True)
                 ),
                 tuple(array_of(one) for one in self._held[path]),
             )
@@ -185,15 +185,15 @@ def _free_weights(network: Network) -> dict[str, Constraint]:
     return {path: _Free(array_of(weights[path])) for path in network.step_sizes}
 
 
-def _units(parts: Parts, step_size: Array | None) -> tuple[Array, ...]:
+def _find_sizes(parts: Parts, step_size: Array | None) -> tuple[Array, ...]:
     """Return what each trained part takes for 1: what the weight does, on average where weights share a row,
     and 1 for ratios of weights."""
     if step_size is None:
         return tuple(np.ones((), np.float32) for _ in parts.trained)
-    return tuple(_unit(parts, number, step_size) for number in range(len(parts.trained)))
+    return tuple(_find_size(parts, number, step_size) for number in range(len(parts.trained)))
 
 
-def _unit(parts: Parts, number: int, step_size: Array) -> Array:
+def _find_size(parts: Parts, number: int, step_size: Array) -> Array:
     if number in parts.ratios:
         return np.ones((), np.float32)
     if (rows := parts.rows.get(number)) is None:
@@ -205,8 +205,8 @@ def _unit(parts: Parts, number: int, step_size: Array) -> Array:
     return np.asarray(mean, np.float32).reshape(-1, *[1] * (parts.trained[number].ndim - 1))
 
 
-def _divide(arrays: Sequence[Array], units: Sequence[Array]) -> list[Array]:
-    return [(array / unit).astype(array.dtype) for array, unit in zip(arrays, units, strict=True)]
+def _divide(arrays: Sequence[Array], sizes: Sequence[Array]) -> list[Array]:
+    return [(array / size).astype(array.dtype) for array, size in zip(arrays, sizes, strict=True)]
 
 
 def take_batch(part: Part, rows: Any, lab: Lab) -> tuple[Array, Array]:

@@ -1,7 +1,7 @@
 """``fleet model compare``: two versions, or two variants, side by side."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -19,13 +19,10 @@ from fleet_cloud.entrypoints.cli.model_words import say_accuracy, say_bytes, say
 from fleet_cloud.entrypoints.cli.output import Format, Output, print_json, print_table
 from fleet_cloud.errors import NotFound
 from fleet_cloud.factory.evaluation.intervals import is_significant
-from fleet_cloud.factory.evaluation.results import Estimate, Interval
+from fleet_cloud.factory.evaluation.results import LITERT, Estimate, Interval
 
 if TYPE_CHECKING:
     from fleet_cloud.client import Client
-
-LITERT: Final = "litert"
-"""The runtime of the line ``latency``."""
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):

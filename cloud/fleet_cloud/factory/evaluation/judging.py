@@ -98,7 +98,7 @@ def judge(
             one,
             asked,
             float_outputs,
-            _with_peers(one, latencies[one.name], make_inputs(one.content, timed), peers),
+            _with_peers(one, latencies[one.name], make_inputs(one.content, timed) if peers else (), peers),
         )
         for one in candidates
     )

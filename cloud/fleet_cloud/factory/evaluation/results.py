@@ -4,7 +4,12 @@ Shares are fractions from 0 to 1; every interval is one of 95 %. None means unkn
 schema 1 only optional fields are added; unknown ones are ignored.
 """
 
+from typing import Final
+
 import msgspec
+
+LITERT: Final = "litert"
+"""The runtime that every file is timed with, all files in turns; others time each file alone."""
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,4 +183,4 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def latency(self) -> Latency | None:
         """With LiteRT on one thread, where it was measured."""
-        return next((one for one in self.latencies if one.runtime == "litert"), None)
+        return next((one for one in self.latencies if one.runtime == LITERT), None)

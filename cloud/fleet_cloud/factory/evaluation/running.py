@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleet_cloud.errors import Invalid
-from fleet_cloud.factory.evaluation.results import Latency
+from fleet_cloud.factory.evaluation.results import LITERT, Latency
 from fleet_cloud.factory.inspect import inspect_file
 from fleet_cloud.factory.lite import Kernels, LiteModel
 from fleet_cloud.factory.peers import Peer, TimedPeer
@@ -55,13 +55,13 @@ def time_files(
     models = {name: LiteModel(content, Kernels(threads)) for name, content in files.items()}
     inputs = {name: _take_inputs(model, real[:BLOCK]) for name, model in models.items()}
     times = _time_in_turns(models, inputs, runs, limit_s)
-    return {name: summarise("litert", found, threads) for name, found in times.items()}
+    return {name: summarise(LITERT, found, threads) for name, found in times.items()}
 
 
 def time_file(content: bytes, inputs: Sequence[Inputs], *, limit_s: float = TIMED_FOR_S) -> Latency:
     """Return how long one inference takes on one thread, of a file that is beside no other."""
     times = _time_in_turns({"": LiteModel(content)}, {"": inputs[:BLOCK]}, TIMED_RUNS, limit_s)
-    return summarise("litert", times[""], 1)
+    return summarise(LITERT, times[""], 1)
 
 
 def make_inputs(content: bytes, real: NDArray[np.float32]) -> list[Inputs]:
@@ -74,6 +74,8 @@ def time_on_peers(
 ) -> tuple[Latency, ...]:
     """Return how long one inference takes with other runtimes at hand, on one thread, each in a process of
     its own: not in turns with other files. Those that may not or cannot run the file are left out."""
+    if not peers:
+        return ()
     allowed, found = inspect_file(content).runtimes, []
     samples = [inputs[:BLOCK][number % len(inputs[:BLOCK])] for number in range(runs + BLOCK)]
     for peer in peers:

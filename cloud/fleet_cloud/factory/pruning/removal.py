@@ -76,12 +76,13 @@ def remove(network: Network, dependencies: Dependencies, removed: Collection[int
         network,
         model=rebuild(network.model, make, weigh),
         constraints={path: _divide(one, kept.get(path, {})) for path, one in network.constraints.items()},
-        step_sizes={path: _take_unit(one, kept.get(path, {})) for path, one in network.step_sizes.items()},
+        step_sizes={path: _take_size(one, kept.get(path, {})) for path, one in network.step_sizes.items()},
     )
 
 
-def _take_unit(unit: Array, kept: Kept) -> Array:
-    return _take(unit, {axis: indices for axis, indices in kept.items() if unit.shape[axis] > 1})
+def _take_size(size: Array, kept: Kept) -> Array:
+    """A size of steps stands for all of an axis of length 1."""
+    return _take(size, {axis: indices for axis, indices in kept.items() if size.shape[axis] > 1})
 
 
 def _find_kept(dependencies: Dependencies, removed: Collection[int]) -> dict[str, Kept]:

@@ -35,6 +35,11 @@ _DEPTHWISE: Final = (_LAYERS.DepthwiseConv1D, _LAYERS.DepthwiseConv2D)
 _SEPARABLE: Final = (_LAYERS.SeparableConv1D, _LAYERS.SeparableConv2D)
 
 
+def _kernel_of(linear: Any) -> Any:
+    """Return the variable whose last step makes the output channels."""
+    return linear.pointwise_kernel if isinstance(linear, _SEPARABLE) else linear.kernel
+
+
 @dataclass(frozen=True)
 class _Fold:
     """A linear layer and the batch normalization that only takes its output."""
@@ -44,8 +49,7 @@ class _Fold:
 
     @property
     def kernel(self) -> Any:
-        """The variable whose last step makes the output channels."""
-        return self.linear.pointwise_kernel if isinstance(self.linear, _SEPARABLE) else self.linear.kernel
+        return _kernel_of(self.linear)
 
     @property
     def factor(self) -> Array:
@@ -68,11 +72,11 @@ class _Fold:
         return self.factor[:, np.newaxis] if isinstance(self.linear, _SWAPPED) else self.factor
 
     @property
-    def unit(self) -> Array:
+    def step_size(self) -> Array:
         """What 1 becomes in each channel of the kernel, but at most 1: no step gets larger than it was."""
         size = np.abs(self.kernel_factor)
-        unit = np.clip(np.where(size > 0, size, 1.0), None, 1.0)
-        return np.asarray(unit, np.float32).reshape((1,) * (len(self.kernel.shape) - unit.ndim) + unit.shape)
+        size = np.clip(np.where(size > 0, size, 1.0), None, 1.0)
+        return np.asarray(size, np.float32).reshape((1,) * (len(self.kernel.shape) - size.ndim) + size.shape)
 
     @property
     def weights(self) -> list[Array]:
@@ -92,19 +96,22 @@ def fold_batch_norm(network: Network) -> Network:
     folds = {fold.norm.name: fold for fold in _find(network.model)}
     if not folds:
         return network
+    model = _rebuild(network.model, folds)
     return replace(
         network,
-        model=_rebuild(network.model, folds),
+        model=model,
         constraints=_scale(network.constraints, list(folds.values())),
-        step_sizes={**network.step_sizes, **_find_step_sizes(network, list(folds.values()))},
+        step_sizes=_shrink(network.step_sizes, model, list(folds.values())),
     )
 
 
-def _find_step_sizes(network: Network, folds: list[_Fold]) -> dict[str, Array]:
-    return {
-        path: fold.unit * network.step_sizes.get(path, np.float32(1))
-        for path, fold in ((fold.kernel.path, fold) for fold in folds)
-    }
+def _shrink(before: Mapping[str, Array], model: Any, folds: list[_Fold]) -> dict[str, Array]:
+    """Return the sizes of steps by the paths of the folded ``model``."""
+    sizes = dict(before)
+    for fold in folds:
+        path = _kernel_of(model.get_layer(fold.linear.name)).path
+        sizes[path] = fold.step_size * sizes.get(path, np.float32(1))
+    return sizes
 
 
 def _find(model: Any) -> list[_Fold]:

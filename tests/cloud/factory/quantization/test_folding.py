@@ -176,6 +176,15 @@ def test_steps_shrink_with_a_kernel_but_never_grow() -> None:
     np.testing.assert_allclose(twice, np.reshape([0.125, 1.0, 1.0], (1, 1, 1, 3)))
 
 
+def test_step_sizes_have_the_paths_of_the_folded_network() -> None:
+    """A `Sequential` names its weights after itself, what is made of it does not."""
+    model = keras.Sequential(
+        [keras.Input((4, 4, 2)), layers.Conv2D(3, 1, name="conv"), layers.BatchNormalization()]
+    )
+    folded = fold_batch_norm(Network(model))
+    assert folded.step_sizes.keys() <= weights_of(folded.model).keys()
+
+
 def test_step_sizes_broadcast_to_kernels_of_every_layout() -> None:
     inputs = keras.Input((4, 4, 3))
     x = layers.DepthwiseConv2D(3, depth_multiplier=2, name="depthwise")(inputs)
