@@ -19,8 +19,8 @@ RATES: Final[Mapping[str, float]] = MappingProxyType(
         "prune": 1e-3,
         "cluster": 1e-3,
         "log": 5e-4,
-        "filters": 1e-3,
-        "distil": 1e-3,
+        "filters": 4e-3,
+        "distil": 4e-3,
     }
 )
 """Adam's learning rate at the first step of each of Fleet's fits; it falls to nothing along a cosine."""

@@ -12,6 +12,7 @@ from fleet_cloud.factory.network import Network
 from fleet_cloud.factory.outcome import Outcome
 from fleet_cloud.factory.pruning.choosing import Scope, choose, solve
 from fleet_cloud.factory.pruning.dependencies import Dependencies, Kind, analyse
+from fleet_cloud.factory.pruning.reconstruction import SAMPLES, reconstruct
 from fleet_cloud.factory.pruning.removal import Costs, find_held, remove
 from fleet_cloud.factory.pruning.scores import Scorer
 from fleet_cloud.factory.recipe.passes import Tune
@@ -30,6 +31,7 @@ class Cut:
     multiple: int
     rounds: int
     skip: tuple[str, ...]
+    reconstruct: bool
     tune: Tune
 
 
@@ -93,11 +95,16 @@ def _run_round(how: Cut, state: _State, lab: Lab, target: float) -> _State:
         )
     if not removed and not state.rounds:
         raise _nothing(how, left_alone)
-    tuned = fine_tune(remove(network, dependencies, removed) if removed else network, lab, how.tune)
+    smaller, errors = remove(network, dependencies, removed) if removed else network, {}
+    if how.reconstruct:
+        rebuilt = reconstruct(network, dependencies, removed, smaller, lab.draw(SAMPLES))
+        smaller, errors = rebuilt.network, rebuilt.errors
+    tuned = fine_tune(smaller, lab, how.tune)
     facts = {
         "removed": len(removed),
         "operations": costs.count_operations(removed),
         "parameters": costs.count_parameters(removed),
+        "reconstructed": errors,
         **tuned.facts,
     }
     return replace(state, network=tuned.network, left_alone=left_alone, rounds=(*state.rounds, facts))

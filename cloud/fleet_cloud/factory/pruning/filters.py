@@ -30,6 +30,7 @@ def prune_filters(settings: PruneFilters, network: Network, lab: Lab) -> Outcome
         multiple=settings.multiple,
         rounds=settings.rounds,
         skip=settings.skip,
+        reconstruct=settings.reconstruct,
         tune=settings.tune,
     )
     outcome = cut(how, network, lab)

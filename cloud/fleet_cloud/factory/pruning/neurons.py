@@ -25,6 +25,7 @@ def prune_neurons(settings: PruneNeurons, network: Network, lab: Lab) -> Outcome
         multiple=settings.multiple,
         rounds=1,
         skip=settings.skip,
+        reconstruct=settings.reconstruct,
         tune=settings.tune,
     )
     outcome = cut(how, network, lab)

@@ -37,7 +37,7 @@ class Costs:
         return sum(sizes[path] * positions for path, positions in self._positions.items())
 
     def _sizes(self, removed: Collection[int]) -> dict[str, int]:
-        kept = _find_kept(self._dependencies, removed)
+        kept = find_kept(self._dependencies, removed)
         return {
             path: _product(len(kept.get(path, {}).get(axis, range(size))) for axis, size in enumerate(shape))
             for path, shape in self._shapes.items()
@@ -59,7 +59,7 @@ def remove(network: Network, dependencies: Dependencies, removed: Collection[int
     ``dependencies`` are those of the network's model. Where a channel is zero wherever it is taken, the
     outputs stay what they were. Raises `ValueError` if a layer would be left with none.
     """
-    kept = _find_kept(dependencies, removed)
+    kept = find_kept(dependencies, removed)
     sizes = {one.layer: (one.key, _count(one.channels, removed)) for one in dependencies.sizes}
     if empty := [layer for layer, (_, size) in sizes.items() if not size]:
         raise ValueError(f"nothing would be left of {empty}")
@@ -85,7 +85,7 @@ def _take_size(size: Array, kept: Kept) -> Array:
     return _take(size, {axis: indices for axis, indices in kept.items() if size.shape[axis] > 1})
 
 
-def _find_kept(dependencies: Dependencies, removed: Collection[int]) -> dict[str, Kept]:
+def find_kept(dependencies: Dependencies, removed: Collection[int]) -> dict[str, Kept]:
     """Return, by the path of each weight that gets smaller, what stays of it."""
     gone = _sorted(removed)
     kept: dict[str, Kept] = {}

@@ -97,7 +97,9 @@ class PruneWeights(Settings, frozen=True, kw_only=True, tag_field="pass", tag="p
 
 class PruneFilters(Settings, frozen=True, kw_only=True, tag_field="pass", tag="prune-filters"):
     """Remove whole filters of convolutions and all that hangs on them. ``fraction``: of the operations
-    (``of: operations``) or of the filters. ``multiple``: widths stay multiples of it."""
+    (``of: operations``) or of the filters. ``multiple``: widths stay multiples of it. ``reconstruct``: what
+    takes the filters that are left is solved anew, by least squares on samples, to give what it gave
+    before."""
 
     fraction: Share = 0.3
     of: Literal["operations", "filters"] = "operations"
@@ -105,16 +107,18 @@ class PruneFilters(Settings, frozen=True, kw_only=True, tag_field="pass", tag="p
     scope: Literal["layer", "global"] = "layer"
     multiple: Annotated[int, Meta(ge=1, le=64)] = 8
     rounds: Annotated[int, Meta(ge=1, le=100)] = 1
+    reconstruct: bool = True
     skip: tuple[str, ...] = ()
     tune: Tune = Tune()
 
 
 class PruneNeurons(Settings, frozen=True, kw_only=True, tag_field="pass", tag="prune-neurons"):
-    """Remove neurons of dense layers by what they do on training samples."""
+    """Remove neurons of dense layers by what they do on training samples. ``reconstruct``: as for filters."""
 
     fraction: Share = 0.3
     score: Literal["mean-activation", "zeros"] = "mean-activation"
     multiple: Annotated[int, Meta(ge=1, le=64)] = 8
+    reconstruct: bool = True
     skip: tuple[str, ...] = ()
     tune: Tune = Tune()
 
