@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.port import Array, Model, Runtime
+from fleet_agent.worker.classes import find_best, name_class
 from fleet_agent.worker.datatypes import check_datatypes
 from fleet_agent.worker.golden import NOT_A_NUMBER, has_passed, run_golden
 from fleet_agent.worker.protocol import SelfTest
@@ -99,10 +100,6 @@ class Engine:
         return Inference(outputs, begin_ns - asked_ns, end_ns - begin_ns)
 
     def _predicted(self, outputs: Sequence[Array]) -> str | None:
-        """Return the predicted class, for a model with one row of scores as its only output. Scales are
-        positive: the largest quantized score is the largest real one."""
-        if len(outputs) != 1 or outputs[0].ndim != 2 or outputs[0].shape[1] < 2:
-            return None
-        best = int(outputs[0][0].argmax())
         labels = self.slot.labels
-        return labels[best] if best < len(labels) else str(best)
+        best = find_best(outputs, self.model.outputs, labels)
+        return None if best is None else name_class(best, labels)

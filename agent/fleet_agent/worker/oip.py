@@ -16,9 +16,10 @@ import numpy as np
 from fleet_agent import __version__
 from fleet_agent.datatypes import DATATYPES
 from fleet_agent.runtimes.port import Array, TensorInfo
+from fleet_agent.worker.classes import find_class
 from fleet_agent.worker.engine import Engine, Inference
 from fleet_agent.worker.pictures import takes_images
-from fleet_agent.worker.samples import find_class, read_samples
+from fleet_agent.worker.samples import read_samples
 from fleet_agent.worker.tensor_data import (
     BATCH_MAX,
     BadRequest,

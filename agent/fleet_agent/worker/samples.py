@@ -8,7 +8,7 @@ length), or numbers of any datatype, to be scaled and quantized as the contract 
 import binascii
 import struct
 from base64 import b64decode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.port import Array, TensorInfo
 from fleet_agent.worker.pictures import prepare_pictures
 from fleet_agent.worker.tensor_data import BATCH_MAX, BadRequest, RequestTensor
-from fleet_agent.worker.tensors import dequantize, prepare
+from fleet_agent.worker.tensors import prepare
 from fleet_shared.manifest import Preprocessing
 
 BYTES: Final = "BYTES"
@@ -47,18 +47,6 @@ def read_samples(
         return prepare(_read_numbers(tensor, binary), preprocessing, info)
     except (WorkerError, ValueError, TypeError, OverflowError) as exc:
         raise BadRequest(f"input {info.name!r}: {exc}") from exc
-
-
-def find_class(
-    outputs: Sequence[Array], infos: Sequence[TensorInfo], labels: Sequence[str]
-) -> dict[str, str | float]:
-    """Return label and score (the output's real unit) of the best class; nothing unless the model's
-    only output is one row of scores."""
-    if len(outputs) != 1 or outputs[0].ndim != 2 or outputs[0].shape[0] != 1 or outputs[0].shape[1] < 2:
-        return {}
-    scores = dequantize(outputs[0][0], infos[0])
-    best = int(scores.argmax())
-    return {"label": labels[best] if best < len(labels) else str(best), "score": float(scores[best])}
 
 
 def _check(tensor: RequestTensor, binary: memoryview | None, count_max: int) -> None:

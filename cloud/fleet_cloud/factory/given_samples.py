@@ -26,6 +26,12 @@ _Y_HINT: Final = (
 )
 
 
+def count_classes(outputs: int) -> int:
+    """Return how many classes so many outputs tell apart: a single one is the probability of the second of
+    two."""
+    return max(2, outputs)
+
+
 def load_samples(path: Path, shape: tuple[int, ...], preprocessing: Preprocessing) -> Array:
     """Return raw samples, samples first. ``shape``: of the model's input. Raises `Invalid`
     (``model.samples``) for those that do not fit it."""
@@ -38,7 +44,7 @@ def load_questions(
     path: Path | None, facts: FileFacts, preprocessing: Preprocessing, labels: tuple[str, ...] = ()
 ) -> Questions | None:
     """Return the samples of an ``.npz`` that says with ``y`` what they are; none where nobody says. Raises
-    `Invalid` (``model.samples``)."""
+    `Invalid` (``model.samples``). Floats are values to fit, but whole numbers where there are ``labels``."""
     if path is None or path.suffix != ".npz":
         return None
     arrays = read_arrays(path, CODE)
@@ -54,7 +60,7 @@ def load_questions(
     x = _take_x(arrays, takes[0][1:], path)
     if y.shape[:1] != x.shape[:1]:
         raise _refuse(f"{path} has {len(x)} samples, and y has shape {y.shape}", _Y_HINT)
-    values = y.dtype.kind == "f"
+    values = y.dtype.kind == "f" and not (labels and _are_classes(y))
     y = _take_values(y, prod(gives[0][1:]), path) if values else _take_classes(y, prod(gives[0][1:]), path)
     return Questions(
         real=to_real(x, preprocessing), y=y, split=GIVEN, labels=labels,
@@ -62,9 +68,16 @@ def load_questions(
     )  # fmt: skip
 
 
+def _are_classes(y: Array) -> bool:
+    """Tell whether floats are class numbers: whole ones, one a sample."""
+    return y.size == len(y) and bool(np.all(y == np.floor(y)))
+
+
 def _take_classes(y: Array, outputs: int, path: Path) -> Array:
     """A model of one output tells two classes apart."""
-    classes = max(2, outputs)
+    classes = count_classes(outputs)
+    if y.dtype.kind in "bf" and y.size == len(y):
+        y = y.reshape(len(y)).astype(np.int64)
     if y.ndim != 1 or y.dtype.kind not in "iu":
         raise _refuse(f"y in {path} is {y.dtype} {y.shape}", _Y_HINT)
     for found in (int(y.min()), int(y.max())):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fleet_cloud.errors import Invalid
 from fleet_cloud.factory.arrays import check_finite, read_arrays
 from fleet_cloud.factory.code import check_no_code
-from fleet_cloud.factory.given_samples import load_questions, load_samples
+from fleet_cloud.factory.given_samples import count_classes, load_questions, load_samples
 from fleet_cloud.factory.golden import (
     Measured,
     Vectors,
@@ -61,7 +61,8 @@ def import_model(request: ImportRequest) -> Package:
         )
     model = LiteModel(content)
     labels = _read_labels(request.labels, facts) if request.labels else []
-    load_questions(request.samples, facts, request.preprocessing)  # refused before the work begins
+    # Refused before the work begins.
+    load_questions(request.samples, facts, request.preprocessing, tuple(labels))
     peers = allowed_peers(facts, request.peers)
     golden = _given_golden(content, model, request.golden, peers) if request.golden else None
     made = package(
@@ -90,16 +91,17 @@ def warn_of_random_samples(made: Package) -> Package:
 
 
 def _read_labels(path: Path, facts: FileFacts) -> list[str]:
-    """One label a line; as many as classes, where the output shows how many there are."""
+    """One label a line; as many as classes, where the output shows how many there are: two of one output."""
     try:
         labels = _read(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as exc:
         raise Invalid(f"{path} is no text", hint="one label a line, in UTF-8", code="model.labels") from exc
     shape = facts.outputs[0].shape if len(facts.outputs) == 1 else ()
-    if not labels or (len(shape) == 2 and len(labels) != shape[1]):
+    classes = count_classes(shape[1]) if len(shape) == 2 else None
+    if not labels or (classes is not None and len(labels) != classes):
         raise Invalid(
             f"{path} has {len(labels)} labels, and the model's output {list(shape)} has "
-            f"{shape[1] if len(shape) == 2 else 'some'} classes",
+            f"{classes or 'some'} classes",
             hint="one label a line, in the order of the output's classes",
             code="model.labels",
         )

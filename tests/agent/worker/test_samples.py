@@ -10,17 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fleet_agent.runtimes.port import TensorInfo
 from fleet_agent.worker.oip import Protocol
-from fleet_agent.worker.samples import find_class
 from fleet_agent.worker.tensor_data import BadRequest
-from fleet_shared.manifest import Quantization
 from tests.kit.engine import load_engine, package_of, write_slot
 from tests.kit.packages import LABELS
 from tests.kit.tiny_model import make_image_classifier
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, 6, 3), dtype=np.uint8)
-SCORES = TensorInfo("y", np.dtype(np.int8), (1, 4), Quantization(scale=1 / 256, zero_point=-128))
 
 
 def png(pixels: np.ndarray) -> str:
@@ -111,15 +107,6 @@ def test_what_is_no_sample_is_the_client_s_fault(
 ) -> None:
     with pytest.raises(BadRequest, match=words):
         ask(protocol, {**tensor, **PREPROCESS})
-
-
-def test_the_best_class_in_real_units() -> None:
-    row = np.array([[-128, 64, 0, -1]], np.int8)
-    assert find_class([row], [SCORES], ("a", "b", "c", "d")) == {"label": "b", "score": 0.75}
-    assert find_class([row], [SCORES], ()) == {"label": "1", "score": 0.75}
-    assert find_class([row, row], [SCORES, SCORES], ()) == {}
-    assert find_class([np.concatenate([row, row])], [SCORES], ()) == {}
-    assert find_class([row[:, :1]], [SCORES], ()) == {}
 
 
 def test_an_image_may_be_larger_than_the_tensor_that_it_becomes(protocol: Protocol) -> None:

@@ -18,7 +18,7 @@ from fleet_cloud.factory.imported import ImportRequest, import_model
 from fleet_cloud.factory.report.artifacts import make_artifacts
 from fleet_cloud.factory.report.document import Report, read_report
 from fleet_shared.manifest import Preprocessing
-from tests.kit.tiny_model import make_sum_and_product, make_tiny_model
+from tests.kit.tiny_model import make_dynamic_model, make_sum_and_product, make_tiny_model
 
 LABELS = ("ant", "bee", "cow", "doe")
 PREPROCESSING = Preprocessing(scale=0.5, offset=-1.0)
@@ -79,7 +79,7 @@ def test_samples_that_say_what_they_are_are_judged(request_: ImportRequest, tmp_
     x = draw()
     y = run_outputs(request_.file.read_bytes(), x * 0.5 - 1).argmax(axis=1)
     y[:10] = (y[:10] + 1) % 4
-    for name, kind in (("signed", np.int64), ("unsigned", np.uint8)):
+    for name, kind in (("signed", np.int64), ("unsigned", np.uint8), ("floats", np.float32)):
         samples = save(tmp_path / f"{name}.npz", x=x, y=y.astype(kind))
         found, report = appraise_(replace(request_, samples=samples))
         assert found.accuracy == pytest.approx(0.9)
@@ -88,6 +88,24 @@ def test_samples_that_say_what_they_are_are_judged(request_: ImportRequest, tmp_
         assert found.classification is not None
         assert [one.label for one in found.classification.classes] == list(LABELS)
     assert "judged on 100 samples (given at the import)" in make_artifacts(report)["report.html"].decode()
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.bool_, np.float32])
+def test_a_model_of_one_output_tells_two_classes_apart(
+    request_: ImportRequest, tmp_path: Path, kind: type
+) -> None:
+    request_.file.write_bytes(make_dynamic_model(classes=1))
+    x = draw(60)
+    y = run_outputs(request_.file.read_bytes(), x * 0.5 - 1)[:, 0] > 0.5
+    y[:6] = ~y[:6]
+    labels = tmp_path / "two.txt"
+    labels.write_text("no\nyes\n")
+    samples = save(tmp_path / "two.npz", x=x, y=y.astype(kind))
+    found, report = appraise_(replace(request_, labels=labels, samples=samples))
+    assert report.task == "classification"
+    assert found.accuracy == pytest.approx(0.9)
+    assert found.classification is not None
+    assert [one.label for one in found.classification.classes] == ["no", "yes"]
 
 
 def test_values_are_judged_by_their_errors(request_: ImportRequest, tmp_path: Path) -> None:
