@@ -25,6 +25,8 @@ from fleet_shared.errors import FleetError
 
 PASSES: Final = "passes"
 FAILURE: Final = "failure"
+CODE: Final = "code"
+GATE: Final = "build.gate"
 ENDED: Final = (TrialState.COMPLETE, TrialState.PRUNED)
 """Pruned: it gave no result. One that was interrupted counts for nothing."""
 DIGITS: Final = 4
@@ -96,8 +98,11 @@ def run_search(
         try:
             return _attempt(search, attempt, trial)
         except Exception as exc:
-            said = exc.message if isinstance(exc, FleetError) else f"{type(exc).__name__}: {exc}"
+            said, code = (
+                (exc.message, exc.code) if isinstance(exc, FleetError) else (_describe_fault(exc), "")
+            )
             trial.set_user_attr(FAILURE, said)
+            trial.set_user_attr(CODE, code)
             raise optuna.TrialPruned from exc
 
     def tell(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -130,11 +135,16 @@ def _attempt(search: Search, attempt: Try, trial: optuna.Trial) -> tuple[float, 
 
 def _find_same(study: optuna.Study, passes: tuple[PassSettings, ...]) -> tuple[float, float] | None:
     """Return the result of an earlier trial of the same passes: where a few things are to be chosen, they are
-    drawn again and again."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        if _read_passes(trial) == passes:
+    drawn again and again. Raises `BuildError` (``build.gate``) where they held no gate; whatever else failed
+    is tried again."""
+    for trial in study.get_trials(deepcopy=False, states=ENDED):
+        if _read_passes(trial) != passes:
+            continue
+        if trial.state is TrialState.COMPLETE:
             accuracy, cost = trial.values
             return accuracy, cost
+        if trial.user_attrs.get(CODE) == GATE:
+            raise BuildError(str(trial.user_attrs[FAILURE]), code=GATE)
     return None
 
 
@@ -160,6 +170,12 @@ def _open(file: Path) -> optuna.Study:
             hint="remove the file: the search begins anew",
             code="build.search",
         ) from exc
+
+
+def _describe_fault(exc: Exception) -> dict[str, str]:
+    if isinstance(exc, FleetError):
+        return {FAILURE: exc.message, CODE: exc.code}
+    return {FAILURE: f"{type(exc).__name__}: {exc}", CODE: ""}
 
 
 def _count(study: optuna.Study, states: tuple[TrialState, ...] = ENDED) -> int:

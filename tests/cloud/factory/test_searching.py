@@ -107,10 +107,10 @@ class Attempts:
         self._broken = broken
 
     def __call__(self, name: str, passes: tuple[Settings, ...]) -> tuple[float, float]:
-        if self._broken is not None:
-            raise self._broken
         self.names.append(name)
         self.made.append(passes)
+        if self._broken is not None:
+            raise self._broken
         fraction = passes[0].fraction if isinstance(passes[0], PruneFilters) else 0.0
         smaller = 4 if any(isinstance(one, Int8) for one in passes) else 1
         return 1 - fraction**2 - 0.01 * (smaller > 1), 1000 * (1 - fraction) / smaller
@@ -125,6 +125,16 @@ def test_passes_that_are_drawn_again_have_the_result_that_they_had(tmp_path: Pat
     assert len(told) == count_trials(file) == found.trials == 12
     results = {(one.passes, one.accuracy, one.cost) for one in told}
     assert len(results) == len(attempts.made), "the same passes, the same result"
+
+
+@pytest.mark.parametrize(("code", "again"), [("build.gate", False), ("build.diverged", True)])
+def test_passes_that_held_no_gate_are_not_made_again(tmp_path: Path, code: str, again: bool) -> None:
+    told, attempts = list[Tried](), Attempts(BuildError("too large by 3 kB", code=code))
+    prune = {"pass": "prune-filters", "fraction": {"any": [0.2, 0.4]}}
+    found = run_search(Search(passes=(prune,), trials=8), attempts, tmp_path / "one.log", 1, told.append)
+    assert (found.trials, found.failed, len(told)) == (8, 8, 8)
+    assert {one.why for one in told} == {"too large by 3 kB"}
+    assert len(attempts.made) == (8 if again else len(set(attempts.made)))
 
 
 def test_a_front_comes_out_and_a_search_goes_on_where_it_was(tmp_path: Path) -> None:

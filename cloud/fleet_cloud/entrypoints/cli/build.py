@@ -95,7 +95,7 @@ def run_build(
     allow_code: bool = False,
 ) -> "Registered":
     """Build ``recipe`` and show progress on standard error; raise `BuildError` when it fails."""
-    from fleet_cloud.entrypoints.cli.build_process import follow_build
+    from fleet_cloud.entrypoints.build_process import follow_build
 
     options = {"--version": version, "--held-out": held_out}
     given = [word for key, value in options.items() if value is not None for word in (key, str(value))]

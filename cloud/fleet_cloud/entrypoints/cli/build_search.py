@@ -17,7 +17,7 @@ def run_search(
 ) -> "Searched":
     """Search and show progress on standard error; raise `BuildError` when it fails. Interrupted, it says how
     to go on."""
-    from fleet_cloud.entrypoints.cli.build_process import follow_build
+    from fleet_cloud.entrypoints.build_process import follow_build
     from fleet_cloud.errors import BuildError
     from fleet_cloud.factory.events import Searched
 

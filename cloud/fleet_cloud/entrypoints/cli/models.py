@@ -110,8 +110,8 @@ def import_model(
     output: Output = Format.TABLE,
 ) -> None:
     """Register somebody else's TFLite model, with a report of what can be measured on it."""
+    from fleet_cloud.entrypoints.build_process import follow_build
     from fleet_cloud.entrypoints.cli.build import describe_fate, show_build
-    from fleet_cloud.entrypoints.cli.build_process import follow_build
 
     options = {
         "--name": name,

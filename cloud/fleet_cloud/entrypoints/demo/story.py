@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from fleet_cloud.client import Client
-from fleet_cloud.entrypoints.cli.build_process import follow_build
+from fleet_cloud.entrypoints.build_process import follow_build
 from fleet_cloud.entrypoints.cli.connection import Connection
 from fleet_cloud.entrypoints.cli.output import describe_fraction
 from fleet_cloud.entrypoints.demo.attacks import Refusal, publish_foreign_desired, push_damaged_blob

@@ -17,8 +17,8 @@ from typing import IO, Final
 
 from fleet_cloud.client import Client
 from fleet_cloud.client.views import BuildClaimView, BuildJobView, BuildReportRequest
+from fleet_cloud.entrypoints.build_process import running_build
 from fleet_cloud.entrypoints.bundles import unpack_bundle
-from fleet_cloud.entrypoints.cli.build_process import running_build
 from fleet_cloud.entrypoints.cli.connection import Connection
 from fleet_cloud.entrypoints.registration import RETRY_DELAYS_S
 from fleet_cloud.errors import Conflict, NotFound, Unavailable

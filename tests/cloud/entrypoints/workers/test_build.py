@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from fleet_cloud.entrypoints.cli.build_process import follow_build
+from fleet_cloud.entrypoints.build_process import follow_build
 from fleet_cloud.entrypoints.cli.connection import Connection
 from fleet_cloud.entrypoints.workers.build import describe_failure, fetch_teachers, write_held_out
 from fleet_cloud.errors import BuildError

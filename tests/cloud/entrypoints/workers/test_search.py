@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fleet_cloud.entrypoints.cli.build_process import follow_build
+from fleet_cloud.entrypoints.build_process import follow_build
 from fleet_cloud.entrypoints.cli.connection import Connection
 from fleet_cloud.factory.events import BuildEvent, Searched, StepEnded, Tried
 from fleet_cloud.factory.recipe import load_recipe
