@@ -98,11 +98,8 @@ def run_search(
         try:
             return _attempt(search, attempt, trial)
         except Exception as exc:
-            said, code = (
-                (exc.message, exc.code) if isinstance(exc, FleetError) else (_describe_fault(exc), "")
-            )
-            trial.set_user_attr(FAILURE, said)
-            trial.set_user_attr(CODE, code)
+            for name, value in _describe_fault(exc).items():
+                trial.set_user_attr(name, value)
             raise optuna.TrialPruned from exc
 
     def tell(study: optuna.Study, trial: FrozenTrial) -> None:
