@@ -1,45 +1,51 @@
 """What takes the channels that are left learns to do without the others: least squares, layer by layer.
 
 A kernel that lost inputs is solved anew, so that from the smaller network's own tensors it gives what it gave
-before: min |X W + b - Y|^2 over the patches X that it takes and the outputs Y of before, X being of the
-smaller network, so that later layers make up for the errors of earlier ones (He et al., 2017, "Channel
-pruning for accelerating very deep neural networks", section 3). No labels are needed. Channels that were
-zero, or sums of others, cost nothing then.
+before: min |X W + b - Y|^2 + ridge |W - W0|^2 over the patches X that it takes and the outputs Y of before, X
+being of the smaller network, so that later layers make up for the errors of earlier ones, and W0 the kernel
+as it was cut (He et al., 2017, "Channel pruning for accelerating very deep neural networks", section 3). No
+labels are needed. What the ridge is, and whether the solution is better than what was cut at all, a quarter
+of the samples says, which the equations have not seen.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
-from fleet_cloud.factory.graph import read_calls
+from fleet_cloud.factory.graph import Call, read_calls
 from fleet_cloud.factory.network import Network, array_of, copy_model
 from fleet_cloud.factory.pruning.dependencies import Dependencies
 from fleet_cloud.factory.pruning.removal import Kept, find_kept
 
 Array = NDArray[Any]
+Indices = NDArray[np.int64]
 
 SAMPLES: Final = 512
-PLACES: Final = 64
+SAMPLES_MIN: Final = 8
+PLACES: Final = 32
 """At most so many positions of an output are looked at for a sample."""
 
-WIDEST: Final = 8192
+WIDEST: Final = 5000
 """Inputs of a kernel beyond which it is left as it was cut: the equations grow with their square."""
 
-RIDGE: Final = 1e-4
-"""Pulls towards the kernel as it was cut, in units of the mean square of the inputs."""
+RIDGES: Final = (1e-4, 1e-2, 1e-1, 1.0)
+"""In units of the mean variance of an input."""
 
-_BATCH: Final = 16
+_HELD_OUT: Final = 4
+"""One of so many samples judges."""
+
+_BATCH: Final = 32
 
 
 @dataclass(frozen=True)
 class Reconstructed:
     """``errors``: by layer, the squared error of its outputs to those of before, as a share of their
-    variance: with the kernel as it was cut, and as it was solved."""
+    variance, on the samples that judge: with the kernel as it was cut, and as it was solved (the same, if the
+    solution was no better and was left)."""
 
     network: Network
     errors: dict[str, tuple[float, float]]
@@ -51,126 +57,176 @@ def reconstruct(
     """Return ``after``, which is ``before`` without the channels ``removed``, with kernels that make up for
     what is gone.
 
-    ``samples``: real inputs (n, ...); with none, all stays. Left alone are kernels that keep a constraint,
-    and layers that are no plain convolutions in two dimensions or dense layers. The networks given stay as
-    they are.
+    ``samples``: real inputs (n, ...); with fewer than `SAMPLES_MIN`, all stays. Left alone are kernels that
+    keep a constraint, those of more than `WIDEST` inputs, and layers that are no plain convolutions in two
+    dimensions or dense layers. The networks given stay as they are.
     """
     model, kept = copy_model(after.model), find_kept(dependencies, removed)
-    errors: dict[str, tuple[float, float]] = {}
-    calls = zip(read_calls(before.model), read_calls(model), strict=True) if len(samples) else ()
-    for whole, cut in calls:
-        if _lost_inputs(cut.layer, kept) and cut.layer.kernel.path not in after.constraints:
-            stays = kept[cut.layer.kernel.path].get(cut.layer.kernel.ndim - 1)
-            pair = _Pair(
-                keras.Model(before.model.input, whole.inputs[0]), whole.layer,
-                keras.Model(model.input, cut.inputs[0]), cut.layer, stays,
-            )  # fmt: skip
-            errors[str(cut.layer.name)] = _solve(pair, samples)
+    calls = zip(read_calls(before.model), read_calls(model), strict=True)
+    pairs = [
+        _Pair(whole, cut, kept[cut.layer.kernel.path].get(cut.layer.kernel.ndim - 1), samples)
+        for whole, cut in calls
+        if _lost_inputs(cut.layer, kept) and _is_free(cut.layer, after)
+    ]
+    if not pairs or len(samples) < SAMPLES_MIN:
+        return Reconstructed(after, {})
+    wanted = _look_at_whole(before.model, pairs, samples)
+    errors = {
+        str(pair.cut.layer.name): _solve(pair, model, outputs, samples)
+        for pair, outputs in zip(pairs, wanted, strict=True)
+    }
     return Reconstructed(replace(after, model=model), errors)
 
 
-@dataclass(frozen=True)
 class _Pair:
-    """A layer before and after, each with the model that gives its inputs; ``stays``: the outputs that are
-    left, none for all."""
+    """A layer before and after. ``stays``: the outputs that are left, none for all. ``places``: for each
+    batch of samples, the positions of the output that are looked at."""
 
-    whole_inputs: Any
-    whole: Any
-    cut_inputs: Any
-    cut: Any
-    stays: NDArray[np.int64] | None
-
-    def look(self, samples: Array) -> Iterator[tuple[Array, Array]]:
-        """Yield for some samples at a time (rows, inputs of the kernel that was cut) and (rows, outputs) of
-        before."""
+    def __init__(self, whole: Call, cut: Call, stays: Indices | None, samples: Array) -> None:
+        self.whole, self.cut, self.stays = whole, cut, stays
+        count = int(np.prod(whole.outputs[0].shape[1:-1]))
         random = np.random.default_rng(0)
-        for begin in range(0, len(samples), _BATCH):
-            x = tf.convert_to_tensor(samples[begin : begin + _BATCH])
-            given = self.cut_inputs(x, training=False)
-            taken = _rows(_unfold(self.cut, given))
-            wanted = _rows(array_of(_apply(self.whole, self.whole_inputs(x, training=False))))
-            if self.stays is not None:
-                wanted = wanted[:, self.stays]
-            rows = random.permutation(len(taken))[: PLACES * len(x)]
-            yield taken[rows].astype(np.float64), wanted[rows].astype(np.float64)
+        self.places = [random.permutation(count)[:PLACES] for _ in _batches(samples)]
+
+    def take_wanted(self, outputs: Array, places: Indices) -> Array:
+        """Return (samples, places, outputs that stay)."""
+        rows = outputs.reshape(len(outputs), -1, outputs.shape[-1])[:, places]
+        return rows if self.stays is None else rows[..., self.stays]
 
 
 class _Sums:
-    """What the normal equations take, row by row: A'A, A'R, R'R of inputs A and errors R."""
+    """Of rows of inputs A, errors R and outputs Y, what their least squares take."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        self.square, self.mixed = np.zeros((inputs, inputs)), np.zeros((inputs, outputs))
-        self.error, self.count = 0.0, 0
-        self._total, self._total_square = np.zeros(outputs), np.zeros(outputs)
+        self.count = 0
+        self.a, self.r, self.y = np.zeros(inputs), np.zeros(outputs), np.zeros(outputs)
+        self.aa, self.ar = np.zeros((inputs, inputs)), np.zeros((inputs, outputs))
+        self.rr, self.yy = 0.0, 0.0
 
     def add(self, taken: Array, errors: Array, wanted: Array) -> None:
-        self.square += taken.T @ taken
-        self.mixed += taken.T @ errors
-        self.error += float((errors**2).sum())
         self.count += len(taken)
-        self._total += wanted.sum(axis=0)
-        self._total_square += (wanted**2).sum(axis=0)
+        self.a += taken.sum(axis=0)
+        self.r += errors.sum(axis=0)
+        self.y += wanted.sum(axis=0)
+        self.aa += taken.T @ taken
+        self.ar += taken.T @ errors
+        self.rr += float((errors**2).sum())
+        self.yy += float((wanted**2).sum())
 
-    @property
-    def variance(self) -> float:
-        return float((self._total_square - self._total**2 / self.count).sum())
+    def join(self, other: "_Sums") -> None:
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def solve(self, ridge: float, biased: bool) -> tuple[Array, Array]:
+        """Return the steps of kernel and bias; without a bias, its step is zero."""
+        share = self.count * biased
+        mean, error = (self.a / self.count, self.r / self.count) if biased else (0 * self.a, 0 * self.r)
+        square = self.aa - share * np.outer(mean, mean)
+        square[np.diag_indices_from(square)] += ridge * float(np.trace(square)) / len(square) or 1.0
+        step = np.linalg.solve(square, self.ar - share * np.outer(mean, error))
+        return step, error - mean @ step
+
+    def measure(self, step: Array, shift: Array) -> float:
+        """Return the squared error after these steps, as a share of the outputs' variance."""
+        left = self.rr - 2 * (step * self.ar).sum() + (step * (self.aa @ step)).sum()
+        left += self.count * shift @ shift - 2 * shift @ self.r + 2 * shift @ (self.a @ step)
+        variance = self.yy - float(self.y @ self.y) / self.count
+        return max(0.0, float(left)) / (max(variance, 1e-9 * self.yy) or 1.0)
 
 
-def _solve(pair: _Pair, samples: Array) -> tuple[float, float]:
+def _look_at_whole(model: Any, pairs: Sequence[_Pair], samples: Array) -> list[list[Array]]:
+    """Return for each pair, batch by batch, what the layer of before gives at the places looked at."""
+    inputs = keras.Model(model.input, [pair.whole.inputs[0] for pair in pairs])
+    wanted: list[list[Array]] = [[] for _ in pairs]
+    for number, batch in enumerate(_batches(samples)):
+        given = keras.tree.flatten(inputs(samples[batch], training=False))
+        for found, pair, tensor in zip(wanted, pairs, given, strict=True):
+            outputs = _apply(pair.whole.layer, tensor)
+            found.append(pair.take_wanted(outputs, pair.places[number]))
+    return wanted
+
+
+def _solve(pair: _Pair, model: Any, wanted: Sequence[Array], samples: Array) -> tuple[float, float]:
     """Assign kernel and bias; return the errors without that and with it."""
-    layer = pair.cut
+    layer = pair.cut.layer
     kernel = array_of(layer.kernel)
     flat = kernel.reshape(-1, kernel.shape[-1]).astype(np.float64)
     bias = array_of(layer.bias) if layer.use_bias else np.zeros(flat.shape[1])
-    inputs = len(flat) + bool(layer.use_bias)
-    sums = _Sums(inputs, flat.shape[1])
-    for taken, wanted in pair.look(samples):
-        errors = wanted - (taken @ flat + bias)
-        ones = np.ones((len(taken), inputs - len(flat)))
-        sums.add(np.hstack([taken, ones]), errors, wanted)
-    ridge = np.zeros(inputs)
-    ridge[: len(flat)] = RIDGE * np.trace(sums.square[: len(flat), : len(flat)]) / len(flat) or 1.0
-    step = np.linalg.solve(sums.square + np.diag(ridge), sums.mixed)
-    left = sums.error - 2 * (step * sums.mixed).sum() + (step * (sums.square @ step)).sum()
-    layer.kernel.assign((flat + step[: len(flat)]).reshape(kernel.shape).astype(kernel.dtype))
+    learnt, judged = _Sums(*flat.shape), _Sums(*flat.shape)
+    inputs = keras.Model(model.input, pair.cut.inputs[0])
+    for batch, places, outputs in zip(_batches(samples), pair.places, wanted, strict=True):
+        taken = _unfold(layer, array_of(inputs(samples[batch], training=False)), places)
+        judges = np.arange(len(taken)) % _HELD_OUT == _HELD_OUT - 1
+        for sums, some in ((learnt, ~judges), (judged, judges)):
+            rows, y = (_rows(one[some]) for one in (taken, outputs))
+            sums.add(rows, y - (rows @ flat + bias), y)
+    as_cut = judged.measure(np.zeros_like(flat), np.zeros_like(bias))
+    tried = [(judged.measure(*learnt.solve(ridge, layer.use_bias)), ridge) for ridge in RIDGES]
+    left, ridge = min(tried)
+    if left >= as_cut:
+        return as_cut, as_cut
+    learnt.join(judged)
+    step, shift = learnt.solve(ridge, layer.use_bias)
+    layer.kernel.assign((flat + step).reshape(kernel.shape).astype(kernel.dtype))
     if layer.use_bias:
-        layer.bias.assign((bias + step[-1]).astype(bias.dtype))
-    scale = sums.variance or 1.0
-    return sums.error / scale, max(0.0, float(left)) / scale
+        layer.bias.assign((bias + shift).astype(bias.dtype))
+    return as_cut, left
+
+
+def _batches(samples: Array) -> Iterator[slice]:
+    for begin in range(0, len(samples), _BATCH):
+        yield slice(begin, begin + _BATCH)
 
 
 def _lost_inputs(layer: Any, kept: dict[str, Kept]) -> bool:
     if type(layer) not in (keras.layers.Conv2D, keras.layers.Dense):
         return False
-    *window, inputs, _outputs = layer.kernel.shape
-    return inputs * int(np.prod(window)) <= WIDEST and layer.kernel.ndim - 2 in kept.get(
-        layer.kernel.path, {}
-    )
+    *taken, _outputs = layer.kernel.shape
+    lost = layer.kernel.ndim - 2 in kept.get(layer.kernel.path, {})
+    return lost and int(np.prod(taken)) <= WIDEST
 
 
-def _unfold(layer: Any, given: Any) -> Array:
-    """Return what the kernel takes at each position, along the last axis in the order of its weights."""
+def _is_free(layer: Any, network: Network) -> bool:
+    return layer.kernel.path not in network.constraints and layer.kernel.constraint is None
+
+
+def _unfold(layer: Any, given: Array, places: Indices) -> Array:
+    """Return what the kernel takes at each place, (samples, places, inputs) in the order of its weights.
+
+    ``given``: (samples, ..., channels); ``places``: positions of the output, numbered row by row.
+    """
     if isinstance(layer, keras.layers.Dense):
-        return array_of(given)
-    return array_of(
-        tf.image.extract_patches(
-            given,
-            sizes=(1, *layer.kernel_size, 1),
-            strides=(1, *layer.strides, 1),
-            rates=(1, *layer.dilation_rate, 1),
-            padding=layer.padding.upper(),
-        )
+        return given.reshape(len(given), -1, given.shape[-1])[:, places]
+    (top, _), (left, columns) = (_pad(layer, given.shape[axis + 1], axis) for axis in (0, 1))
+    bottom, right = (size * rate for size, rate in zip(layer.kernel_size, layer.dilation_rate, strict=True))
+    padded = np.pad(given, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    row, column = np.divmod(places, columns)
+    high, wide = (
+        position[:, None] * layer.strides[axis]
+        + np.arange(layer.kernel_size[axis]) * layer.dilation_rate[axis]
+        for axis, position in enumerate((row, column))
     )
+    patches = padded[:, high[:, :, None], wide[:, None, :]]
+    return patches.reshape(len(given), len(places), -1)
 
 
-def _apply(layer: Any, given: Any) -> Any:
+def _pad(layer: Any, size: int, axis: int) -> tuple[int, int]:
+    """Return how many zeros stand before an axis of ``size``, and how many positions the output has."""
+    window = (layer.kernel_size[axis] - 1) * layer.dilation_rate[axis] + 1
+    stride = layer.strides[axis]
+    if layer.padding == "valid":
+        return 0, (size - window) // stride + 1
+    count = -(-size // stride)
+    return max(0, (count - 1) * stride + window - size) // 2, count
+
+
+def _apply(layer: Any, given: Any) -> Array:
     """Return what the layer gives before its activation."""
-    if isinstance(layer, keras.layers.Dense):
-        made = keras.ops.matmul(given, layer.kernel)
-    else:
-        made = layer.convolution_op(given, layer.kernel)
-    return made + layer.bias if layer.use_bias else made
+    given, kernel = (keras.ops.cast(one, "float32") for one in (given, layer.kernel))
+    dense = isinstance(layer, keras.layers.Dense)
+    made = keras.ops.matmul(given, kernel) if dense else layer.convolution_op(given, kernel)
+    return array_of(made) + (array_of(layer.bias) if layer.use_bias else 0)
 
 
 def _rows(array: Array) -> Array:
-    return array.reshape(-1, array.shape[-1])
+    return array.reshape(-1, array.shape[-1]).astype(np.float64)

@@ -1,5 +1,6 @@
 """The passes that remove filters and neurons, from settings to a smaller network and its facts."""
 
+import json
 from typing import Any
 
 import keras
@@ -54,6 +55,18 @@ def test_every_score_halves_the_operations(network: Network, score: Any) -> None
     }
     assert outcome.network.model.output_shape == (None, CLASSES)
     assert outcome.facts["left_alone"] == {"logits": "it gives the model's output"}
+
+
+def test_what_is_left_makes_up_for_what_is_gone_in_every_round_unless_it_shall_not(network: Network) -> None:
+    lab, errors = make_lab(), []
+    x = lab.real(lab.validation.x)
+    for wanted in (False, True):
+        settings = PruneFilters(fraction=0.5, multiple=1, rounds=2, reconstruct=wanted, tune=UNTUNED)
+        outcome = prune_filters(settings, network, lab)
+        rounds = json.loads(json.dumps(outcome.facts["rounds"], allow_nan=False))
+        assert [bool(one["reconstructed"]) for one in rounds] == [wanted] * 2
+        errors.append(np.square(outcome.network.model(x) - network.model(x)).mean())
+    assert errors[1] < 0.7 * errors[0]
 
 
 def test_rounds_of_training_end_where_one_cut_would_and_learn_the_task(network: Network) -> None:
