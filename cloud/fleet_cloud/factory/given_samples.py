@@ -22,7 +22,8 @@ Array = NDArray[Any]
 CODE: Final = "model.samples"
 GIVEN: Final = "given at the import"
 _Y_HINT: Final = (
-    "y has class numbers from 0, one a sample, or floats: values to fit; without y accuracy stays unknown"
+    "y has class numbers from 0, one a sample, or values to fit: floats, whole ones only without labels; "
+    "without y accuracy stays unknown"
 )
 
 
@@ -70,13 +71,13 @@ def load_questions(
 
 def _are_classes(y: Array) -> bool:
     """Tell whether floats are class numbers: whole ones, one a sample."""
-    return y.size == len(y) and bool(np.all(y == np.floor(y)))
+    return y.size == len(y) and bool(np.isfinite(y).all() and np.all(y == np.floor(y)))
 
 
 def _take_classes(y: Array, outputs: int, path: Path) -> Array:
     """A model of one output tells two classes apart."""
     classes = count_classes(outputs)
-    if y.dtype.kind in "bf" and y.size == len(y):
+    if y.dtype.kind in "biuf" and y.size == len(y):
         y = y.reshape(len(y)).astype(np.int64)
     if y.ndim != 1 or y.dtype.kind not in "iu":
         raise _refuse(f"y in {path} is {y.dtype} {y.shape}", _Y_HINT)
@@ -87,12 +88,12 @@ def _take_classes(y: Array, outputs: int, path: Path) -> Array:
 
 
 def _take_values(y: Array, outputs: int, path: Path) -> Array:
+    check_finite(y, "y", path, CODE)
     flat = y.reshape(len(y), -1)
     if flat.shape[1] != outputs:
         raise _refuse(
             f"y in {path} has {flat.shape[1]} values a sample, and the model gives {outputs}", _Y_HINT
         )
-    check_finite(y, "y", path, CODE)
     return flat.astype(np.float32)
 
 

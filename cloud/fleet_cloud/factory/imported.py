@@ -91,17 +91,18 @@ def warn_of_random_samples(made: Package) -> Package:
 
 
 def _read_labels(path: Path, facts: FileFacts) -> list[str]:
-    """One label a line; as many as classes, where the output shows how many there are: two of one output."""
+    """One label a line; as many as classes, where the output shows how many there are. A single output has
+    one label, or two: what it is the probability of is the second."""
     try:
         labels = _read(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as exc:
         raise Invalid(f"{path} is no text", hint="one label a line, in UTF-8", code="model.labels") from exc
     shape = facts.outputs[0].shape if len(facts.outputs) == 1 else ()
-    classes = count_classes(shape[1]) if len(shape) == 2 else None
-    if not labels or (classes is not None and len(labels) != classes):
+    allowed = {shape[1], count_classes(shape[1])} if len(shape) == 2 and shape[1] > 0 else None
+    if not labels or (allowed is not None and len(labels) not in allowed):
         raise Invalid(
             f"{path} has {len(labels)} labels, and the model's output {list(shape)} has "
-            f"{classes or 'some'} classes",
+            f"{' or '.join(map(str, sorted(allowed))) if allowed else 'some'} classes",
             hint="one label a line, in the order of the output's classes",
             code="model.labels",
         )

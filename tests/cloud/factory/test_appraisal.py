@@ -100,7 +100,7 @@ def test_a_model_of_one_output_tells_two_classes_apart(
     y[:6] = ~y[:6]
     labels = tmp_path / "two.txt"
     labels.write_text("no\nyes\n")
-    samples = save(tmp_path / "two.npz", x=x, y=y.astype(kind))
+    samples = save(tmp_path / "two.npz", x=x, y=y.astype(kind)[:, np.newaxis])
     found, report = appraise_(replace(request_, labels=labels, samples=samples))
     assert report.task == "classification"
     assert found.accuracy == pytest.approx(0.9)
@@ -138,6 +138,7 @@ def test_what_cannot_be_the_classes_of_the_samples_is_refused(
         "is int64 (6, 4)": np.zeros((6, 4), np.int64),
         "is <U1 (6,)": np.array(list("abcdab")),
         "has 2 values a sample, and the model gives 4": np.zeros((6, 2)),
+        "not a finite number": np.array([0, 1, np.inf, 0, 1, 0]),
         "y[1] in": np.array([[0.0] * 4, [np.nan] * 4, *[[0.0] * 4] * 4]),
     }
     for message, y in wrong.items():

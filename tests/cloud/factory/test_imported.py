@@ -16,7 +16,12 @@ from fleet_cloud.factory.lite import LiteModel
 from fleet_shared.manifest import Fit, ImageRules, Layout, Preprocessing, Resize, Role
 from fleet_shared.pixels import fit_image, to_real
 from tests.cloud.factory.edited_model import with_op_version
-from tests.kit.tiny_model import make_image_classifier, make_sum_and_product, make_tiny_model
+from tests.kit.tiny_model import (
+    make_dynamic_model,
+    make_image_classifier,
+    make_sum_and_product,
+    make_tiny_model,
+)
 
 
 @pytest.fixture
@@ -142,6 +147,17 @@ def test_labels_are_as_many_as_classes(request_: ImportRequest, tmp_path: Path) 
         with pytest.raises(Invalid) as caught:
             import_model(replace(request_, labels=labels))
         assert caught.value.code == "model.labels"
+
+
+def test_a_single_output_has_one_label_or_two(request_: ImportRequest, tmp_path: Path) -> None:
+    request_.file.write_bytes(make_dynamic_model(classes=1))
+    labels = tmp_path / "labels.txt"
+    for content in ("warm\n", "cold\nwarm\n"):
+        labels.write_text(content)
+        assert import_model(replace(request_, labels=labels)).blobs[Role.LABELS].decode() == content
+    labels.write_text("a\nb\nc\n")
+    with pytest.raises(Invalid, match="1 or 2 classes"):
+        import_model(replace(request_, labels=labels))
 
 
 def test_samples_that_do_not_fit_are_refused(request_: ImportRequest, tmp_path: Path) -> None:
