@@ -1,13 +1,9 @@
 """The class that a model's outputs speak of."""
 
 from collections.abc import Sequence
-from typing import Final
 
 from fleet_agent.runtimes.port import Array, TensorInfo
 from fleet_agent.worker.tensors import dequantize
-
-TWO: Final = 2
-HALF: Final = 0.5
 
 
 def find_best(outputs: Sequence[Array], infos: Sequence[TensorInfo], labels: Sequence[str]) -> int | None:
@@ -16,13 +12,13 @@ def find_best(outputs: Sequence[Array], infos: Sequence[TensorInfo], labels: Seq
     A single score, of a model with two labels, is the probability of the second. Scales are positive: of
     several, the largest quantized score is the largest real one.
     """
-    if len(outputs) != 1 or outputs[0].ndim != TWO or outputs[0].shape[0] != 1:
+    if len(outputs) != 1 or outputs[0].ndim != 2 or outputs[0].shape[0] != 1:
         return None
     row = outputs[0][0]
-    if len(row) >= TWO:
+    if len(row) >= 2:
         return int(row.argmax())
-    if len(row) == 1 and len(labels) == TWO:
-        return int(dequantize(row, infos[0])[0] > HALF)
+    if len(row) == 1 and len(labels) == 2:
+        return int(dequantize(row, infos[0])[0] > 0.5)
     return None
 
 
@@ -37,6 +33,7 @@ def find_class(
     there is none."""
     if (best := find_best(outputs, infos, labels)) is None:
         return {}
-    scores = dequantize(outputs[0][0], infos[0])
-    score = float(scores[best]) if len(scores) > 1 else abs(1 - best - float(scores[0]))
-    return {"label": name_class(best, labels), "score": score}
+    scores = [float(score) for score in dequantize(outputs[0][0], infos[0])]
+    if len(scores) == 1:
+        scores = [1 - scores[0], scores[0]]
+    return {"label": name_class(best, labels), "score": scores[best]}

@@ -22,8 +22,8 @@ Array = NDArray[Any]
 CODE: Final = "model.samples"
 GIVEN: Final = "given at the import"
 _Y_HINT: Final = (
-    "y has class numbers from 0, one a sample, or values to fit: floats, whole ones only without labels; "
-    "without y accuracy stays unknown"
+    "y has class numbers from 0, one a sample, or values to fit: floats, whole ones only without several "
+    "labels; without y accuracy stays unknown"
 )
 
 
@@ -45,7 +45,8 @@ def load_questions(
     path: Path | None, facts: FileFacts, preprocessing: Preprocessing, labels: tuple[str, ...] = ()
 ) -> Questions | None:
     """Return the samples of an ``.npz`` that says with ``y`` what they are; none where nobody says. Raises
-    `Invalid` (``model.samples``). Floats are values to fit, but whole numbers where there are ``labels``."""
+    `Invalid` (``model.samples``). Floats are values to fit, but whole numbers where there are several
+    ``labels``."""
     if path is None or path.suffix != ".npz":
         return None
     arrays = read_arrays(path, CODE)
@@ -61,7 +62,7 @@ def load_questions(
     x = _take_x(arrays, takes[0][1:], path)
     if y.shape[:1] != x.shape[:1]:
         raise _refuse(f"{path} has {len(x)} samples, and y has shape {y.shape}", _Y_HINT)
-    values = y.dtype.kind == "f" and not (labels and _are_classes(y))
+    values = y.dtype.kind == "f" and not (len(labels) > 1 and _are_classes(y))
     y = _take_values(y, prod(gives[0][1:]), path) if values else _take_classes(y, prod(gives[0][1:]), path)
     return Questions(
         real=to_real(x, preprocessing), y=y, split=GIVEN, labels=labels,

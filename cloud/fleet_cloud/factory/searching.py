@@ -132,8 +132,8 @@ def _attempt(search: Search, attempt: Try, trial: optuna.Trial) -> tuple[float, 
 
 def _find_same(study: optuna.Study, passes: tuple[PassSettings, ...]) -> tuple[float, float] | None:
     """Return the result of an earlier trial of the same passes: where a few things are to be chosen, they are
-    drawn again and again. Raises `BuildError` (``build.gate``) where they held no gate; whatever else failed
-    is tried again."""
+    drawn again and again. Raises `BuildError` (``build.gate``) where they missed one; whatever else failed is
+    tried again."""
     for trial in study.get_trials(deepcopy=False, states=ENDED):
         if _read_passes(trial) != passes:
             continue

@@ -23,7 +23,8 @@ RATES: Final[Mapping[str, float]] = MappingProxyType(
         "distil": 4e-3,
     }
 )
-"""Adam's learning rate at the first step of each of Fleet's fits; it falls to nothing along a cosine."""
+"""Adam's learning rate at the first step of each of Fleet's fits; it falls to nothing along a cosine. For
+filters and students of 1e-3 and 4e-3."""
 
 PEER_RATES: Final[Mapping[str, float]] = MappingProxyType({"aware": 1e-4, "prune": 5e-4, "cluster": 2e-4})
 """Those of the peer. Each side has the ones that did best on validation images: of 5e-4, 1e-3, 2e-3 for

@@ -118,6 +118,16 @@ def test_values_are_judged_by_their_errors(request_: ImportRequest, tmp_path: Pa
     assert found.accuracy is None
 
 
+def test_whole_values_of_one_labelled_output_are_values(request_: ImportRequest, tmp_path: Path) -> None:
+    request_.file.write_bytes(make_dynamic_model(classes=1))
+    labels = tmp_path / "one.txt"
+    labels.write_text("degrees\n")
+    samples = save(tmp_path / "whole.npz", x=draw(20), y=np.arange(20, dtype=np.float32))
+    found, report = appraise_(replace(request_, labels=labels, samples=samples))
+    assert report.task == "regression"
+    assert found.regression is not None
+
+
 def test_models_of_several_inputs_and_without_a_batch_are_timed(request_: ImportRequest) -> None:
     for shape in ((1, 3), (4,)):
         request_.file.write_bytes(make_sum_and_product(shape))

@@ -114,22 +114,11 @@ def import_model(
     from fleet_cloud.entrypoints.cli.build import describe_fate, show_build
 
     options = {
-        "--name": name,
-        "--version": version,
-        "--labels": labels,
-        "--samples": samples,
-        "--golden": golden,
-        "--scale": scale,
-        "--offset": offset,
-        "--colour": colour,
-        "--mean": mean,
-        "--std": std,
-        "--resize": resize,
-        "--fit": fit,
-        "--pad": pad,
-        "--layout": layout,
-    }
-    given = [word for key, value in options.items() if value is not None for word in (f"{key}={value}",)]
+        "name": name, "version": version, "labels": labels, "samples": samples, "golden": golden,
+        "scale": scale, "offset": offset, "colour": colour, "mean": mean, "std": std,
+        "resize": resize, "fit": fit, "pad": pad, "layout": layout,
+    }  # fmt: skip
+    given = [f"--{key}={value}" for key, value in options.items() if value is not None]
     registered = show_build(follow_build(["import", str(file), *given], get_connection(context)))
     if output is Format.JSON:
         print_json(registered)

@@ -187,7 +187,8 @@ def _lost_inputs(layer: Any, kept: dict[str, Kept]) -> bool:
 
 
 def _is_free(layer: Any, network: Network) -> bool:
-    return layer.kernel.path not in network.constraints and layer.kernel.constraint is None
+    weights = [layer.kernel, *([layer.bias] if layer.use_bias else [])]
+    return all(one.path not in network.constraints and one.constraint is None for one in weights)
 
 
 def _unfold(layer: Any, given: Array, places: Indices) -> Array:

@@ -137,8 +137,7 @@ def test_in_every_kind_of_part_the_outputs_come_nearer(kind: str) -> None:
     model = make_network([(kind, 4)])
     removed = {group.channels[0] for group in analyse(model).groups if len(group.channels) > 1}
     cut, solved = cut_and_solve(Network(model), removed)
-    assert solved.errors
-    assert all(left <= as_cut for as_cut, left in solved.errors.values())
+    assert any(left < 0.9 * as_cut for as_cut, left in solved.errors.values())
     before = model(OTHERS).numpy()
     errors = [np.square(one.model(OTHERS).numpy() - before).sum() for one in (cut, solved.network)]
     assert errors[1] < errors[0]
