@@ -75,7 +75,7 @@ def name_float(epochs: int, model: str = RESNET8) -> str:
 
 def _plan() -> tuple[Method, ...]:
     floats = [
-        Method(name_float(epochs), epochs, peer=epochs == 0, quick=epochs < 2)
+        Method(name_float(epochs), epochs, peer=epochs == 0, quick=epochs != 2)
         for epochs in range(FLOAT_EPOCHS + 1)
     ]
     single = [
