@@ -57,11 +57,10 @@ def main() -> None:
         make_all(methods, seeds, cifar, folder, done)
     if "tfmot" in given.sides:
         _make_peer(methods, seeds, images, folder, done)
-    wanted = {(one.name, seed) for one in methods for seed in (seeds if one.is_trained else seeds[:1])}
+    wanted = {(one.name, seed) for one in methods for seed in seeds if one.is_wanted(seed, seeds)}
     made = [one for one in _load_current(folder).values() if (one.method, one.seed) in wanted]
     scores = score_all(made, folder, cifar.test, timed=not given.untimed)
-    here = {one.made.key for one in scores}
-    scores += [one for key, one in before.items() if key not in here]
+    scores = [*before.values(), *(one for one in scores if one.made.key not in before)]
     scores.sort(key=lambda one: (METHODS.index(find_method(one.made.method)), one.made.side, one.made.seed))
     rows = make_rows(scores)
     tables = format_table(rows)
@@ -97,7 +96,7 @@ def _make_peer(
         seed: [
             one.name
             for one in methods
-            if one.peer and (one.is_trained or seed == seeds[0]) and ("tfmot", one.name, seed) not in done
+            if one.peer and one.is_wanted(seed, seeds) and ("tfmot", one.name, seed) not in done
         ]
         for seed in seeds
     }

@@ -96,9 +96,9 @@ def _filters(found: Found) -> tuple[bool, str]:
     gain = found.gain("filters-half", "filters-half-scratch")
     share = (half.operations or 0) / (whole.operations or 1)
     said = f"{_drop(half):+.2f} at {100 * share:.0f} % of the operations; better than scratch by {_say(gain)}"
-    if half.p50_us is None or whole.p50_us is None:
+    if half.p50_share is None:
         return False, f"{said}; not timed"
-    faster = whole.p50_us / half.p50_us
+    faster = 1 / half.p50_share
     holds = _drop(half) <= 2.5 and gain.mean > 0 and faster >= 1.3
     return holds, f"{said}; {faster:.2f} times faster"
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import keras
 
+from fleet_cloud.factory.augmentation import make_augmentation
 from fleet_cloud.factory.cache import Cache
 from fleet_cloud.factory.convert import convert
 from fleet_cloud.factory.keeping import CacheKeeper
@@ -18,6 +19,7 @@ from fleet_cloud.factory.operations import count_operations
 from fleet_cloud.factory.outcome import Outcome
 from fleet_cloud.factory.pipeline import Made as Pipelined
 from fleet_cloud.factory.pipeline import Pipeline, Place
+from fleet_cloud.factory.recipe import Augment
 from fleet_cloud.factory.recipe.passes import (
     Cluster,
     Distil,
@@ -36,11 +38,14 @@ from fleet_cloud.factory.repeatable import make_repeatable
 from tests.bench.compress.data import Cifar
 from tests.bench.compress.models import MODELS, PREPROCESSING, RESNET8, STUDENT, FloatModel
 from tests.bench.compress.plan import (
+    AUGMENTED,
     BATCH_SIZE,
     CALIBRATION,
     ENTRIES,
+    FILTER_EPOCHS,
     FLOAT_EPOCHS,
     MOBILE,
+    PATIENT_EPOCHS,
     RATE,
     RATES,
     SPARSITIES,
@@ -53,6 +58,8 @@ from tests.bench.compress.results import Done, Made, keep
 SIDE: Final = "fleet"
 HALF: Final = "filters-half"
 SCRATCH: Final = "filters-half-scratch"
+PATIENT: Final = "filters-half-patient"
+AUGMENT: Final = Augment(flip="horizontal", crop_padding=2)
 HALF_OF_OPERATIONS: Final = 0.515
 """Of widths that are multiples of 8, those nearest to this leave 48 %; those nearest to a half, 52 %."""
 
@@ -72,6 +79,10 @@ def tune(kind: str, distil: Distil | None = None, epochs: int = 1) -> Tune:
 def learn(kind: str, epochs: int = 1) -> Tune:
     """With the float model as the teacher."""
     return tune(kind, Distil(weight=0.7), epochs)
+
+
+def halve(epochs: int) -> PruneFilters:
+    return PruneFilters(fraction=HALF_OF_OPERATIONS, skip=LATE_SUMS, tune=learn("filters", epochs))
 
 
 def _plan_passes() -> dict[str, tuple[Settings, ...]]:
@@ -95,8 +106,10 @@ def _plan_passes() -> dict[str, tuple[Settings, ...]]:
         "prune50-int8": (prune[50], int8),
         "cluster32": (Cluster(entries=32, tune=learn("cluster")),),
         "log5": (LogQuantize(bits=5, tune=learn("log")),),
-        HALF: (PruneFilters(fraction=HALF_OF_OPERATIONS, skip=LATE_SUMS, tune=learn("filters", 3)),),
-        SCRATCH: (Train(tune=learn("filters", 3)),),
+        HALF: (halve(FILTER_EPOCHS),),
+        SCRATCH: (Train(tune=learn("filters", FILTER_EPOCHS)),),
+        PATIENT: (halve(PATIENT_EPOCHS),),
+        AUGMENTED: (Train(tune=tune("train", epochs=PATIENT_EPOCHS)),),
         "student": (Train(tune=tune("distil", epochs=STUDENT_EPOCHS)),),
         "student-distilled": (Train(tune=tune("distil", Distil(weight=0.5, temperature=2), STUDENT_EPOCHS)),),
         **{
@@ -118,18 +131,20 @@ METHOD_PASSES: Final[Mapping[str, tuple[Settings, ...]]] = _plan_passes()
 
 
 def describe(method: Method) -> str:
-    """Return a digest of the passes of a method, teachers and starts aside."""
-    return make_key(METHOD_PASSES[method.name])[:12]
+    """Return a digest of what a method is asked for, teachers and starts aside."""
+    seen = [AUGMENT] if method.augmented else []
+    return make_key(METHOD_PASSES[method.name], *seen)[:12]
 
 
 class Side:
-    """Fleet's methods with one seed. What methods have in common is computed once: each pass is kept by its
-    key, as in a build."""
+    """Fleet's methods with one seed, those that see images ``augmented`` or those that do not. What methods
+    have in common is computed once: each pass is kept by its key, as in a build."""
 
-    def __init__(self, seed: int, cifar: Cifar, folder: Path) -> None:
+    def __init__(self, seed: int, cifar: Cifar, folder: Path, augmented: bool) -> None:
         self._seed, self._folder = seed, folder
-        self._lab = make_lab(cifar, seed)
-        self._samples = make_key("cifar-10", len(cifar.train.y), seed)
+        self._lab = make_lab(cifar, seed, AUGMENT if augmented else None)
+        changed = [AUGMENT] if augmented else []
+        self._samples = make_key("cifar-10", len(cifar.train.y), seed, *changed)
         cache = Cache(folder / "cache", warn=print)
         keeper = CacheKeeper(cache, print)
         self._pipelines = {name: Pipeline(self._lab, name, keeper) for name in MODELS}
@@ -180,14 +195,13 @@ class Side:
 def make_all(methods: Sequence[Method], seeds: Sequence[int], cifar: Cifar, folder: Path, done: Done) -> None:
     """Make what is neither there nor ``done`` elsewhere, seed by seed."""
     for seed in seeds:
-        side = Side(seed, cifar, folder)
+        sides = {augmented: Side(seed, cifar, folder, augmented) for augmented in (False, True)}
         for method in methods:
-            wanted = method.is_trained or seed == seeds[0]
-            if wanted and (SIDE, method.name, seed) not in done:
-                side.make(method)
+            if method.is_wanted(seed, seeds) and (SIDE, method.name, seed) not in done:
+                sides[method.augmented].make(method)
 
 
-def make_lab(cifar: Cifar, seed: int) -> Lab:
+def make_lab(cifar: Cifar, seed: int, augment: Augment | None = None) -> Lab:
     return Lab(
         train=Part(cifar.train.x, cifar.train.y),
         validation=Part(cifar.validation.x, cifar.validation.y),
@@ -195,4 +209,5 @@ def make_lab(cifar: Cifar, seed: int) -> Lab:
         labels=cifar.labels,
         seed=seed,
         say=lambda _event: None,
+        augment=make_augmentation(augment, cifar.train.x, PREPROCESSING, seed),
     )

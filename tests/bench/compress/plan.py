@@ -4,7 +4,7 @@ Both sides read this: Fleet's as passes (`fleet_side`), the peer's as JSON (`tfm
 environment of its own, without this package).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -36,6 +36,9 @@ RATE: Final = 0.005
 FLOAT_EPOCHS: Final = 3
 STUDENT_EPOCHS: Final = 6
 """It begins with nothing, and learns next to nothing in one."""
+FILTER_EPOCHS: Final = 3
+PATIENT_EPOCHS: Final = 15
+"""With images changed at random: without, it learns the images that it sees, and no others."""
 
 SPARSITIES: Final = (50, 65, 80)
 ENTRIES: Final = (16, 32)
@@ -51,21 +54,28 @@ MOBILE: Final = "mobilenetv2-"
 class Method:
     """``name``: the same on both sides. ``epochs``: that it is trained; the reference of its drop is the
     float model after as many, at most `FLOAT_EPOCHS`. ``peer``: the peer has it too; ``quick``: in the short
-    run; ``model``: what it begins with."""
+    run; ``model``: what it begins with; ``augmented``: it sees images changed at random, and so does its
+    reference; ``once``: one seed has to do."""
 
     name: str
     epochs: int
     peer: bool = False
     quick: bool = False
     model: str = RESNET8
+    augmented: bool = False
+    once: bool = False
 
     @property
     def is_trained(self) -> bool:
         return self.epochs > 0
 
+    def is_wanted(self, seed: int, seeds: Sequence[int]) -> bool:
+        """Tell whether it is made with this seed, one of ``seeds``."""
+        return seed == seeds[0] or (self.is_trained and not self.once)
+
     @property
     def reference(self) -> str:
-        return name_float(min(self.epochs, FLOAT_EPOCHS), self.model)
+        return AUGMENTED if self.augmented else name_float(min(self.epochs, FLOAT_EPOCHS), self.model)
 
 
 def name_float(epochs: int, model: str = RESNET8) -> str:
@@ -73,10 +83,19 @@ def name_float(epochs: int, model: str = RESNET8) -> str:
     return name if model == RESNET8 else f"{MOBILE}{name}"
 
 
+AUGMENTED: Final = f"{name_float(PATIENT_EPOCHS)}-augmented"
+
+
 def _plan() -> tuple[Method, ...]:
     floats = [
         Method(name_float(epochs), epochs, peer=epochs == 0, quick=epochs != 2)
         for epochs in range(FLOAT_EPOCHS + 1)
+    ]
+    floats.append(Method(AUGMENTED, PATIENT_EPOCHS, augmented=True, once=True))
+    filters = [
+        Method("filters-half", FILTER_EPOCHS, quick=True),
+        Method("filters-half-scratch", FILTER_EPOCHS),
+        Method("filters-half-patient", PATIENT_EPOCHS, augmented=True, once=True),
     ]
     single = [
         Method("int8", 0, peer=True, quick=True),
@@ -84,8 +103,7 @@ def _plan() -> tuple[Method, ...]:
         Method("prune50-int8", 1, peer=True, quick=True),
         Method("cluster32", 1, peer=True, quick=True),
         Method("log5", 1, quick=True),
-        Method("filters-half", 3, quick=True),
-        Method("filters-half-scratch", 3),
+        *filters,
         Method("student", STUDENT_EPOCHS),
         Method("student-distilled", STUDENT_EPOCHS),
     ]
@@ -95,7 +113,7 @@ def _plan() -> tuple[Method, ...]:
         for entries in ENTRIES
     ]
     mobile = [
-        Method(f"{MOBILE}{name}", epochs, peer=peer, model=MOBILENET)
+        Method(f"{MOBILE}{name}", epochs, peer=peer, model=MOBILENET, once=True)
         for name, epochs, peer in (
             ("float", 0, True),
             ("float+1", 1, False),

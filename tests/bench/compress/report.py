@@ -20,7 +20,8 @@ END: Final = "<!-- compress: end -->"
 @dataclass(frozen=True)
 class Row:
     """``top1``: in percent, the mean over seeds. ``drop``: points below the float model given the same extra
-    steps, with the ends of its 95 % interval; none where that reference was not made. Bytes are means."""
+    steps, with the ends of its 95 % interval; none where that reference was not made. Bytes are means.
+    ``p50_share``: of what the float model took in the same turns."""
 
     side: str
     method: str
@@ -35,6 +36,7 @@ class Row:
     wire_bytes: int
     operations: int | None
     p50_us: float | None
+    p50_share: float | None
 
 
 def make_rows(scores: Sequence[Score]) -> list[Row]:
@@ -65,6 +67,7 @@ def _make_row(
 ) -> Row:
     made = group[0].made
     method = find_method(made.method)
+    timed = next((one for one in group if one.p50_us is not None), group[0])
     own, reference = answers[made.method, made.side], answers.get((method.reference, "fleet"))
     drop = None if reference is None else compare(reference, own)
     return Row(
@@ -80,7 +83,8 @@ def _make_row(
         xz_bytes=_mean([one.xz_bytes for one in group]),
         wire_bytes=_mean([one.wire_bytes for one in group]),
         operations=known.get(made.method),
-        p50_us=next((round(one.p50_us, 1) for one in group if one.p50_us is not None), None),
+        p50_us=None if timed.p50_us is None else round(timed.p50_us, 1),
+        p50_share=None if timed.p50_share is None else round(timed.p50_share, 3),
     )
 
 
@@ -131,5 +135,11 @@ def _format(row: Row) -> list[str]:
         drop,
         *(f"{count:,}" for count in (row.file_bytes, row.xz_bytes, row.wire_bytes)),
         "" if row.operations is None else f"{row.operations / 1e6:.2f} M",
-        "" if row.p50_us is None else f"{row.p50_us:.0f} us",
+        _format_time(row),
     ]
+
+
+def _format_time(row: Row) -> str:
+    if row.p50_us is None:
+        return ""
+    return f"{row.p50_us:.0f} us" + ("" if row.p50_share is None else f" ({row.p50_share:.2f})")

@@ -1,11 +1,12 @@
 """What is kept of a run, and the table that is made of it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from tests.bench.compress.plan import METHODS, find_method
+from tests.bench.compress.plan import AUGMENTED, METHODS, find_method
 from tests.bench.compress.report import (
     BEGIN,
     END,
@@ -30,6 +31,13 @@ def test_names_of_methods_are_their_own_and_every_reference_is_made() -> None:
     assert {method.reference for method in METHODS} <= set(names)
     quick = [method for method in METHODS if method.quick]
     assert any(method.peer and method.is_trained for method in quick)
+    assert {method.reference for method in quick} <= {method.name for method in quick}
+
+
+def test_what_sees_images_changed_at_random_is_held_against_what_sees_them_too() -> None:
+    references = {method.name: method.reference for method in METHODS if method.augmented}
+    assert set(references.values()) == {AUGMENTED} < set(references)
+    assert find_method(AUGMENTED).epochs == find_method("filters-half-patient").epochs
 
 
 def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -80,6 +88,11 @@ def test_the_table_replaces_what_stands_between_its_marks(tmp_path: Path) -> Non
     document = json.loads(file.read_text())
     assert document["test_images"] == 100
     assert document["rows"][0]["method"] == "float"
+
+
+def test_a_time_stands_beside_its_share_of_the_float_models() -> None:
+    timed = replace(score("fleet", "int8", 1, 80), p50_us=61.2, p50_share=0.6)
+    assert "| 61 us (0.60) |" in format_table(make_rows([timed]))
 
 
 def test_what_is_published_is_taken_up_by_a_run_like_it(tmp_path: Path) -> None:

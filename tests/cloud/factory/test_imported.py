@@ -214,6 +214,13 @@ def test_random_inputs_that_see_one_class_are_warned_about(request_: ImportReque
     assert import_model(given).warnings == (), "they are what the operator has"
 
 
+def test_values_that_differ_are_no_single_answer(request_: ImportRequest) -> None:
+    request_.file.write_bytes(make_dynamic_model(classes=1))
+    assert import_model(request_).warnings == ()
+    alike = Preprocessing(colour="rgb", scale=1e-9, offset=1.0)
+    assert "--samples" in " ".join(import_model(replace(request_, preprocessing=alike)).warnings)
+
+
 def test_a_file_that_is_no_model_or_not_there_is_refused(request_: ImportRequest, tmp_path: Path) -> None:
     content = request_.file.read_bytes()
     for broken in (b"text", content[:100], b"\0\0\0\0TFL3" + b"\xff" * 100):
