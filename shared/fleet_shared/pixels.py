@@ -5,6 +5,7 @@ that a model sees on a device what it was trained on. It needs numpy and Pillow,
 have for reasons of their own; nothing else in this package imports it.
 """
 
+import struct
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -24,6 +25,18 @@ FILTERS: Final = MappingProxyType(
         Resize.AREA: Image.Resampling.BOX,
     }
 )
+
+DAMAGE: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    OverflowError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow raises for images that are damaged, or too large; for PNG in many ways."""
 
 
 def fit_image(image: Image.Image, preprocessing: Preprocessing, shape: tuple[int, ...]) -> Array:

@@ -14,7 +14,7 @@ from fleet_agent.errors import WorkerError
 from fleet_agent.runtimes.port import Array, TensorInfo
 from fleet_agent.worker.tensors import prepare
 from fleet_shared.manifest import Preprocessing
-from fleet_shared.pixels import fit_image
+from fleet_shared.pixels import DAMAGE, fit_image
 
 IMAGE_DIMENSIONS: Final = 4
 
@@ -58,7 +58,7 @@ def read_picture(
         raise _damaged(f"{name} is no image") from exc
     except Image.DecompressionBombError as exc:
         raise _damaged(f"{name} is too large: {exc}") from exc
-    except (OSError, SyntaxError, ValueError, EOFError, OverflowError) as exc:  # SyntaxError: damaged PNG
+    except DAMAGE as exc:
         raise _damaged(f"{name} cannot be read: {str(exc) or type(exc).__name__}") from exc
 
 

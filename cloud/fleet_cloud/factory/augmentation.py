@@ -94,7 +94,7 @@ class Augmentation(keras.Layer):  # type: ignore[misc]
         return keras.ops.cast(pixels, "float32")
 
     def _draw_signs(self, way: str, count: tuple[Any, ...]) -> Any:
-        signs = keras.ops.sign(self._draw(1.0, count))
+        signs = keras.ops.where(self._draw(1.0, count) < 0, -1.0, 1.0)
         return signs if self._how.flip in {way, "both"} else keras.ops.ones_like(signs)
 
 

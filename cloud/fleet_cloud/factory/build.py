@@ -15,6 +15,7 @@ from fleet_cloud.factory.package import Package
 from fleet_cloud.factory.peers import Peer
 from fleet_cloud.factory.recipe import Recipe, describe_recipe
 from fleet_cloud.factory.releasing import judge_variants, release
+from fleet_cloud.factory.repeatable import fix_threads
 from fleet_cloud.factory.report.artifacts import make_artifacts
 from fleet_cloud.factory.report.making import make_report
 from fleet_cloud.factory.variant import Candidate
@@ -47,6 +48,7 @@ def build(
     ``allow_code``: run Python that an architecture of kind ``python`` names. Raises `BuildError`
     (``build.gate``) when a variant does not hold its gates.
     """
+    fix_threads()
     splits = load_splits(recipe.dataset, recipe.training.seed)
     say(Stage(name="data", detail=f"{recipe.dataset.kind}: {splits.describe()}"))
     lab, means = make_lab(splits, recipe.training.seed, say), Means(keeper, fetched, allow_code)

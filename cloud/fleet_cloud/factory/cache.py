@@ -83,11 +83,12 @@ class Cache:
     def load(self, key: str) -> dict[str, bytes] | None:
         """Return the files of an entry, which counts as used now; none when it is not there or damaged."""
         folder = self._folder / key
+        was_there = folder.exists()
         try:
             entry = msgspec.json.decode((folder / _CONTENTS).read_bytes(), type=Entry)
             files = {name: (folder / name).read_bytes() for name in entry.files}
         except (FileNotFoundError, NotADirectoryError):
-            if folder.exists():
+            if was_there and folder.exists():  # else another build has just kept it
                 self.refuse(key, "a file is missing")
             return None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
@@ -116,14 +117,13 @@ class Cache:
             return
         try:
             self._write(key, files, label)
+            prune(self._folder, self._limit_bytes, spared=key)
         except OSError as exc:
             self._writes = False
             self._warn(
                 f"results are not kept any more: {self._folder}: {exc.strerror} (the build goes on; if it is "
                 f"interrupted, it begins anew)"
             )
-            return
-        prune(self._folder, self._limit_bytes, spared=key)
 
     def _write(self, key: str, files: Mapping[str, bytes], label: str) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)

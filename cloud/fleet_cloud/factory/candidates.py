@@ -14,6 +14,7 @@ from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.measuring import Measurer, make_questions
 from fleet_cloud.factory.network import Network
 from fleet_cloud.factory.own_files import load_own_file
+from fleet_cloud.factory.own_models import run_own_code
 from fleet_cloud.factory.pipeline import Made, Pipeline, Place
 from fleet_cloud.factory.quantization.targets import check_target, fit_target
 from fleet_cloud.factory.recipe import Gates, Recipe, VariantRecipe, merge_gates
@@ -72,6 +73,9 @@ def open_workshop(recipe: Recipe, lab: Lab, samples: str, means: Means) -> Works
 def _open_for_layers(recipe: Recipe, lab: Lab, samples: str, means: Means) -> Workshop:
     pipeline = Pipeline(lab, recipe.model, means.keeper)
     train_one = partial(train, allow_code=means.allow_code)
+    for one in (recipe.architecture, *(teacher.architecture for teacher in recipe.teachers.values())):
+        if one is not None:
+            run_own_code(one, allow_code=means.allow_code)
     base = _make_float(recipe, samples, pipeline, train_one)
     add_teachers(recipe, samples, pipeline, train_one, means.fetched or {})
     reference = convert(base.network, lab)

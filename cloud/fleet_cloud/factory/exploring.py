@@ -16,6 +16,7 @@ from fleet_cloud.factory.recipe import Recipe, VariantRecipe, find_search
 from fleet_cloud.factory.recipe.passes import PassSettings
 from fleet_cloud.factory.recipe.search import Against, Search
 from fleet_cloud.factory.recipe.writing import write_passes, write_variant
+from fleet_cloud.factory.repeatable import fix_threads
 from fleet_cloud.factory.searching import Findings, count_trials, name_trial, run_search
 from fleet_cloud.factory.variant import Candidate
 from fleet_cloud.factory.wire import measure_wire
@@ -28,6 +29,7 @@ Say = Callable[[BuildEvent], None]
 def explore(recipe: Recipe, say: Say, folder: Path, means: Means) -> Searched:
     """Search until the time or the number of trials is used up; trials are kept below ``folder``, where a
     later search of the same finds them. Raises `BuildError` as training does, and as `run_search`."""
+    fix_threads()
     search = find_search(recipe)
     splits, seed = load_splits(recipe.dataset, recipe.training.seed), recipe.training.seed
     say(Stage(name="data", detail=f"{recipe.dataset.kind}: {splits.describe()}"))

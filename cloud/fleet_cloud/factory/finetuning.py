@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.constraints import Schedule
 from fleet_cloud.factory.distillation.objective import get_teacher, make_objective
 from fleet_cloud.factory.events import Warned
@@ -17,11 +18,18 @@ from fleet_cloud.factory.tuning import Tuned, predict, tune
 
 
 def fine_tune(network: Network, lab: Lab, how: Tune, schedule: Schedule | None = None) -> Tuned:
-    """Train ``network`` by the settings of a pass. Raises as `tune` and `make_objective` do.
+    """Train ``network`` by the settings of a pass. Raises `BuildError` (``build.samples``) when there are
+    none, and as `tune` and `make_objective` do.
 
     With attention transfer it trains twice, with it and without, and keeps it only if the validation split
     says that it helped.
     """
+    if how.epochs and not (len(lab.train) and len(lab.validation)):
+        raise BuildError(
+            "there are no samples to train on",
+            hint="name a data set (with a teacher it needs no labels), or leave out the epochs (epochs: 0)",
+            code="build.samples",
+        )
     if how.distil is None or not how.epochs:
         return tune(network, lab, how, None, schedule)
     if lab.validation.y is None:

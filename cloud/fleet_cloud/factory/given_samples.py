@@ -16,7 +16,7 @@ from fleet_cloud.factory.golden import get_item_shape
 from fleet_cloud.factory.images import read_files
 from fleet_cloud.factory.inspect import CHANNELS_FIRST, FileFacts, is_channels_first
 from fleet_shared.manifest import Preprocessing
-from fleet_shared.pixels import fit_image, to_real
+from fleet_shared.pixels import DAMAGE, fit_image, to_real
 
 Array = NDArray[Any]
 CODE: Final = "model.samples"
@@ -123,7 +123,7 @@ def _load_images(path: Path, shape: tuple[int, ...], preprocessing: Preprocessin
         try:
             with Image.open(io.BytesIO(content)) as image:
                 images.append(fit_image(image, preprocessing, shape))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as exc:
+        except DAMAGE as exc:
             raise _refuse(f"{name} in {path} is no image that can be read", "remove it") from exc
     if not images:
         raise _refuse(f"{path} has no images", "png, jpg or bmp")

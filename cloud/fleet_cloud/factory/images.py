@@ -5,8 +5,9 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -20,17 +21,16 @@ from fleet_cloud.factory.labelled import check_labels, invalid
 from fleet_cloud.factory.recipe.dataset import Dataset
 from fleet_cloud.factory.samples import SPLIT_NAMES, Samples
 from fleet_shared.manifest import Fit, ImageRules, Preprocessing, Resize
-from fleet_shared.pixels import fit_image
+from fleet_shared.pixels import DAMAGE, fit_image
 
 Array = NDArray[Any]
 IMAGE_SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".png"})
+_NO_CLASS: Final = (".", "__MACOSX")
+"""How folders begin that tools leave behind."""
+_FILE_DAMAGE: Final = (OSError, EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile)
 _DAMAGE: Final = (
-    OSError,
-    EOFError,
+    *_FILE_DAMAGE,
     RuntimeError,  # an encrypted archive, an unknown compression
-    lzma.LZMAError,
-    zlib.error,
-    zipfile.BadZipFile,
     tarfile.TarError,
 )
 
@@ -41,13 +41,24 @@ class _Image:
     pixels: Array
 
 
+@dataclass(frozen=True)
+class _Found:
+    """``images``: in the order of their names. ``skipped``: the names of those that cannot be read.
+    ``folders``: those that were seen beside them."""
+
+    images: Sequence[_Image]
+    skipped: tuple[str, ...]
+    folders: frozenset[PurePosixPath]
+
+
 def read_images(path: Path, dataset: Dataset) -> Samples:
     """Return the images of a folder or an archive, by their folders, or without labels.
 
     Raises `RecipeError` (``recipe.data.invalid``) naming what is wrong.
     """
     preprocessing = plan_pixels(dataset)
-    images, skipped = _read_all(path, dataset, preprocessing)
+    found = _read_all(path, dataset, preprocessing)
+    images, skipped = found.images, found.skipped
     names = [image.name for image in images]
     if not images:
         raise invalid(f"{path} has no image", f"images end in {', '.join(sorted(IMAGE_SUFFIXES))}")
@@ -58,7 +69,7 @@ def read_images(path: Path, dataset: Dataset) -> Samples:
     if dataset.labels == "none":
         return Samples(x, None, (), preprocessing, given, dataset.task, skipped)
     everything = [*names, *map(PurePosixPath, skipped)]
-    _check_folders(path, everything)
+    _check_folders(path, everything, found.folders)
     labels = _find_classes(path, everything)
     numbers = {label: number for number, label in enumerate(labels)}
     y = np.array([numbers[name.parent.name] for name in names], dtype=np.int64)
@@ -66,13 +77,13 @@ def read_images(path: Path, dataset: Dataset) -> Samples:
     return Samples(x, y, labels, preprocessing, given, skipped=skipped)
 
 
-def _read_all(
-    path: Path, dataset: Dataset, preprocessing: Preprocessing
-) -> tuple[list[_Image], tuple[str, ...]]:
-    """Return the images in the order of their names, and the names of those that cannot be read."""
+def _read_all(path: Path, dataset: Dataset, preprocessing: Preprocessing) -> _Found:
     shape = (1, dataset.image_size, dataset.image_size, 1 if preprocessing.colour == "grey" else 3)
-    images, skipped = [], []
-    for name, content in read_files(path):
+    images, skipped, folders = [], [], set()
+    for name, content in _read_entries(path):
+        if content is None:
+            folders.add(PurePosixPath(name.rpartition("/")[0]))
+            continue
         try:
             pixels = _read_image(content, f"{name} in {path}", preprocessing, shape)
         except RecipeError as exc:
@@ -81,7 +92,7 @@ def _read_all(
                 raise _say_skipped(exc, len(skipped)) from exc
         else:
             images.append(_Image(PurePosixPath(name), pixels))
-    return sorted(images, key=lambda image: image.name), tuple(sorted(skipped))
+    return _Found(sorted(images, key=lambda image: image.name), tuple(sorted(skipped)), frozenset(folders))
 
 
 def _say_skipped(error: RecipeError, count: int) -> RecipeError:
@@ -121,18 +132,17 @@ def _find_classes(path: Path, names: Sequence[PurePosixPath]) -> tuple[str, ...]
     return labels
 
 
-def _check_folders(path: Path, names: Sequence[PurePosixPath]) -> None:
+def _check_folders(path: Path, names: Sequence[PurePosixPath], folders: frozenset[PurePosixPath]) -> None:
     """Refuse a folder beside those of classes that holds no image: its class would be missing unseen."""
-    if not path.is_dir():
-        return
-    full = {PurePosixPath(*name.parts[:depth]) for name in names for depth in range(len(name.parts))}
-    for beside in sorted({name.parent.parent for name in names if name.parent.parts}):
-        for folder in sorted(path.joinpath(beside).iterdir()):
-            if folder.is_dir() and not folder.name.startswith(".") and beside / folder.name not in full:
-                raise invalid(
-                    f"class {folder.name!r} is empty: {folder} has no image",
-                    "put images of it there, or remove the folder",
-                )
+    full = {folder for name in names for folder in name.parents}
+    beside = {name.parent.parent for name in names if name.parent.parts}
+    seen = {above for folder in folders for above in (folder, *folder.parents)}
+    for folder in sorted(seen - full):
+        if folder.parent in beside and not folder.name.startswith(_NO_CLASS):
+            raise invalid(
+                f"class {folder.name!r} is empty: {folder} in {path} has no image",
+                "put images of it there, or remove the folder",
+            )
 
 
 def plan_pixels(dataset: Dataset) -> Preprocessing:
@@ -146,7 +156,7 @@ def _read_image(content: bytes, name: str, preprocessing: Preprocessing, shape: 
     try:
         with Image.open(io.BytesIO(content)) as image:
             return fit_image(image, preprocessing, shape)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as exc:  # SyntaxError: damaged PNG
+    except DAMAGE as exc:
         raise invalid(
             f"{name} is no image that can be read", "remove or replace it, or set dataset.skip_max"
         ) from exc
@@ -168,8 +178,16 @@ def _find_splits(path: Path, names: Sequence[PurePosixPath], below: int) -> NDAr
 
 
 def read_files(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of the image files below a folder or in a zip or tar archive; raise
-    `RecipeError` (``recipe.data.invalid``) when it cannot be read."""
+    """Yield name and content of the image files below a folder or in a zip or tar archive; the content is
+    empty when that file alone cannot be read. Raise `RecipeError` (``recipe.data.invalid``) when all
+    of it cannot."""
+    for name, content in _read_entries(path):
+        if content is not None:
+            yield name, content
+
+
+def _read_entries(path: Path) -> Iterator[tuple[str, bytes | None]]:
+    """Yield also what is no image file, without content; names of folders end in a slash."""
     try:
         yield from _walk(path)
     except _DAMAGE as exc:
@@ -178,21 +196,30 @@ def read_files(path: Path) -> Iterator[tuple[str, bytes]]:
         raise invalid(f"{path} cannot be read: {why}", "a folder, a .zip or a .tar of images") from exc
 
 
-def _walk(path: Path) -> Iterator[tuple[str, bytes]]:
+def _walk(path: Path) -> Iterator[tuple[str, bytes | None]]:
     if path.is_dir():
         for file in sorted(path.rglob("*")):
-            if file.suffix.lower() in IMAGE_SUFFIXES:
-                yield file.relative_to(path).as_posix(), file.read_bytes()
+            name = file.relative_to(path).as_posix() + "/" * file.is_dir()
+            yield name, _read_file(file.read_bytes) if _is_image(name) else None
     elif path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             for name in sorted(archive.namelist()):
-                if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
-                    yield name, archive.read(name)
+                yield name, _read_file(partial(archive.read, name)) if _is_image(name) else None
     else:
         with tarfile.open(path) as tar:
             # In the order of the archive: seeking back would decompress it again for each member.
             for member in tar:
-                if member.isfile() and PurePosixPath(member.name).suffix.lower() in IMAGE_SUFFIXES:
-                    reader = tar.extractfile(member)
-                    if reader is not None:
-                        yield member.name, reader.read()
+                reader = tar.extractfile(member) if member.isfile() and _is_image(member.name) else None
+                yield member.name + "/" * member.isdir(), reader.read() if reader is not None else None
+
+
+def _is_image(name: str) -> bool:
+    return not name.endswith("/") and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _read_file(read: Callable[[], bytes]) -> bytes:
+    """Return nothing when this file alone is damaged: no image either."""
+    try:
+        return read()
+    except _FILE_DAMAGE:
+        return b""

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import keras
 
+_HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _METADATA: Final = "metadata.json"
 _DATED: Final = "date_saved"
 
@@ -26,9 +27,10 @@ def write_keras(model: Any) -> bytes:
 
 
 def read_keras(content: bytes) -> Any:
-    """Return the model; raises what Keras raises for what is none. Nothing that runs code is loaded."""
+    """Return the model of a ``.keras`` or ``.h5`` file; raises what Keras raises for what is none. Nothing
+    that runs code is loaded."""
     with tempfile.TemporaryDirectory(prefix="fleet-keras-") as folder:
-        path = Path(folder) / "model.keras"
+        path = Path(folder) / ("model.h5" if content.startswith(_HDF5) else "model.keras")
         path.write_bytes(content)
         return keras.saving.load_model(path, compile=False, safe_mode=True)
 

@@ -6,12 +6,14 @@ from typing import Any
 import tensorflow as tf
 
 from fleet_cloud.errors import Invalid
+from fleet_cloud.factory.canonical import canonicalise
 
 SIGNATURE = "serving_default"
 
 
 def load_own_file(path: Path, *, allow_code: bool = False) -> bytes:
-    """Return a model as a ``.tflite`` file with a batch of one.
+    """Return a model as a ``.tflite`` file with a batch of one: a file as it is, what is converted in its
+    canonical form.
 
     A SavedModel may hold any graph, also one that reads and writes files: it is not loaded unless
     ``allow_code``. Raises `Invalid` (``model.code``, ``model.file.unloadable``).
@@ -45,7 +47,7 @@ def _convert(path: Path) -> bytes:
     one = tf.TensorSpec((1, *spec.shape[1:]), spec.dtype, name="input")
     function = tf.function(lambda x: signature(**{name: x}), input_signature=[one])
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], loaded)
-    return bytes(converter.convert())
+    return canonicalise(bytes(converter.convert()))
 
 
 def _refuse(message: str) -> Invalid:

@@ -48,7 +48,7 @@ def load_own_model(
     """
     path = Path(architecture.path or "")
     if architecture.kind == "file":
-        return detach_head(_as_layers(_load_keras(path), path))
+        return take_own_model(_load_keras(path), str(path))
     if not allow_code:
         raise Invalid(
             f"{path} is Python: it is not run unless that is allowed",
@@ -56,7 +56,20 @@ def load_own_model(
             code="model.code",
         )
     made = _call(_load_function(path, architecture.function or ""), shape, outputs, path)
-    return detach_head(_as_layers(made, path))
+    return take_own_model(made, str(path))
+
+
+def take_own_model(model: Any, source: str) -> OwnModel:
+    """Return a model as passes and losses take it. ``source``: what errors call it. Raises `RecipeError`
+    (``recipe.architecture``), `Invalid` (``model.code``)."""
+    return detach_head(_as_layers(model, source))
+
+
+def run_own_code(architecture: Architecture, *, allow_code: bool) -> None:
+    """Make the layers known that the file of an architecture of kind ``python`` registers, if it may be run:
+    a network that was kept, and has such layers, can be read then. Raises as `load_own_model`."""
+    if architecture.kind == "python" and allow_code:
+        _load_function(Path(architecture.path or ""), architecture.function or "")
 
 
 def is_keras_file(path: Path) -> bool:
@@ -168,7 +181,7 @@ def _load_keras(path: Path) -> Any:
     except Exception as exc:
         text = str(exc)
         if "safe_mode" in text or "unsafe" in text:
-            raise _refuse_lambda(path) from exc
+            raise _refuse_lambda(str(path)) from exc
         raise Invalid(
             f"{path} cannot be loaded: {text.partition(chr(10))[0][:300]}",
             hint="a Keras model, saved whole; with layers of your own: kind: python, and load it there",
@@ -176,25 +189,28 @@ def _load_keras(path: Path) -> Any:
         ) from exc
 
 
-def _as_layers(model: Any, path: Path) -> Any:
+def _as_layers(model: Any, source: str) -> Any:
     """Return a model as layers with one input of a known shape and one output (n, outputs)."""
     if not isinstance(model, keras.Model):
-        raise _refuse(f"{path} gives {type(model).__name__}, no Keras model", "return keras.Model(...)")
+        raise _refuse(f"{source} gives {type(model).__name__}, no Keras model", "return keras.Model(...)")
     if any(isinstance(layer, keras.layers.Lambda) for layer in layers_of(model)):
-        raise _refuse_lambda(path)
+        raise _refuse_lambda(source)
     try:
         plain = flatten(model)
     except BuildError as exc:
-        raise _refuse(f"{path}: {exc.message}", exc.hint) from exc
+        raise _refuse(f"{source}: {exc.message}", exc.hint) from exc
     if len(plain.inputs) != 1 or len(plain.outputs) != 1:
         raise _refuse(
-            f"{path} has {len(plain.inputs)} inputs and {len(plain.outputs)} outputs", "one of each is needed"
+            f"{source} has {len(plain.inputs)} inputs and {len(plain.outputs)} outputs",
+            "one of each is needed",
         )
     takes, gives = plain.inputs[0].shape[1:], plain.outputs[0].shape
     if None in takes or not takes:
-        raise _refuse(f"{path} takes samples of any size, {takes}", "save it with an input of fixed size")
+        raise _refuse(f"{source} takes samples of any size, {takes}", "save it with an input of fixed size")
     if len(gives) != 2 or gives[-1] is None:
-        raise _refuse(f"{path} gives {gives}, expected (n, classes) or (n, values)", "add a last Dense layer")
+        raise _refuse(
+            f"{source} gives {gives}, expected (n, classes) or (n, values)", "add a last Dense layer"
+        )
     # A model whose input was given in a list asks for a list for ever.
     return rebuild(keras.Model(plain.inputs[0], plain.outputs[0], name=plain.name))
 
@@ -230,9 +246,9 @@ def _refuse(message: str, hint: str) -> RecipeError:
     return RecipeError(message, hint=hint, code="recipe.architecture")
 
 
-def _refuse_lambda(path: Path) -> Invalid:
+def _refuse_lambda(source: str) -> Invalid:
     return Invalid(
-        f"{path} holds code, such as a Lambda layer, which is never run here",
+        f"{source} holds code, such as a Lambda layer, which is never run here",
         hint="write a layer class in its place: kind: python, with a function that makes the model",
         code="model.code",
     )

@@ -154,8 +154,13 @@ class Pipeline:
         return self._keeper.keep(key, result, f"{self._label}: {place.subject}, {name}")
 
     def _score(self, network: Network) -> float | None:
-        labelled = self._lab.validation.y is not None and len(self._lab.validation)
-        return score(network.model, self._lab.validation, self._lab) if labelled else None
+        """Return the validation score of what the network computes; none without labels, and where the number
+        format is the converter's work: only the file shows what it costs."""
+        precision, part = network.precision, self._lab.validation
+        rounds_later = precision.kind != "fp32" and not precision.aware
+        if rounds_later or part.y is None or not len(part):
+            return None
+        return score(network.model, part, self._lab)
 
     def _say_of(self, place: Place, name: str) -> Say:
         """Return what tells events of a step: a pass need not know where it is."""

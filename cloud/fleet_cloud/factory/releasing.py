@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.data import Splits
 from fleet_cloud.factory.evaluation import judging
 from fleet_cloud.factory.evaluation.results import Evaluation
@@ -15,6 +16,7 @@ from fleet_cloud.factory.lite import LiteModel
 from fleet_cloud.factory.operations import count_operations, count_parameters
 from fleet_cloud.factory.package import Package, package
 from fleet_cloud.factory.peers import Peer
+from fleet_cloud.factory.quantization.targets import TARGETS
 from fleet_cloud.factory.variant import Candidate
 from fleet_shared.manifest import Metrics
 from fleet_shared.pixels import to_real
@@ -51,7 +53,8 @@ def _describe(candidate: Candidate) -> judging.Candidate:
 def release(
     candidate: Candidate, evaluation: Evaluation, splits: Splits, peers: Sequence[Peer], say: Say
 ) -> Package:
-    """Return the variant as it is registered, with golden vectors of the validation split."""
+    """Return the variant as it is registered, with golden vectors of the validation split. Raises
+    `BuildError` (``build.target``) when its target, which is at hand here, computes something else."""
     metrics = Metrics(
         accuracy=evaluation.accuracy,
         validation_accuracy=candidate.measured.accuracy,
@@ -67,6 +70,7 @@ def release(
         candidates=_draw_golden(candidate.content, splits),
         peers=peers,
     )
+    _check_target(candidate, built)
     if not len(splits.validation):
         built = warn_of_random_samples(built)
     say(
@@ -81,6 +85,18 @@ def release(
     for warning in built.warnings:
         say(Warned(message=warning))
     return built
+
+
+def _check_target(candidate: Candidate, built: Package) -> None:
+    target = candidate.recipe.target
+    runtime, _version = TARGETS[target]
+    if runtime not in built.contract.runtimes:
+        why = "; ".join(one for one in built.warnings if runtime in one)
+        raise BuildError(
+            f"variant {candidate.name!r} is not for its target {target}: {why}",
+            hint="choose other passes for this target, or another target",
+            code="build.target",
+        )
 
 
 def _draw_golden(content: bytes, splits: Splits) -> list[list[NDArray[Any]]]:

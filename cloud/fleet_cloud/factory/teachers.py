@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from fleet_cloud.errors import BuildError
+from fleet_cloud.errors import BuildError, Invalid, RecipeError
 from fleet_cloud.factory.keras_file import read_keras
 from fleet_cloud.factory.keys import digest_content, make_file_key, make_training_key
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network
 from fleet_cloud.factory.outcome import Outcome
+from fleet_cloud.factory.own_models import check_fits, take_own_model
 from fleet_cloud.factory.pipeline import Pipeline, Place
 from fleet_cloud.factory.recipe import Architecture, Recipe, Teacher, Training
 
@@ -45,27 +45,23 @@ def _find_content(name: str, teacher: Teacher, fetched: Mapping[str, bytes]) -> 
 
 
 def _read(name: str, content: bytes, lab: Lab) -> Outcome:
+    """A teacher answers the same question: the same samples in, the same classes out. Its last softmax is
+    taken off, for losses want logits."""
     try:
         model = read_keras(content)
     except Exception as exc:
         raise _bad_teacher(name, f"its file is no Keras model that can be read: {exc}") from exc
-    _check_fit(name, model, lab)
-    return Outcome(Network(model))
-
-
-def _check_fit(name: str, model: Any, lab: Lab) -> None:
-    """A teacher answers the same question: the same samples in, the same classes out."""
-    wanted = (tuple(lab.train.x.shape[1:]), len(lab.labels))
-    found = (tuple(model.input_shape[1:]), int(model.output_shape[-1]))
-    if found != wanted:
-        raise _bad_teacher(
-            name, f"it takes {found[0]} and gives {found[1]} classes, expected {wanted[0]} and {wanted[1]}"
-        )
+    try:
+        own = take_own_model(model, "it")
+        check_fits(own, lab)
+    except (RecipeError, Invalid) as exc:
+        raise _bad_teacher(name, exc.message) from exc
+    return Outcome(Network(own.model))
 
 
 def _bad_teacher(name: str, why: str) -> BuildError:
     return BuildError(
         f"the teacher {name!r} cannot be used: {why}",
-        hint="a teacher is a Keras model for the same samples and classes, which ends in logits",
+        hint="a teacher is a Keras model (.keras or .h5) for the same samples and classes",
         code="build.teacher",
     )

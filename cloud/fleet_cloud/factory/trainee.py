@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.constraints import Constraint, Parts, Schedule
 from fleet_cloud.factory.lab import Lab, Part
 from fleet_cloud.factory.network import Network, array_of, copy_model, weights_of
@@ -24,7 +25,8 @@ class Trainee:
     """The free weights, and the parts of the constrained ones, which take the weights' place. What was scaled
     is divided by its `Network.step_sizes`, for Adam's steps do not shrink with what they change.
 
-    What draws random numbers in the model or the augmentation begins anew from the lab's seed.
+    What draws random numbers in the model or the augmentation begins anew from the lab's seed. Raises
+    `BuildError` (``build.frozen``) when no weight may change.
     """
 
     def __init__(
@@ -55,6 +57,12 @@ class Trainee:
             for weight in self._graph.trainable_variables  # without those of frozen layers
             for part in self._trained.get(weight.path, [weight])
         ]
+        if not self._learning:
+            raise BuildError(
+                "all layers of the model are frozen: there is nothing to train",
+                hint="set layer.trainable = True before it is saved; or epochs: 0",
+                code="build.frozen",
+            )
         self._optimizer = keras.optimizers.Adam(_learning_rate(how, steps))
         self._optimizer.build(self._learning)
         signature = _signature(self._model, lab)

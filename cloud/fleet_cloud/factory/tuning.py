@@ -111,10 +111,20 @@ def score(model: Any, part: Part, lab: Lab) -> float:
 
 
 def predict(model: Any, part: Part, lab: Lab) -> Array:
-    """Return the outputs (n, outputs) for all samples of a part."""
+    """Return the outputs (n, outputs) for all samples of a part, in smaller batches when the memory does not
+    suffice."""
     compiled = tf.function(lambda x: model(x, training=False), reduce_retracing=True, autograph=False)
-    rows = [slice(begin, begin + VALIDATION_BATCH) for begin in range(0, len(part), VALIDATION_BATCH)]
-    return np.concatenate([array_of(compiled(lab.real(part.x[some]))) for some in rows])
+    said: list[Array] = []
+    begin, size = 0, min(VALIDATION_BATCH, len(part))
+    while begin < len(part):
+        try:
+            said.append(array_of(compiled(lab.real(part.x[begin : begin + size]))))
+            begin += size
+        except _OUT_OF_MEMORY:
+            if size == 1:
+                raise
+            size //= 2
+    return np.concatenate(said)
 
 
 def _train(network: Network, lab: Lab, how: Tune, objective: Objective, schedule: Schedule | None) -> Tuned:

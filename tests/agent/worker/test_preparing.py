@@ -20,6 +20,7 @@ from fleet_agent.worker.pictures import fit_frame, prepare_pictures
 from fleet_agent.worker.tensors import dequantize, prepare, preprocess, quantize
 from fleet_shared.manifest import Fit, ImageRules, Preprocessing, Quantization
 from fleet_shared.pixels import fit_image
+from tests.kit.damaged_png import DAMAGES, damage_png
 
 INT8 = np.dtype(np.int8)
 RGB = TensorInfo("x", INT8, (1, 6, 8, 3), Quantization(scale=1 / 255, zero_point=-128))
@@ -88,7 +89,10 @@ def test_encoded_images_of_any_size_become_one_batch() -> None:
     assert np.array_equal(found[1], (expected[..., ::-1].astype(np.int16) - 128).astype(np.int8))
 
 
-@pytest.mark.parametrize("content", [b"", b"no image", encoded(NOISE[0])[:60]])
+BROKEN = [damage_png(encoded(NOISE[0]), kind) for kind in DAMAGES]
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", encoded(NOISE[0])[:60], *BROKEN])
 def test_what_is_no_image_is_said_to_be_none(content: bytes) -> None:
     with pytest.raises(WorkerError) as caught:
         prepare_pictures([content], SCALED, RGB)

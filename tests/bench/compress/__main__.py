@@ -20,7 +20,15 @@ from tests.bench.compress.data import load_cifar
 from tests.bench.compress.fleet_side import describe, make_all
 from tests.bench.compress.make_float import CACHE
 from tests.bench.compress.models import MODELS
-from tests.bench.compress.plan import BATCH_SIZE, CALIBRATION, METHODS, PEER_RATES, Method, find_method
+from tests.bench.compress.plan import (
+    BATCH_SIZE,
+    CALIBRATION,
+    METHODS,
+    PEER_RATES,
+    Method,
+    find_method,
+    name_float,
+)
 from tests.bench.compress.report import format_table, load_published, make_rows, write_page, write_report
 from tests.bench.compress.results import LINES, Done, Key, Made, load_made
 from tests.bench.compress.scoring import score_all
@@ -52,7 +60,8 @@ def main() -> None:
     }
     published = load_published(REPORT, about) if given.go_on else []
     before = {one.made.key: one for one in published if _is_current(one.made)}
-    done = {*before, *_load_current(folder)}
+    floats = {("fleet", name_float(0, model), seeds[0]) for model in MODELS}  # to time others beside
+    done = {*before} - floats | {*_load_current(folder)}
     if "fleet" in given.sides:
         make_all(methods, seeds, cifar, folder, done)
     if "tfmot" in given.sides:
@@ -60,7 +69,9 @@ def main() -> None:
     wanted = {(one.name, seed) for one in methods for seed in seeds if one.is_wanted(seed, seeds)}
     made = [one for one in _load_current(folder).values() if (one.method, one.seed) in wanted]
     scores = score_all(made, folder, cifar.test, timed=not given.untimed)
-    scores = [*before.values(), *(one for one in scores if one.made.key not in before)]
+    here = {one.made.key: one for one in scores}
+    timed = {key: one for key, one in before.items() if one.p50_us is not None}
+    scores = [*{**before, **here, **timed}.values()]
     scores.sort(key=lambda one: (METHODS.index(find_method(one.made.method)), one.made.side, one.made.seed))
     rows = make_rows(scores)
     tables = format_table(rows)

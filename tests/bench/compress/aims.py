@@ -97,7 +97,7 @@ def _filters(found: Found) -> tuple[bool, str]:
     share = (half.operations or 0) / (whole.operations or 1)
     said = f"{_drop(half):+.2f} at {100 * share:.0f} % of the operations; better than scratch by {_say(gain)}"
     if half.p50_share is None:
-        return False, f"{said}; not timed"
+        raise KeyError("the time of filters-half")
     faster = 1 / half.p50_share
     holds = _drop(half) <= 2.5 and gain.mean > 0 and faster >= 1.3
     return holds, f"{said}; {faster:.2f} times faster"

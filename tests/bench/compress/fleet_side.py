@@ -34,7 +34,7 @@ from fleet_cloud.factory.recipe.passes import (
     Train,
     Tune,
 )
-from fleet_cloud.factory.repeatable import make_repeatable
+from fleet_cloud.factory.repeatable import fix_threads, make_repeatable
 from tests.bench.compress.data import Cifar
 from tests.bench.compress.models import MODELS, PREPROCESSING, RESNET8, STUDENT, FloatModel
 from tests.bench.compress.plan import (
@@ -133,7 +133,8 @@ METHOD_PASSES: Final[Mapping[str, tuple[Settings, ...]]] = _plan_passes()
 def describe(method: Method) -> str:
     """Return a digest of what a method is asked for, teachers and starts aside."""
     seen = [AUGMENT] if method.augmented else []
-    return make_key(METHOD_PASSES[method.name], *seen)[:12]
+    shape = [METHOD_PASSES[HALF]] if method.name == SCRATCH else []
+    return make_key(METHOD_PASSES[method.name], *seen, *shape)[:12]
 
 
 class Side:
@@ -188,12 +189,13 @@ class Side:
         return pipeline.begin(Place(name), self._key(name), lambda _lab: Outcome(make()))
 
     def _key(self, name: str) -> str:
-        file = MODELS.get(name, RESNET8).file
-        return make_file_key(self._samples, make_key(name, digest_file(file)))
+        file, shape = MODELS.get(name, RESNET8).file, [METHOD_PASSES[HALF]] if name == SCRATCH else []
+        return make_file_key(self._samples, make_key(name, digest_file(file), *shape))
 
 
 def make_all(methods: Sequence[Method], seeds: Sequence[int], cifar: Cifar, folder: Path, done: Done) -> None:
     """Make what is neither there nor ``done`` elsewhere, seed by seed."""
+    fix_threads()
     for seed in seeds:
         sides = {augmented: Side(seed, cifar, folder, augmented) for augmented in (False, True)}
         for method in methods:

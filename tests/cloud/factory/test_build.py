@@ -1,16 +1,21 @@
 """A recipe carried out: real training, real conversion, real measurements."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import keras
 import msgspec
 import numpy as np
 import pytest
 
 from fleet_cloud.errors import BuildError, RecipeError
+from fleet_cloud.factory.cache import Cache
 from fleet_cloud.factory.data import load_splits
 from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, StepEnded, VariantBuilt
+from fleet_cloud.factory.keeping import CacheKeeper
 from fleet_cloud.factory.lite import LiteModel
-from fleet_cloud.factory.recipe import Architecture, Dataset, Gates, Recipe, Training
+from fleet_cloud.factory.recipe import Architecture, Dataset, Gates, Recipe, Training, VariantRecipe
+from fleet_cloud.factory.recipe.search import Search
 from fleet_cloud.factory.report.document import read_report
 from fleet_shared.manifest import Contract, Role
 from fleet_shared.pixels import to_real
@@ -23,6 +28,32 @@ def ignore(event: BuildEvent) -> None:
 
 def contract(digits: DigitsBuild, name: str) -> Contract:
     return next(package.contract for package in digits.built.packages if package.name == name)
+
+
+@pytest.mark.parametrize("module", ["build", "exploring"])
+def test_threads_are_fixed_before_anything_is_computed(
+    module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A layer that augments, or a network that is read, would fix them as they are on this machine."""
+    from fleet_cloud.factory import build, exploring
+    from fleet_cloud.factory.candidates import Means
+
+    steps: list[str] = []
+
+    def stop(*_: object) -> None:
+        steps.append("samples")
+        raise InterruptedError
+
+    monkeypatch.setattr(f"fleet_cloud.factory.{module}.fix_threads", lambda: steps.append("threads"))
+    monkeypatch.setattr(f"fleet_cloud.factory.{module}.load_splits", stop)
+    recipe = Recipe(model="digits", search=Search(passes=({"pass": "int8"},)))
+    begin: dict[str, Callable[[], object]] = {
+        "build": lambda: build.build(recipe, ignore),
+        "exploring": lambda: exploring.explore(recipe, ignore, tmp_path, Means()),
+    }
+    with pytest.raises(InterruptedError):
+        begin[module]()
+    assert steps == ["threads", "samples"]
 
 
 def test_int8_is_as_good_as_fp32_and_a_fraction_of_its_size(digits: DigitsBuild) -> None:
@@ -104,6 +135,42 @@ def test_the_report_tells_of_every_variant(digits: DigitsBuild) -> None:
     assert report.float_weights.values == report.variants[0].evaluation.weights.values
     assert report.lineage["data_sha256"] == digits.built.lineage["data_sha256"]
     assert digits.built.artifacts["report.html"].startswith(b"<!doctype html>")
+
+
+OWN_LAYER = """
+import keras
+
+@keras.saving.register_keras_serializable("own")
+class Doubled(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+def make(shape, outputs):
+    inputs = keras.Input(shape)
+    flat = keras.layers.Flatten()(Doubled()(inputs))
+    return keras.Model(inputs, keras.layers.Dense(outputs)(flat))
+"""
+
+
+def test_a_network_with_a_layer_of_the_users_own_is_found_again_by_the_next_process(tmp_path: Path) -> None:
+    from fleet_cloud.factory.build import build
+
+    (tmp_path / "own.py").write_text(OWN_LAYER)
+    recipe = Recipe(
+        model="digits",
+        architecture=Architecture(kind="python", path=str(tmp_path / "own.py"), function="make"),
+        training=Training(epochs=1),
+        variants=(VariantRecipe(name="fp32"),),
+    )
+    found = []
+    for _ in range(2):
+        keras.saving.get_custom_objects().clear()  # as a new process begins
+        events: list[BuildEvent] = []
+        build(
+            recipe, events.append, keeper=CacheKeeper(Cache(tmp_path / "cache", pytest.fail)), allow_code=True
+        )
+        found += [event.cached for event in events if isinstance(event, StepEnded)]
+    assert found == [False, True]
 
 
 def test_the_same_recipe_gives_the_same_blobs(digits: DigitsBuild) -> None:

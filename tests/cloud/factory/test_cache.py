@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from fleet_cloud.errors import SettingsError
-from fleet_cloud.factory.cache import LIMIT_BYTES, STALE_S, Cache, find_folder, find_limit, list_kept, prune
+from fleet_cloud.factory.cache import (
+    LIMIT_BYTES,
+    STALE_S,
+    Cache,
+    Kept,
+    find_folder,
+    find_limit,
+    list_kept,
+    prune,
+)
 
 FILES = {"model.keras": b"weights", "facts.json": b"{}"}
 
@@ -36,6 +45,42 @@ def test_what_is_kept_comes_back_and_nothing_else(told: Told) -> None:
     assert told.cache.has(key(1))
     assert told.cache.load(key(2)) is None
     assert not told.warnings
+
+
+def test_an_entry_that_another_build_keeps_meanwhile_stays(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exists, asked = Path.exists, []
+
+    def come_late(path: Path) -> bool:
+        asked.append(path)
+        there = exists(path)
+        told.cache.keep(key(1), FILES)
+        return there
+
+    monkeypatch.setattr(Path, "exists", come_late)
+    monkeypatch.setattr(Path, "read_bytes", missing)
+    assert told.cache.load(key(1)) is None
+    monkeypatch.undo()
+    assert asked
+    assert told.cache.load(key(1)) == FILES
+    assert not told.warnings
+
+
+def missing(path: Path) -> bytes:
+    raise FileNotFoundError(path)
+
+
+def test_a_folder_that_cannot_be_listed_ends_no_build(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_folder: Path) -> list[Kept]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("fleet_cloud.factory.cache.list_kept", refuse)
+    told.cache.keep(key(1), FILES)
+    told.cache.keep(key(2), FILES)
+    (warning,) = told.warnings
+    assert "results are not kept any more" in warning
+    assert told.cache.load(key(1)) == FILES
 
 
 def test_keeping_the_same_again_changes_nothing(told: Told, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from fleet_cloud.factory.recipe import Dataset
 from fleet_cloud.factory.samples import Samples
 from fleet_shared.manifest import Fit, ImageRules, Preprocessing, Resize
 from fleet_shared.pixels import to_real
+from tests.kit.damaged_png import DAMAGES, damage_png
 
 FLAT = {f"{label}/{n}.png": colour for label, colour in (("cat", 10), ("dog", 200)) for n in range(10)}
 
@@ -33,6 +34,20 @@ def write_images(folder: Path, images: Mapping[str, int]) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(png(value))
     return folder
+
+
+def pack(folder: Path, path: Path, method: int = zipfile.ZIP_STORED, *, files_only: bool = False) -> Path:
+    """Write an archive of all that is in a folder; an entry of a folder has nothing in it."""
+    entries = [entry for entry in sorted(folder.rglob("*")) if not (files_only and entry.is_dir())]
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", method) as archive:
+            for entry in entries:
+                archive.write(entry, entry.relative_to(folder))
+    else:
+        with tarfile.open(path, "w:gz") as tar:
+            for entry in entries:
+                tar.add(entry, entry.relative_to(folder), recursive=False)
+    return path
 
 
 def samples(y: list[int], given: list[int] | None = None) -> Samples:
@@ -321,6 +336,77 @@ def test_an_empty_class_is_refused(tmp_path: Path, above: str) -> None:
     with pytest.raises(RecipeError, match=r"class 'cow' is empty") as caught:
         load_splits(Dataset(kind="images", path=str(tmp_path), image_size=4), seed=1)
     assert caught.value.code == "recipe.data.invalid"
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
+@pytest.mark.parametrize("empty", ["cow", "cow/notes.txt"])
+@pytest.mark.parametrize("above", ["", "train/"])
+def test_an_empty_class_in_an_archive_is_refused(tmp_path: Path, name: str, empty: str, above: str) -> None:
+    images = FLAT if not above else {f"{part}/{image}": 7 for part in PARTS for image in FLAT}
+    folder = write_images(tmp_path / "folder", images)
+    (folder / f"{above}__MACOSX").mkdir()
+    (folder / f"{above}.cache").mkdir()
+    dataset = Dataset(kind="images", path=str(pack(folder, tmp_path / name)), image_size=4)
+    assert load_splits(dataset, seed=1).labels == ("cat", "dog")
+    file = folder / f"{above}{empty}"
+    file.mkdir() if not file.suffix else write_images(file.parent, {file.name: 0})
+    pack(folder, tmp_path / name, files_only=bool(file.suffix))
+    with pytest.raises(RecipeError, match=rf"class 'cow' is empty: {above}cow in .*{name}") as caught:
+        load_splits(dataset, seed=1)
+    assert caught.value.code == "recipe.data.invalid"
+
+
+def test_a_folder_that_is_called_like_an_image_is_a_folder(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "folder", {name.replace("cat", "cat.png"): 7 for name in FLAT})
+    for path in (folder, pack(folder, tmp_path / "a.zip"), pack(folder, tmp_path / "a.tar")):
+        splits = load_splits(Dataset(kind="images", path=str(path), image_size=4), seed=1)
+        assert splits.labels == ("cat.png", "dog")
+
+
+def check_skipped(path: Path, skipped: str) -> None:
+    """It is the one image that cannot be read: left out where one may be, else named."""
+    splits = load_splits(Dataset(kind="images", path=str(path), image_size=4, skip_max=1), seed=1)
+    assert splits.skipped == (skipped,)
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == 19
+    with pytest.raises(RecipeError, match=f"{skipped} in .* is no image that can be read"):
+        load_splits(Dataset(kind="images", path=str(path), image_size=4), seed=1)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_a_damaged_member_of_a_zip_is_one_image_that_cannot_be_read(tmp_path: Path, method: int) -> None:
+    path = pack(write_images(tmp_path / "folder", FLAT), tmp_path / "a.zip", method)
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo("cat/3.png")
+    content = bytearray(path.read_bytes())
+    middle = member.header_offset + 30 + len(member.filename) + member.compress_size // 2
+    content[middle] ^= 0xFF
+    path.write_bytes(content)
+    check_skipped(path, "cat/3.png")
+    path.write_bytes(content[:-40])
+    with pytest.raises(RecipeError, match=r"a\.zip cannot be read: it is damaged"):
+        load_splits(Dataset(kind="images", path=str(path), image_size=4, skip_max=99), seed=1)
+
+
+def test_a_file_that_cannot_be_opened_is_one_image_that_cannot_be_read(tmp_path: Path) -> None:
+    write_images(tmp_path, FLAT)
+    (tmp_path / "cat" / "3.png").unlink()
+    (tmp_path / "cat" / "3.png").symlink_to(tmp_path / "nowhere.png")
+    check_skipped(tmp_path, "cat/3.png")
+
+
+def test_nothing_but_files_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
+    for name in FLAT:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(RecipeError, match="has no image"):
+        load_splits(Dataset(kind="images", path=str(tmp_path), image_size=4, skip_max=99), seed=1)
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_png_with_a_damaged_chunk_is_an_image_that_cannot_be_read(tmp_path: Path, kind: str) -> None:
+    write_images(tmp_path, FLAT)
+    (tmp_path / "cat" / "3.png").write_bytes(damage_png(png(3), kind))
+    check_skipped(tmp_path, "cat/3.png")
 
 
 def test_a_folder_without_images_and_one_with_a_single_class_are_refused(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
+import pytest
 
+from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.events import BuildEvent, Warned
 from fleet_cloud.factory.finetuning import fine_tune
 from fleet_cloud.factory.lab import Lab, Part
@@ -18,6 +21,17 @@ HOW = Tune(epochs=1, batch_size=32, learning_rate=0.01, distil=Distil(weight=0.5
 
 def taught_lab() -> Lab:
     return replace(make_lab(), teachers={"float": make_model(6, seed=2)})
+
+
+def test_without_samples_nobody_learns_not_even_from_a_teacher() -> None:
+    lab = taught_lab()
+    nothing = Part(lab.train.x[:0], None)
+    empty = replace(lab, train=nothing, validation=nothing)
+    for distil in (None, Distil(weight=1)):
+        with pytest.raises(BuildError) as caught:
+            fine_tune(make_network(), empty, msgspec.structs.replace(HOW, distil=distil))
+        assert caught.value.code == "build.samples"
+    assert fine_tune(make_network(), empty, Tune(epochs=0)).best is None
 
 
 def test_the_teacher_stays_as_it_is() -> None:

@@ -16,6 +16,7 @@ from fleet_cloud.factory.lite import LiteModel
 from fleet_shared.manifest import Fit, ImageRules, Layout, Preprocessing, Resize, Role
 from fleet_shared.pixels import fit_image, to_real
 from tests.cloud.factory.edited_model import with_op_version
+from tests.kit.damaged_png import DAMAGES, damage_png
 from tests.kit.tiny_model import (
     make_dynamic_model,
     make_image_classifier,
@@ -201,6 +202,17 @@ def test_samples_of_images_are_refused_in_one_line(request_: ImportRequest, tmp_
         with pytest.raises(Invalid, match=message) as caught:
             import_model(replace(request_, samples=tmp_path / name))
         assert (caught.value.code, "\n" in caught.value.message) == ("model.samples", False)
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_image_is_named(request_: ImportRequest, tmp_path: Path, kind: str) -> None:
+    request_.file.write_bytes(make_image_classifier(4, 4, 3))
+    whole = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(whole, "PNG")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.png").write_bytes(damage_png(whole.getvalue(), kind))
+    with pytest.raises(Invalid, match=r"one\.png in .* is no image that can be read"):
+        import_model(replace(request_, samples=tmp_path / "photos"))
 
 
 def test_random_inputs_that_see_one_class_are_warned_about(request_: ImportRequest, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ prune-filters    yes    yes      yes      yes      yes  yes      yes   yes   yes
 prune-neurons    yes    yes      yes      yes      yes  yes      yes   yes   yes      yes
 prune-weights    yes    no       no       no       yes  yes      yes   yes   yes      yes
 log-quantize     yes    no       no       no       no   no       yes   no    no       no
-cluster          yes    no       no       no       no   no       yes   yes   yes      yes
+cluster          yes    no       no       no       no   no       yes   no    no       no
 float16          no     no       no       no       no   no       no    no    no       no
 int8             no     no       no       no       no   no       no    no    no       no
 int16x8          no     no       no       no       no   no       no    no    no       no
@@ -60,7 +60,7 @@ def test_each_pair_is_allowed_or_refused_as_the_table_says(
 
 
 def test_what_stands_between_changes_nothing_and_each_pass_is_named_once() -> None:
-    found = find_nonsense([Cluster(), Train(), PruneFilters(), Int8(), Float16()])
+    found = find_nonsense([Cluster(normalize=True), Train(), PruneFilters(), Int8(), Float16()])
     assert [one.index for one in found] == [2, 4]
     assert "remove first" in found[0].why
     assert found[1].why == "float16 after int8: a file has one number format"
@@ -76,7 +76,7 @@ def test_weights_may_be_pruned_further_but_not_less() -> None:
 def test_the_pipelines_of_the_field_are_sensible() -> None:
     for passes in (
         [PruneFilters(), Train(), Int8()],
-        [PruneWeights(), Cluster(), Int8(aware=True)],
+        [PruneWeights(), Cluster(normalize=True), Int8(aware=True)],
         [PruneNeurons(), PruneWeights(), LogQuantize()],
         [],
     ):
@@ -112,4 +112,12 @@ def test_codes_for_each_output_are_not_followed_by_one_scale_for_all(
         [(2, True)] if hint else []
     )
     assert all("more than the entries" in one.why for one in found)
-    assert not find_nonsense([Cluster(), later], target)
+
+
+@pytest.mark.parametrize("cluster", [Cluster(), Cluster(per="channel"), Cluster(group=4)])
+def test_entries_that_integers_would_not_keep_are_not_made(cluster: Cluster) -> None:
+    for later in (Int8(), Int8(aware=True), Int16x8(), DynamicRange()):
+        (one,) = find_nonsense([cluster, later])
+        assert "more than the entries" in one.why
+        assert "normalize: true" in one.hint
+    assert not find_nonsense([cluster, Float16()])

@@ -23,6 +23,7 @@ from tests.cloud.factory.small import make_lab, make_network
 
 ONCE = Tune(epochs=1, batch_size=32)
 PRUNE = PruneWeights(tune=ONCE)
+PRUNE_AT_ONCE = PruneWeights(sparsity=0.5, tune=Tune(epochs=0))
 CLUSTER = Cluster(entries=8, tune=ONCE)
 
 
@@ -174,9 +175,17 @@ def test_without_labels_there_is_no_score(tmp_path: Path) -> None:
     stage = Stage(NoKeeper())
     lab = make_lab(32)
     blind = Pipeline(replace(lab, validation=replace(lab.validation, y=None)), "quarters")
-    made = blind.run("variant", stage.base, [Int8()])
+    made = blind.run("variant", stage.base, [PRUNE_AT_ONCE])
     assert made.steps[0].score is None
-    assert stage.run(Int8()).steps[0].score is not None
+    assert stage.run(PRUNE_AT_ONCE).steps[0].score is not None
+
+
+def test_a_number_format_that_only_the_file_has_is_not_scored_as_if_it_cost_nothing() -> None:
+    stage = Stage(NoKeeper())
+    made = stage.run(PRUNE_AT_ONCE, Int8())
+    assert [step.score is None for step in made.steps] == [False, True]
+    rounded = stage.run(Int8(aware=True, tune=ONCE))
+    assert rounded.steps[0].score is not None
 
 
 def test_a_key_tells_apart_all_that_goes_in() -> None:

@@ -125,6 +125,38 @@ def test_a_gate_that_cannot_be_judged_is_refused(tmp_path: Path, gate: str, valu
         load_recipe(write(tmp_path, f"{{model: m, gates: {{{gate}: {value}}}}}"))
 
 
+TABLE = "{kind: csv, path: t.csv, target: y, task: regression}"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "gate", "why"),
+    [
+        (TABLE, "accuracy_min: 0.9", "the task is regression"),
+        (TABLE, "agreement_min: 0.9", "the task is regression"),
+        ("{kind: images, path: p, labels: none}", "accuracy_drop_max: 0.1", "there are no labels"),
+        ("{kind: none, input: [4]}", "accuracy_min: 0.9", "there are no labels"),
+    ],
+)
+def test_a_gate_on_what_nobody_will_know_is_refused(
+    tmp_path: Path, dataset: str, gate: str, why: str
+) -> None:
+    general = f"model: m\ndataset: {dataset}\ngates: {{{gate}}}\n"
+    own = f"model: m\ndataset: {dataset}\nvariants: [{{name: a, gates: {{{gate}}}}}]\n"
+    for text, key in ((general, "gates."), (own, "variants[0].gates.")):
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(write(tmp_path, text))
+        assert why in caught.value.message
+        assert f"`{key}{gate.partition(':')[0]}`" in caught.value.message
+
+
+def test_training_that_a_pass_would_not_do_is_refused(tmp_path: Path) -> None:
+    passes = "[{pass: int8, tune: {epochs: 3, distil: {teacher: float}}}]"
+    with pytest.raises(
+        RecipeError, match=r"int8 trains only with aware: true - at `variants\[0\].passes\[0\].tune`"
+    ):
+        load_recipe(write(tmp_path, f"model: m\nvariants: [{{name: a, passes: {passes}}}]\n"))
+
+
 def test_a_missing_recipe_and_one_that_is_a_folder(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe(tmp_path / "none.yaml")

@@ -87,7 +87,12 @@ def test_an_order_that_makes_no_sense_in_any_trial_is_refused(second: dict[str, 
 
 @pytest.mark.parametrize(
     ("normalize", "dense", "refused"),
-    [(True, False, True), ({"any": [True, False]}, False, False), (True, {"any": [True, False]}, False)],
+    [
+        (True, False, True),
+        (True, {"any": [True, False]}, False),
+        (False, True, True),
+        ({"any": [True, False]}, True, False),
+    ],
 )
 def test_settings_that_make_no_sense_together_are_refused_if_nothing_else_can_be_drawn(
     normalize: Any, dense: Any, refused: bool
@@ -95,7 +100,14 @@ def test_settings_that_make_no_sense_together_are_refused_if_nothing_else_can_be
     cluster = {"pass": "cluster", "entries": {"from": 8, "to": 64}, "normalize": normalize}
     problems = find_search_problems(Search(passes=(cluster, {"pass": "int8", "per_channel_dense": dense})))
     assert [one.key for one in problems] == (["search.passes[1]"] if refused else [])
-    assert all("per_channel_dense" in one.hint for one in problems)
+    assert all("per_channel_dense" in one.hint or "normalize" in one.hint for one in problems)
+
+
+@pytest.mark.parametrize(("aware", "drawn"), [(True, Int8(aware=True, tune=Tune(epochs=3))), (False, Int8())])
+def test_what_is_drawn_does_not_speak_of_training_that_it_does_not_do(aware: bool, drawn: Settings) -> None:
+    search = Search(passes=({"pass": "int8", "aware": {"any": [not aware, aware]}, "tune": {"epochs": 3}},))
+    assert find_search_problems(search) == []
+    assert draw_passes(search, Middle()) == (drawn,)
 
 
 class Attempts:

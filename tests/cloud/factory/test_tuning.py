@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.augmentation import make_augmentation
@@ -19,7 +20,7 @@ from fleet_cloud.factory.pruning.masks import Mask
 from fleet_cloud.factory.quantization.codebooks import Codebook
 from fleet_cloud.factory.recipe.dataset import Augment
 from fleet_cloud.factory.recipe.passes import Tune
-from fleet_cloud.factory.tuning import score, tune
+from fleet_cloud.factory.tuning import predict, score, tune
 from tests.cloud.factory.small import CLASSES, SIZE, make_lab, make_network, unlabelled
 
 HOW = Tune(epochs=2, batch_size=32, learning_rate=0.01, decay="none")
@@ -31,6 +32,14 @@ def linear(seed: int = 1, **dense: Any) -> Network:
     inputs = keras.Input((SIZE, SIZE, 1))
     flat = keras.layers.Flatten(name="flatten")(inputs)
     return Network(keras.Model(inputs, keras.layers.Dense(CLASSES, name="head", **dense)(flat)))
+
+
+def test_a_model_whose_layers_are_all_frozen_is_refused() -> None:
+    network = linear()
+    network.model.trainable = False
+    with pytest.raises(BuildError, match="frozen") as caught:
+        tune(network, make_lab(32), HOW)
+    assert caught.value.code == "build.frozen"
 
 
 def labels(part: Part) -> Array:
@@ -263,6 +272,29 @@ def test_out_of_memory_again_is_an_error() -> None:
     with pytest.raises(BuildError, match="also with batches of 8") as caught:
         tune(linear(), small_memory(4, []), Tune(epochs=1, batch_size=16))
     assert caught.value.code == "build.memory"
+
+
+@pytest.mark.parametrize("room", [1, 5, 32])
+def test_out_of_memory_what_it_says_is_asked_in_smaller_batches(room: int) -> None:
+    lab, model = small_memory(room, []), linear().model
+    said = predict(model, lab.train, lab)
+    np.testing.assert_allclose(said, predict(model, lab.train, make_lab()), atol=1e-5)
+    assert len(said) == len(lab.train)
+
+
+@pytest.mark.parametrize("trouble", [MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM")])
+def test_out_of_memory_for_a_single_sample_is_an_error(trouble: Exception) -> None:
+    asked: list[int] = []
+
+    def refuse(x: Tensor, training: bool) -> Tensor:
+        asked.append(int(x.shape[0]))
+        assert not training
+        raise trouble
+
+    lab = make_lab()
+    with pytest.raises(type(trouble)):
+        predict(refuse, lab.train, lab)
+    assert asked[-1] == 1
 
 
 def test_without_labels_only_what_needs_none_can_be_learnt() -> None:

@@ -60,20 +60,31 @@ def describe_failure(exc: Exception) -> Failed:
                 hint="install it: pip install 'fleet-cloud[factory]'",
             )
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            return Failed(
-                code="build.disk",
-                message=f"there is no room left on the disk of {exc.filename or tempfile.gettempdir()}",
-                hint="free some, or set TMPDIR and FLEET_CACHE to folders on another disk",
-            )
-        case MemoryError():
+            return _tell_of_disk(exc.filename or tempfile.gettempdir())
+        case _ if _is_exhausted(exc) and os.strerror(errno.ENOSPC) in str(exc):
+            return _tell_of_disk(tempfile.gettempdir())
+        case _ if _is_exhausted(exc) or isinstance(exc, MemoryError):
             return Failed(
                 code="build.memory",
                 message="there is not enough memory",
-                hint="a smaller batch_size helps, or a machine with more",
+                hint="a smaller batch_size or a smaller network helps, or a machine with more",
             )
         case _:
             traceback.print_exception(exc)
             return Failed(code="build.failed", message=f"the build failed: {type(exc).__name__}: {exc}")
+
+
+def _is_exhausted(exc: Exception) -> bool:
+    """Return whether TensorFlow lacked memory or, as its text says, disk; by name: it may not be loaded."""
+    return any(kind.__name__ == "ResourceExhaustedError" for kind in type(exc).__mro__)
+
+
+def _tell_of_disk(place: str) -> Failed:
+    return Failed(
+        code="build.disk",
+        message=f"there is no room left on the disk of {place}",
+        hint="free some, or set TMPDIR and FLEET_CACHE to folders on another disk",
+    )
 
 
 @contextlib.contextmanager

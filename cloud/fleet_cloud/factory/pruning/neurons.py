@@ -9,13 +9,16 @@ from fleet_cloud.factory.outcome import Outcome
 from fleet_cloud.factory.pruning.activity import mean_activation, share_of_zeros
 from fleet_cloud.factory.pruning.cutting import Cut, cut
 from fleet_cloud.factory.pruning.scores import Scorer
+from fleet_cloud.factory.quantization.samples import require_samples
 from fleet_cloud.factory.recipe.passes import PruneNeurons
 
 SCORES: Final[Mapping[str, Scorer]] = {"mean-activation": mean_activation, "zeros": share_of_zeros}
 
 
 def prune_neurons(settings: PruneNeurons, network: Network, lab: Lab) -> Outcome:
-    """Return a smaller network: the same share of each layer's neurons goes. Raises as `cut` does."""
+    """Return a smaller network: the same share of each layer's neurons goes. Raises `BuildError`
+    (``build.samples``) without samples, and as `cut` does."""
+    require_samples(lab, "prune-neurons", "on which it sees what neurons do")
     how = Cut(
         kind="neurons",
         fraction=settings.fraction,

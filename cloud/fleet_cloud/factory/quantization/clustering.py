@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.finetuning import fine_tune
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network, weight_of
@@ -16,6 +17,7 @@ from fleet_cloud.factory.quantization.few_values import conditional_entropy, des
 from fleet_cloud.factory.quantization.folding import fold_batch_norm
 from fleet_cloud.factory.quantization.importance import weigh_errors
 from fleet_cloud.factory.quantization.kernels import Kernel, kernels_of
+from fleet_cloud.factory.quantization.samples import require_samples
 from fleet_cloud.factory.quantization.sharing import Terms, let_change, price_ratio, share_kernel
 from fleet_cloud.factory.quantization.tolls import RisingTolls
 from fleet_cloud.factory.recipe.passes import Cluster
@@ -28,10 +30,15 @@ def cluster(settings: Cluster, network: Network, lab: Lab) -> Outcome:
     """Give each kernel a codebook and train the entries. Zeros stay zeros.
 
     Batch normalization is folded first: it would give each channel values of its own. Raises `BuildError`
-    (``build.layer``) for a layer to keep that is not there, and as training does.
+    (``build.layer``) for a layer to keep that is not there, and when all are kept; ``build.samples`` when
+    the loss shall weigh and there are none; and as training does.
     """
     folded = fold_batch_norm(network)
     kernels = kernels_of(folded.model, settings.keep)
+    if not kernels:
+        raise BuildError(
+            "there are no weights to share", hint="keep fewer layers as they are", code="build.layer"
+        )
     random = np.random.default_rng(lab.seed)
     terms = _find_terms(settings, kernels, folded, lab)
     changes = settings.change and settings.tune.epochs > 0
@@ -84,6 +91,7 @@ def _find_terms(settings: Cluster, kernels: Sequence[Kernel], network: Network, 
             )
             for kernel in kernels
         }
+    require_samples(lab, "cluster with weigh: loss", "on which it sees what the loss minds")
     importance = weigh_errors(network, lab, [kernel.path for kernel in kernels])
     total = sum(float((importance[one.path] * np.square(one.weight)).sum()) for one in kernels)
     price = settings.rate * total / sum(kernel.weight.size for kernel in kernels)

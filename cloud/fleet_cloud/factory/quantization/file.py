@@ -21,6 +21,7 @@ from ai_edge_quantizer.quantizer import Quantizer
 from numpy.typing import NDArray
 
 from fleet_cloud.errors import BuildError
+from fleet_cloud.factory.canonical import canonicalise
 from fleet_cloud.factory.inspect import MAGIC, inspect_file
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Precision
@@ -38,7 +39,7 @@ _THREADS: Final = 1
 
 
 def quantize_file(content: bytes, precision: Precision, lab: Lab | None) -> bytes:
-    """Return a float file in another precision. Samples need no labels.
+    """Return a float file in another precision, in its canonical form. Samples need no labels.
 
     Raises `BuildError`: ``build.samples`` when int8 or int16x8 has none, ``build.convert`` when the file is
     not float or cannot be quantized; `Invalid` (``model.file.invalid``) when it is no file of a model.
@@ -54,7 +55,7 @@ def quantize_file(content: bytes, precision: Precision, lab: Lab | None) -> byte
     samples = _draw(precision, lab) if precision.kind in ("int8", "int16x8") else None
     try:
         with _silence():
-            return _quantize(_with_signature(content), precision, samples)
+            return canonicalise(_quantize(_with_signature(content), precision, samples))
     except Exception as exc:  # whatever a file causes, it is said
         raise BuildError(
             f"the file cannot be quantized to {precision.kind}: {exc}",

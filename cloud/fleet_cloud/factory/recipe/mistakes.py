@@ -8,11 +8,11 @@ from typing import Final
 from fleet_cloud.factory.recipe.architecture import OWN, find_fault, has_layers
 from fleet_cloud.factory.recipe.dataset import find_dataset_fault
 from fleet_cloud.factory.recipe.order import FORMATS, find_nonsense
-from fleet_cloud.factory.recipe.passes import Int8, Settings, find_teacher, name_pass
+from fleet_cloud.factory.recipe.passes import Int8, Settings, find_teacher, name_pass, tunes_in_vain
 from fleet_cloud.factory.recipe.problems import Problem
 from fleet_cloud.factory.recipe.recipe import Recipe, Teacher
 from fleet_cloud.factory.recipe.search import Search, draw_ends, find_search_problems
-from fleet_cloud.factory.recipe.variants import VariantRecipe
+from fleet_cloud.factory.recipe.variants import Gates, VariantRecipe
 from fleet_cloud.factory.recipe.weaker import weaken
 from fleet_shared.errors import FleetError
 from fleet_shared.names import parse_model_name, parse_variant_name
@@ -31,6 +31,7 @@ def find_mistakes(recipe: Recipe) -> list[Problem]:
         *_find_idleness(recipe),
         *(problem for name, teacher in recipe.teachers.items() for problem in _check_teacher(name, teacher)),
         *_find_repeated(recipe),
+        *_find_unknown("gates", recipe.gates, recipe),
         *(
             problem
             for number, variant in enumerate(recipe.variants)
@@ -104,12 +105,35 @@ def _check_variant(key: str, variant: VariantRecipe, recipe: Recipe) -> Iterator
         yield Problem(f"{key}.passes[{one.index}]", one.why, one.hint)
     for index, settings in enumerate(variant.passes):
         yield from _check_pass(f"{key}.passes[{index}]", settings, recipe)
+        if tunes_in_vain(settings):
+            yield Problem(
+                f"{key}.passes[{index}].tune",
+                "int8 trains only with aware: true",
+                "add aware: true; or train before it with pass: train",
+            )
+    yield from _find_unknown(f"{key}.gates", variant.gates, recipe)
     if variant.back_off and not any(weaken(settings) for settings in variant.passes):
         yield Problem(
             f"{key}.back_off",
             "none of the passes can be weakened",
             "leave back_off out",
         )
+
+
+def _find_unknown(key: str, gates: Gates, recipe: Recipe) -> Iterator[Problem]:
+    """Gates on what nobody will know are never held."""
+    dataset = recipe.dataset
+    unknown: dict[str, str] = {}
+    if dataset.task != "classification":
+        of_classes = ("accuracy_min", "accuracy_drop_max", "agreement_min")
+        unknown = dict.fromkeys(of_classes, "it is of classes, and the task is regression")
+    elif dataset.labels == "none" or dataset.kind == "none":
+        of_labels = ("accuracy_min", "accuracy_drop_max")
+        unknown = dict.fromkeys(of_labels, "there are no labels, and accuracy stays unknown")
+    for name, why in unknown.items():
+        if getattr(gates, name) is not None:
+            known = [one for one in gates.__struct_fields__ if one not in unknown]
+            yield Problem(f"{key}.{name}", why, f"gates that can be held here: {', '.join(known)}")
 
 
 def _check_pass(key: str, settings: Settings, recipe: Recipe) -> Iterator[Problem]:

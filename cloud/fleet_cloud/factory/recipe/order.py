@@ -50,6 +50,7 @@ REFUSED: Final[Mapping[tuple[Kind, Kind], str]] = MappingProxyType(
 """By the earlier and the later pass, whatever stands between them."""
 
 
+OTHER_STEPS: Final = "each channel rounds the entries in its own way, and the codes are more than the entries"
 ONE_SCALE: Final = "with one scale for all outputs of a dense layer, its codes are more than the entries"
 
 
@@ -80,7 +81,9 @@ def judge_pair(earlier: Settings, later: Settings, index: int, target: Target = 
     if isinstance(earlier, PruneWeights) and isinstance(later, PruneWeights):
         more = later.sparsity > earlier.sparsity or later.pattern not in ("single", earlier.pattern)
         why = None if more else "nothing is left to do: so many weights are zero already"
-    elif isinstance(earlier, Cluster) and earlier.normalize and has_dense_per_tensor(later, target):
+    elif isinstance(earlier, Cluster) and not earlier.normalize and isinstance(later, _INTEGERS):
+        why, hint = OTHER_STEPS, "normalize: true clusters on the grid of int8"
+    elif isinstance(earlier, Cluster) and has_dense_per_tensor(later, target):
         why, hint = ONE_SCALE, _avoid_one_scale(later)
     if why is None:
         return None
@@ -90,4 +93,4 @@ def judge_pair(earlier: Settings, later: Settings, index: int, target: Target = 
 def _avoid_one_scale(later: Settings) -> str:
     if isinstance(later, Int8):
         return "leave per_channel_dense out: every target has a scale for each output then"
-    return "int8 has a scale for each output on this target too; or leave normalize out"
+    return "int8 has a scale for each output on this target too"

@@ -27,9 +27,14 @@ def name_pass(settings: Settings | type[Settings]) -> str:
 def find_teacher(settings: Settings) -> str | None:
     """Return the name of the teacher that a pass learns from, if it does."""
     tune = getattr(settings, "tune", None)
-    if not isinstance(tune, Tune) or tune.distil is None or not tune.epochs:
+    if not isinstance(tune, Tune) or tune.distil is None or not tune.epochs or tunes_in_vain(settings):
         return None
     return tune.distil.teacher
+
+
+def tunes_in_vain(settings: Settings) -> bool:
+    """Return whether a pass is told how to train, and does not."""
+    return isinstance(settings, Int8) and not settings.aware and settings.tune != Tune()
 
 
 def seeks_goal(settings: Settings) -> bool:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from fleet_cloud.factory.recipe.order import Nonsense, judge_pair
-from fleet_cloud.factory.recipe.passes import PassSettings, Settings
+from fleet_cloud.factory.recipe.passes import PassSettings, Settings, Tune, tunes_in_vain
 from fleet_cloud.factory.recipe.problems import Problem, find_problems
 from fleet_cloud.factory.recipe.variants import Target
 
@@ -54,7 +54,9 @@ def draw_passes(search: Search, draw: Draw) -> tuple[PassSettings, ...]:
     chosen: list[PassSettings] = []
     for number, template in enumerate(search.passes, 1):
         if template.get("optional") is not True or draw.choose(f"{_name(number, template)}?", (True, False)):
-            chosen.append(msgspec.convert(_draw(number, template, draw), PassSettings))
+            drawn = msgspec.convert(_draw(number, template, draw), PassSettings)
+            idle = tunes_in_vain(drawn)
+            chosen.append(msgspec.structs.replace(drawn, tune=Tune()) if idle else drawn)
     return tuple(chosen)
 
 

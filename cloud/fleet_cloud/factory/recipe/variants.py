@@ -8,7 +8,7 @@ from msgspec import Meta
 from fleet_cloud.factory.recipe.passes import Int8, PassSettings
 
 Fraction = Annotated[float, Meta(ge=0, le=1)]
-Target = Literal["litert", "tflite-2.14", "openvino"]
+Target = Literal["litert", "tflite-2.14", "openvino", "tvm"]
 
 
 class Gates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

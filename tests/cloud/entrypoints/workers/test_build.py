@@ -3,6 +3,7 @@
 import errno
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -129,12 +130,21 @@ def test_the_test_split_is_written_as_a_source(tmp_path: Path) -> None:
         assert set(archive["y"].tolist()) == set(range(10))
 
 
+class ResourceExhaustedError(Exception):
+    """Called as TensorFlow's, which need not be loaded here."""
+
+
+class OutOfMemory(ResourceExhaustedError): ...
+
+
 @pytest.mark.parametrize(
     ("trouble", "code", "said"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "/data/x"), "build.disk", "/data/x"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "build.disk", "no room left"),
         (MemoryError(), "build.memory", "not enough memory"),
+        (OutOfMemory("OOM when allocating tensor with shape[9]"), "build.memory", "not enough memory"),
+        (OutOfMemory("/data/x; No space left on device"), "build.disk", tempfile.gettempdir()),
         (ModuleNotFoundError("No module named 'keras'"), "build.factory.missing", "keras"),
         (BuildError("too bad", hint="train longer", code="build.gate"), "build.gate", "too bad"),
         (OSError(errno.EACCES, "Permission denied", "/data/x"), "build.failed", "Permission denied"),

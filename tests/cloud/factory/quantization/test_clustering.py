@@ -1,12 +1,15 @@
 """The pass cluster: entries are shared before and after training, zeros and kept layers stay."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
+from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.constraints import Array
+from fleet_cloud.factory.lab import Part
 from fleet_cloud.factory.network import Network, array_of, weights_of
 from fleet_cloud.factory.pruning.weights import prune_weights
 from fleet_cloud.factory.quantization.clustering import cluster
@@ -23,6 +26,22 @@ MASKED = ("stem/kernel", "conv/kernel", "hidden/kernel", "head/kernel")
 def kernels(network: Network) -> dict[str, Array]:
     weights = weights_of(network.model)
     return {path: array_of(weights[path]) for path in KERNELS}
+
+
+def test_what_the_loss_minds_is_asked_of_samples() -> None:
+    lab = make_lab()
+    empty = replace(lab, train=Part(lab.train.x[:0], None))
+    with pytest.raises(BuildError, match="needs samples, on which it sees what the loss minds") as caught:
+        cluster(Cluster(entries=8, weigh="loss", tune=AT_ONCE), make_network(), empty)
+    assert caught.value.code == "build.samples"
+
+
+@pytest.mark.parametrize("weigh", ["even", "loss"])
+def test_to_keep_all_layers_as_they_are_is_refused(weigh: Any) -> None:
+    keep = tuple(path.partition("/")[0] for path in KERNELS)
+    with pytest.raises(BuildError, match="no weights to share") as caught:
+        cluster(Cluster(entries=8, weigh=weigh, keep=keep, tune=AT_ONCE), make_network(), make_lab())
+    assert caught.value.code == "build.layer"
 
 
 def pruned(sparsity: float = 0.65) -> Network:
