@@ -22,7 +22,7 @@ from fleet_shared.names import digest_of
 if TYPE_CHECKING:
     from fleet_cloud.client import VariantView, VersionView
     from fleet_cloud.factory.evaluation.results import Latency
-    from fleet_cloud.factory.report.document import PassReport, Report
+    from fleet_cloud.factory.report.document import ChangeReport, PassReport, Report
     from fleet_shared.manifest import Preprocessing
 
 WIDTH: Final = 100
@@ -81,7 +81,10 @@ def print_variants(version: "VersionView", report: "Report | None") -> None:
 def _print_variant(version: "VersionView", variant: "VariantView", report: "Report | None") -> None:
     contract, facts = variant.contract, find_facts(variant, report)
     print(f"{variant.name}  {variant.manifest[:12]}")
-    _print_line("made by", [_say_pass(step) for step in find_passes(version, variant.name, report)])
+    passes = find_passes(version, variant.name, report)
+    _print_line("made by", [_say_pass(step) for step in passes])
+    for step in passes:
+        _print_cut(step)
     found = None if report is None else report.find(variant.name)
     gates = () if found is None else found.gates
     _print_line("gates", [f"{one.name} {one.bound:g}: {'held' if one.held else 'not held'}" for one in gates])
@@ -139,6 +142,19 @@ def _say_pass(step: "PassReport") -> str:
     settings = _say_pairs(step.settings)
     settled = _say_pairs({name: value for name, value in step.settled.items() if name not in step.settings})
     return f"{step.name}{f' ({settings})' if settings else ''}{f' -> {settled}' if settled else ''}"
+
+
+def _print_cut(step: "PassReport") -> None:
+    """Print what a pass made less of, and what it left as it was."""
+    changes = [f"{name} {_say_change(one)}" for name, one in step.changes.items()]
+    _print_line("cut", changes)
+    changed = {name: one for name, one in step.widths.items() if one.before != one.after}
+    _print_line("widths", [f"{name} {_say_change(one)}" for name, one in changed.items()])
+    _print_line("left alone", [f"{layer} ({why})" for layer, why in step.left_alone.items()])
+
+
+def _say_change(change: "ChangeReport") -> str:
+    return f"{say_count(change.before)} -> {say_count(change.after)}"
 
 
 def _say_pairs(values: dict[str, Any]) -> str:

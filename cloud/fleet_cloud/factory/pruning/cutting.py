@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from fleet_cloud.errors import BuildError
+from fleet_cloud.factory.events import Warned
 from fleet_cloud.factory.finetuning import fine_tune
 from fleet_cloud.factory.graph import flatten
 from fleet_cloud.factory.lab import Lab
@@ -16,6 +17,9 @@ from fleet_cloud.factory.pruning.reconstruction import SAMPLES, reconstruct
 from fleet_cloud.factory.pruning.removal import Costs, find_held, remove
 from fleet_cloud.factory.pruning.scores import Scorer
 from fleet_cloud.factory.recipe.passes import Tune
+
+LAYERS_NAMED: Final = 5
+"""By a warning; the report names all."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,12 @@ class _State:
 def cut(how: Cut, network: Network, lab: Lab) -> Outcome:
     """Remove channels and train, round by round; return the network and the facts of it.
 
-    Raises `BuildError` (``build.prune``) if there is nothing that may be removed.
+    Warns of layers that it does not support, unless they are in ``skip``. Raises `BuildError`
+    (``build.prune``) if there is nothing that may be removed.
     """
     network = network.with_model(flatten(network.model))
     dependencies = _analyse(how, network)
+    _warn(how, dependencies, lab)
     costs = Costs(network.model, dependencies)
     groups = dependencies.of_kind(how.kind)
     widths = {group.name: (group.makers, len(group.channels)) for group in groups}
@@ -112,6 +118,15 @@ def _run_round(how: Cut, state: _State, lab: Lab, target: float) -> _State:
 
 def _analyse(how: Cut, network: Network) -> Dependencies:
     return analyse(network.model, how.skip, find_held(network.constraints))
+
+
+def _warn(how: Cut, dependencies: Dependencies, lab: Lab) -> None:
+    layers = [one for one in dependencies.unsupported if one not in how.skip]
+    if not layers:
+        return
+    said = "; ".join(f"{one} ({dependencies.left_alone[one]})" for one in layers[:LAYERS_NAMED])
+    more = f"; and {len(layers) - LAYERS_NAMED} more" if len(layers) > LAYERS_NAMED else ""
+    lab.say(Warned(message=f"prune-{how.kind} does not support, and left alone: {said}{more}"))
 
 
 def _nothing(how: Cut, left_alone: Mapping[str, str]) -> BuildError:

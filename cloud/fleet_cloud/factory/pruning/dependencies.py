@@ -8,9 +8,10 @@ outputs stay, and so do all that a layer touches which no rule follows; that lay
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import keras
+import numpy as np
 
 from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.graph import Call, read_calls
@@ -18,6 +19,8 @@ from fleet_cloud.factory.pruning.channels import Channels, Labels, Role, Size, S
 from fleet_cloud.factory.pruning.rules import Unsupported, find_rule
 
 Kind = Literal["filters", "neurons"]
+
+_NONE: Final[Labels] = np.array([], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Dependencies:
-    """``left_alone``: by layer, why nothing of it is removed."""
+    """``left_alone``: by layer, why nothing of it is removed. ``unsupported``: those of them that no rule
+    follows and that hold something back: weights of their own, or channels that a layer makes."""
 
     slices: tuple[Slice, ...]
     sizes: tuple[Size, ...]
     groups: tuple[Group, ...]
     left_alone: Mapping[str, str]
+    unsupported: tuple[str, ...] = ()
 
     def of_kind(self, kind: Kind) -> "tuple[Group, ...]":
         return tuple(group for group in self.groups if group.kind == kind)
@@ -53,7 +58,7 @@ def analyse(model: Any, skip: Collection[str] = (), held: Mapping[str, str] | No
     calls = read_calls(model)
     _check_names(skip, calls)
     channels = Channels()
-    left_alone = _flow(calls, model, channels)
+    left_alone, touched = _flow(calls, model, channels)
     for one in channels.slices:
         if one.layer in skip and one.role is Role.MAKES:
             channels.keep(one.channels, "the recipe skips it")
@@ -65,14 +70,23 @@ def analyse(model: Any, skip: Collection[str] = (), held: Mapping[str, str] | No
     for one in slices:
         if one.role is Role.MAKES and all(channel in kept for channel in one.channels.tolist()):
             left_alone.setdefault(one.layer, kept[int(one.channels[0])])
+    made = {channel for one in slices if one.role is Role.MAKES for channel in one.channels.tolist()}
+    learning = {str(call.layer.name) for call in calls if getattr(call.layer, "trainable_weights", None)}
+    unsupported = tuple(
+        name
+        for name, labels in touched.items()
+        if name in learning or not made.isdisjoint(channels.resolve(labels).tolist())
+    )
     dense = {str(call.layer.name) for call in calls if isinstance(call.layer, keras.layers.Dense)}
-    return Dependencies(slices, sizes, _group(slices, kept, dense), left_alone)
+    return Dependencies(slices, sizes, _group(slices, kept, dense), left_alone, unsupported)
 
 
-def _flow(calls: list[Call], model: Any, channels: Channels) -> dict[str, str]:
-    """Label every tensor; return the layers that no rule follows, with the reason."""
+def _flow(calls: list[Call], model: Any, channels: Channels) -> tuple[dict[str, str], dict[str, Labels]]:
+    """Label every tensor; return the layers that no rule follows, with the reason, and with the labels that
+    they take and give."""
     labels: dict[int, Labels] = {}
     left_alone: dict[str, str] = {}
+    touched: dict[str, Labels] = {}
     times = Counter(id(call.layer) for call in calls)
     for call in calls:
         taken = [labels[id(tensor)] for tensor in call.inputs]
@@ -86,10 +100,11 @@ def _flow(calls: list[Call], model: Any, channels: Channels) -> dict[str, str]:
             given = [channels.give(_width(tensor)) for tensor in call.outputs]
             for one in given:
                 channels.keep(one, f"its channels meet those of {name!r}: {reason}")
+            touched[name] = np.concatenate([*taken, *given, touched.get(name, _NONE)])
         labels.update(zip(map(id, call.outputs), given, strict=True))
     for tensor in model.outputs:
         channels.keep(labels[id(tensor)], "it gives the model's output")
-    return left_alone
+    return left_alone, touched
 
 
 def _follow(call: Call, taken: list[Labels], times: int, channels: Channels) -> list[Labels]:

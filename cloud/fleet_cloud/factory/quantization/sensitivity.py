@@ -1,7 +1,7 @@
 """How much each layer suffers from int8, measured on the validation split, and what is done about it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -15,8 +15,10 @@ from fleet_cloud.factory.tuning import score
 
 Array = NDArray[Any]
 
-SAMPLES: Final = 512
 BATCH: Final = 128
+BATCHES_MAX: Final = 4
+BATCHES_OF_ALL: Final = 64
+"""So many batches are run for all layers together: of deep networks fewer samples for each layer."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +32,26 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class Recovered:
-    """``facts``: sensitivities, and which layers in float gave which validation score."""
+    """``facts``: which layers in float gave which validation score."""
 
     network: Network
     facts: dict[str, Any]
 
 
 def measure_sensitivity(network: Network, lab: Lab) -> list[Sensitivity]:
-    """Return the layers of a network that rounds, the most sensitive first."""
+    """Return the layers of a network that rounds, the most sensitive first; none without validation samples.
+    They need no labels."""
+    if not len(lab.validation):
+        return []
     model = copy_model(network.model)
-    x = lab.real(lab.validation.x[:SAMPLES])
+    layers = rounded_of(model)
+    batches = max(1, min(BATCHES_MAX, BATCHES_OF_ALL // max(1, len(layers))))
+    x = lab.real(lab.validation.x[: batches * BATCH])
     switch(model, active=False)
     exact = _forward(model, x)
     variance = max(float(exact.var()), float(np.finfo(np.float32).tiny))
     found = []
-    for layer in rounded_of(model):
+    for layer in layers:
         own = [layer, *ranges_after(model, layer.name)]
         for one in own:
             one.active = True
@@ -55,18 +62,22 @@ def measure_sensitivity(network: Network, lab: Lab) -> list[Sensitivity]:
     return sorted(found, key=lambda one: -one.noise)
 
 
-def recover(network: Network, lab: Lab, is_enough: Callable[[float], bool], layers_max: int) -> Recovered:
+def recover(
+    network: Network,
+    lab: Lab,
+    is_enough: Callable[[float], bool],
+    layers_max: int,
+    ranked: Sequence[Sensitivity],
+) -> Recovered:
     """Return the network with as few layers in float as a validation score that ``is_enough`` asks for, the
-    most sensitive first.
+    most sensitive first. ``ranked``: all of its layers in this order.
 
     At most ``layers_max``; if the score is out of reach with them, the network of the best score, the one
     with the fewest layers in float among equals.
     """
     best, best_score = network, score(network.model, lab.validation, lab)
     tried: list[dict[str, Any]] = [{"float": [], "score": best_score}]
-    ranked: Sequence[Sensitivity] = ()
     if not is_enough(best_score):
-        ranked = measure_sensitivity(network, lab)
         able = [one.layer for one in ranked if _can_stay_float(network.model, one.layer, lab)]
         for count in range(1, min(layers_max, len(able)) + 1):
             kept = tuple(able[:count])
@@ -78,7 +89,6 @@ def recover(network: Network, lab: Lab, is_enough: Callable[[float], bool], laye
             if is_enough(reached):
                 break
     facts = {
-        "sensitivity": [asdict(one) for one in ranked],
         "tried": tried,
         "float_layers": list(best.precision.keep_float),
         "reached": is_enough(best_score),

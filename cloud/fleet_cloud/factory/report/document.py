@@ -4,7 +4,7 @@ It is written once, with the version that it belongs to, and read by later versi
 only optional fields are added, and unknown ones are ignored.
 """
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -12,6 +12,8 @@ from fleet_cloud.errors import Invalid
 from fleet_cloud.factory.evaluation.results import Evaluation, Weights
 
 SCHEMA: Final = 1
+
+T = TypeVar("T")
 
 
 class EpochReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +32,19 @@ class SensitivityReport(msgspec.Struct, frozen=True, kw_only=True):
     noise: float
 
 
+class ChangeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How much there was of something, and how much is left."""
+
+    before: int
+    after: int
+
+
+class WidthReport(ChangeReport, frozen=True, kw_only=True):
+    """Channels that ``layers`` make together."""
+
+    layers: tuple[str, ...]
+
+
 class PassReport(msgspec.Struct, frozen=True, kw_only=True):
     """One step. ``settings``: as the recipe asked, or weaker; ``facts``: what came out, as the pass tells it;
     ``validation_score``: after it. ``cached``: its result was there from an earlier build, which took
@@ -44,17 +59,31 @@ class PassReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def history(self) -> tuple[EpochReport, ...]:
-        """The epochs of its training, none if it did not train. What does not read as one is left out."""
-        return tuple(found for number, one in enumerate(_list(self.facts, "history"), 1)
+        """The epochs of its training, none if it did not train; those of several rounds are numbered on.
+        What does not read as one is left out."""
+        return tuple(found for number, one in enumerate(_list_epochs(self.facts), 1)
                      if (found := _read_epoch(one, number)) is not None)  # fmt: skip
 
     @property
     def sensitivity(self) -> tuple[SensitivityReport, ...]:
         """Layers by how much they suffer, none where that was not measured."""
-        try:
-            return msgspec.convert(_list(self.facts, "sensitivity"), tuple[SensitivityReport, ...])
-        except msgspec.ValidationError:
-            return ()
+        return _read(self.facts.get("sensitivity"), tuple[SensitivityReport, ...]) or ()
+
+    @property
+    def changes(self) -> dict[str, ChangeReport]:
+        """What it made less of: operations, parameters, filters or neurons."""
+        read = {name: _read(value, ChangeReport) for name, value in self.facts.items()}
+        return {name: change for name, change in read.items() if change is not None}
+
+    @property
+    def widths(self) -> dict[str, WidthReport]:
+        """By the first layer, or all, of those that share a width."""
+        return _read(self.facts.get("widths"), dict[str, WidthReport]) or {}
+
+    @property
+    def left_alone(self) -> dict[str, str]:
+        """By layer, why it was not made smaller."""
+        return _read(self.facts.get("left_alone"), dict[str, str]) or {}
 
     @property
     def settled(self) -> dict[str, Any]:
@@ -150,6 +179,19 @@ def _read_epoch(one: Any, number: int) -> EpochReport | None:
         score = one.get("score", one.get("validation_accuracy"))
         return EpochReport(epoch=number, loss=loss, score=score if isinstance(score, int | float) else None)
     return None
+
+
+def _list_epochs(facts: dict[str, Any]) -> list[Any]:
+    rounds = [one for one in _list(facts, "rounds") if isinstance(one, dict)]
+    return _list(facts, "history") or [epoch for one in rounds for epoch in _list(one, "history")]
+
+
+def _read(value: Any, kind: type[T]) -> T | None:
+    """Return a fact as what it should be; none if it is not."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return None
 
 
 def _is_plain(value: Any) -> bool:

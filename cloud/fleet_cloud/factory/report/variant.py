@@ -25,6 +25,7 @@ from fleet_cloud.factory.report.html import (
 from fleet_cloud.factory.report.words import (
     NOTHING,
     say_bytes,
+    say_count,
     say_percent,
     say_time,
     say_value,
@@ -44,6 +45,7 @@ def show_variant(report: Report, variant: VariantReport, number: int) -> Html:
         variant.name,
         element("p", text(_introduce(variant)), class_="soft"),
         _show_passes(variant),
+        *(shown for step in variant.passes for shown in _show_cut(step)),
         _show_tries(variant),
         _show_gates(variant),
         _show_figures(report, variant, name),
@@ -78,7 +80,7 @@ def _show_passes(variant: VariantReport) -> Html | None:
         (
             step.name,
             say_value(_find_settings(step)),
-            say_value(step.settled),
+            _say_settled(step),
             NOTHING if step.validation_score is None else f"{step.validation_score:.4f}",
             _say_seconds(step),
         )
@@ -97,6 +99,22 @@ def _find_settings(step: PassReport) -> dict[str, Any]:
         for name, value in said.items()
         if value not in (None, [], "")
     }
+
+
+def _say_settled(step: PassReport) -> str:
+    changes = [
+        f"{name} {say_count(one.before)} -> {say_count(one.after)}" for name, one in step.changes.items()
+    ]
+    return ", ".join([*([say_value(step.settled)] if step.settled else []), *changes]) or NOTHING
+
+
+def _show_cut(step: PassReport) -> Iterator[Html | None]:
+    """How wide layers were and are, and which stayed as they were, with the reason."""
+    widths = [(", ".join(one.layers), one.before, one.after) for one in step.widths.values()]
+    yield details(f"{step.name}: widths", table(("layers", "before", "after"), widths))
+    count = len(step.left_alone)
+    summary = f"{step.name}: {count} {'layer' if count == 1 else 'layers'} left alone"
+    yield details(summary, table(("layer", "why"), step.left_alone.items(), numbers_from=2))
 
 
 def _say_seconds(step: PassReport) -> str:

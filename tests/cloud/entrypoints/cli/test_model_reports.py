@@ -24,8 +24,9 @@ pytestmark = pytest.mark.system
 
 
 def make_report(name: str) -> Report:
-    """The report of a version with one variant, ``fp32``, which was pruned and quantized."""
-    pruned = five_variants().variants[2]
+    """The report of a version with one variant, ``fp32``, which was pruned in two ways and quantized."""
+    pruned, slim = five_variants().variants[2], five_variants().variants[4]
+    pruned = msgspec.structs.replace(pruned, passes=(*slim.passes, *pruned.passes))
     evaluation = msgspec.structs.replace(pruned.evaluation, variant="fp32")
     return msgspec.structs.replace(
         five_variants(), model=name, variants=(msgspec.structs.replace(pruned, evaluation=evaluation),)
@@ -60,6 +61,9 @@ def test_a_version_is_shown_with_its_report(reported: str) -> None:
         "97.5 % (95.3 to 98.7)",
         "+1.1 (0.0 to +2.8)",
         "prune-weights (sparsity=0.6",
+        "cut            operations 82.2 k -> 57.0 k, parameters 13.7 k -> 9100, filters 40 -> 28",
+        "widths         conv2d_1 32 -> 20\n",
+        "left alone     odd (LayerNormalization is not known to pruning),",
         "accuracy_drop_max 0.02: held",
         "backed off     prune-weights 0.8, int8",
         "13.7 k parameters",

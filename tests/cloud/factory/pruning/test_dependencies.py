@@ -103,6 +103,26 @@ def test_what_no_rule_follows_is_named_and_all_that_it_touches_stays(
     assert reason in found.left_alone[named]
     assert found.left_alone["before"].startswith(f"its channels go into {named!r}: ")
     assert makers(found) == [("after",)]
+    assert found.unsupported == (named,)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_what_holds_nothing_back_is_not_called_unsupported(residual: bool) -> None:
+    """The output layer, what is skipped, and what only the input goes through."""
+    inputs = keras.Input((4, 4, 4))
+    x = conv(4, "a")(layers.Rescaling([1.0, 2.0, 3.0, 4.0], name="odd")(inputs))
+    if residual:
+        x = layers.Add()([x, layers.BatchNormalization()(conv(4, "b")(x))])
+    found = analyse(keras.Model(inputs, conv(2, "end")(x)), skip=("a",))
+    assert {"odd", "a", "end"} <= set(found.left_alone)
+    assert found.unsupported == ()
+
+
+def test_what_learns_or_meets_what_a_layer_makes_is_called_unsupported() -> None:
+    inputs = keras.Input((4, 4, 4))
+    scaled = layers.Rescaling([1.0, 2.0, 3.0, 4.0], name="scaled")(inputs)
+    x = layers.Add()([conv(4, "a")(inputs), scaled, conv(4, "odd", groups=2)(inputs)])
+    assert analyse(keras.Model(inputs, conv(2, "end")(x))).unsupported == ("scaled", "odd")
 
 
 def test_a_reshape_that_keeps_channels_last_is_followed() -> None:

@@ -1,6 +1,7 @@
 """The passes that remove filters and neurons, from settings to a smaller network and its facts."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -10,6 +11,9 @@ import pytest
 from keras import layers
 
 from fleet_cloud.errors import BuildError
+from fleet_cloud.factory.architectures import build_model
+from fleet_cloud.factory.events import BuildEvent, Warned
+from fleet_cloud.factory.lab import Part
 from fleet_cloud.factory.network import Network
 from fleet_cloud.factory.operations import count_operations, count_parameters
 from fleet_cloud.factory.passes import run_pass
@@ -17,8 +21,11 @@ from fleet_cloud.factory.pruning.filters import SCORES as FILTER_SCORES
 from fleet_cloud.factory.pruning.filters import prune_filters
 from fleet_cloud.factory.pruning.neurons import SCORES as NEURON_SCORES
 from fleet_cloud.factory.pruning.neurons import prune_neurons
+from fleet_cloud.factory.recipe import Architecture
 from fleet_cloud.factory.recipe.passes import PruneFilters, PruneNeurons, Tune
+from fleet_cloud.factory.report.document import PassReport
 from tests.cloud.factory.pruning.networks import CLASSES, SIDE, make_lab, make_network, randomize
+from tests.cloud.factory.report.reports import FILTERS_FACTS
 
 UNTUNED = Tune(epochs=0)
 
@@ -84,6 +91,12 @@ def test_rounds_of_training_end_where_one_cut_would_and_learn_the_task(network: 
     operations = facts["operations"]
     assert operations["before"] > first["operations"] > second["operations"] == operations["after"]
     assert second["history"][-1]["score"] >= 0.9
+    assert [one.epoch for one in PassReport(name="prune-filters", facts=dict(facts)).history] == [
+        *range(1, 7)
+    ]
+    assert facts.keys() == FILTERS_FACTS.keys(), "the report's tests have what the pass says"
+    assert first.keys() == FILTERS_FACTS["rounds"][0].keys()
+    assert next(iter(facts["widths"].values())).keys() == FILTERS_FACTS["widths"]["conv2d"].keys()
     for width in facts["widths"].values():
         assert width["after"] == width["before"] or width["after"] % 4 == 0
         assert outcome.network.model.get_layer(width["layers"][0]).kernel.shape[-1] == width["after"]
@@ -110,6 +123,36 @@ def test_what_is_left_alone_is_said_and_nothing_to_remove_is_refused(network: Ne
     assert caught.value.code == "build.prune"
     with pytest.raises(BuildError, match="multiples of 64"):
         prune_filters(PruneFilters(multiple=64, tune=UNTUNED), network, make_lab())
+
+
+def warnings_of(settings: Any, middle: Any) -> list[str]:
+    inputs = keras.Input((SIDE, SIDE, 2))
+    x = middle(layers.Conv2D(8, 3, name="first")(inputs))
+    x = layers.Flatten()(layers.Conv2D(8, 3, name="second")(x))
+    model = keras.Model(inputs, layers.Dense(CLASSES, name="logits")(x))
+    said: list[BuildEvent] = []
+    prune_filters(settings, Network(model), replace(make_lab(), say=said.append))
+    return [one.message for one in said if isinstance(one, Warned)]
+
+
+def test_layers_that_are_not_supported_are_told_once_unless_they_are_skipped() -> None:
+    settings = PruneFilters(multiple=1, rounds=2, tune=UNTUNED)
+    odd = layers.LayerNormalization(name="odd")
+    why = "odd (LayerNormalization is not known to pruning)"
+    assert warnings_of(settings, odd) == [f"prune-filters does not support, and left alone: {why}"]
+    assert warnings_of(msgspec.structs.replace(settings, skip=("odd",)), odd) == []
+    many = keras.Sequential([layers.LayerNormalization() for _ in range(7)])
+    (told,) = warnings_of(settings, many)
+    assert told.count("not known") == 5
+    assert told.endswith("; and 2 more")
+
+
+def test_an_ordinary_network_gives_no_warning(network: Network) -> None:
+    said: list[BuildEvent] = []
+    prune_filters(PruneFilters(tune=UNTUNED), network, replace(make_lab(), say=said.append))
+    model = build_model(Architecture(kind="resnet", depth=8, units=16), (SIDE, SIDE, 2), CLASSES)
+    prune_filters(PruneFilters(tune=UNTUNED), Network(model), replace(make_lab(), say=said.append))
+    assert said == []
 
 
 def test_groups_without_batch_normalization_are_left_alone_by_its_score() -> None:
@@ -150,3 +193,11 @@ def test_where_nothing_can_be_counted_there_is_nothing_to_remove() -> None:
         settings = msgspec.convert({"pass": "prune-filters", "of": of}, PruneFilters)
         with pytest.raises(BuildError, match="no filters can be removed"):
             prune_filters(settings, network, make_lab())
+
+
+def test_neurons_are_judged_on_samples(network: Network) -> None:
+    lab = make_lab()
+    empty = replace(lab, train=Part(lab.train.x[:0], None))
+    with pytest.raises(BuildError, match="prune-neurons needs samples") as caught:
+        prune_neurons(PruneNeurons(tune=UNTUNED), network, empty)
+    assert caught.value.code == "build.samples"

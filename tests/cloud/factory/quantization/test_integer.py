@@ -17,10 +17,12 @@ from fleet_cloud.factory.lab import Lab, Part
 from fleet_cloud.factory.lite import LiteModel
 from fleet_cloud.factory.network import Network, Precision
 from fleet_cloud.factory.passes import run_pass
+from fleet_cloud.factory.quantization import integer
 from fleet_cloud.factory.quantization.aware import make_aware, rounded_of
-from fleet_cloud.factory.quantization.sensitivity import measure_sensitivity
+from fleet_cloud.factory.quantization.sensitivity import Sensitivity, measure_sensitivity
 from fleet_cloud.factory.quantization.targets import check_target, fit_target
-from fleet_cloud.factory.recipe.passes import DynamicRange, Float16, Int8, Int16x8, PassSettings
+from fleet_cloud.factory.recipe.passes import DynamicRange, Float16, Int8, Int16x8, PassSettings, Tune
+from fleet_cloud.factory.report.document import PassReport
 from fleet_cloud.factory.tuning import score
 from tests.cloud.factory.small import make_lab, make_network
 
@@ -107,6 +109,55 @@ def test_the_most_sensitive_layer_is_found_and_kept_until_the_goal_holds(network
     assert facts["tried"][0]["score"] < best
     assert facts["tried"][1]["float"] == ["depthwise"]
     assert facts["reached"] == any(one["score"] >= best for one in facts["tried"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Int8(calibration_samples=32),
+        Int8(calibration_samples=32, aware=True, tune=Tune(epochs=1)),
+        Int8(calibration_samples=32, recover=1),
+    ],
+    ids=["after training", "aware", "recover"],
+)
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_every_int8_pass_tells_once_how_much_each_layer_suffers(
+    settings: Int8, task: Any, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[Network] = []
+
+    def measure(rounding: Network, lab: Lab) -> list[Sensitivity]:
+        measured.append(rounding)
+        return measure_sensitivity(rounding, lab)
+
+    monkeypatch.setattr(integer, "measure_sensitivity", measure)
+    lab = replace(make_lab(), task=task, goal=partial(operator.le, 1.1))
+    if task == "regression":
+        lab = replace(lab, train=one_hot(lab.train), validation=one_hot(lab.validation))
+    step = PassReport(name="int8", facts=dict(run_pass(settings, network, lab).facts))
+    assert {one.layer for one in step.sensitivity} == {"stem", "depthwise", "conv", "hidden", "head"}
+    assert len(measured) == 1
+
+
+def one_hot(part: Part) -> Part:
+    return Part(part.x, np.eye(4, dtype=np.float32)[part.y])
+
+
+def test_what_cannot_be_measured_is_told_and_ends_no_build(network: Network) -> None:
+    lab = make_lab()
+    calibrated = replace(lab, validation=Part(lab.validation.x[:0], None))
+    for settings in (
+        Int8(calibration_samples=32),
+        Int8(calibration_samples=32, aware=True, tune=Tune(epochs=0)),
+    ):
+        assert not run_pass(settings, network, calibrated).facts.get("sensitivity")
+    inputs = keras.Input((8, 8, 1))
+    twice = keras.layers.Conv2D(1, 3, padding="same", name="twice")
+    x = keras.layers.Flatten()(twice(twice(inputs)))
+    shared = Network(keras.Model(inputs, keras.layers.Dense(4)(x)))
+    outcome = run_pass(Int8(calibration_samples=32), shared, lab)
+    assert "twice" in outcome.facts["sensitivity_unknown"]
+    assert convert(outcome.network, lab)
 
 
 def test_recovery_stops_at_its_limit_and_says_what_it_reached(network: Network) -> None:

@@ -36,6 +36,24 @@ def test_the_history_of_any_pass_is_read() -> None:
     assert PassReport(name="int8", facts={"history": "none"}).history == ()
 
 
+def test_the_history_of_rounds_is_one() -> None:
+    (step,) = five_variants().variants[4].passes
+    first, second = (one["history"] for one in step.facts["rounds"])
+    assert [one.epoch for one in step.history] == [1, 2, 3, 4, 5, 6]
+    assert [one.loss for one in step.history] == [one["loss"] for one in (*first, *second)]
+    assert PassReport(name="odd", facts={"rounds": ["x", {"history": 1}, {}]}).history == ()
+
+
+def test_what_became_less_and_what_was_left_alone() -> None:
+    (step,) = five_variants().variants[4].passes
+    changes = {name: (one.before, one.after) for name, one in step.changes.items()}
+    assert changes == {"operations": (82_240, 57_000), "parameters": (13_706, 9_100), "filters": (40, 28)}
+    assert step.widths["conv2d"].layers == ("conv2d", "conv2d_2")
+    assert step.left_alone["dense_1"] == "it gives the model's output"
+    odd = PassReport(name="odd", facts={"operations": 3, "widths": {"a": 1}, "left_alone": [1]})
+    assert (odd.changes, odd.widths, odd.left_alone) == ({}, {}, {})
+
+
 def test_sensitivity_and_what_a_pass_settled_on() -> None:
     facts = {"sensitivity": [{"layer": "a", "noise": 0.5}], "kept": ["a"], "tried": [{"x": 1}], "share": 0.4}
     step = PassReport(name="int8", facts=facts)

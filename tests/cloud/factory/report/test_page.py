@@ -72,6 +72,19 @@ def test_the_page_shows_every_variant_with_its_intervals(five: str) -> None:
     )
 
 
+def test_the_page_shows_what_was_cut_and_what_was_left_alone(five: str) -> None:
+    found = read(five)
+    for words in (
+        "score l2, scope layer, operations 82.2 k -> 57.0 k, parameters 13.7 k -> 9100, filters 40 -> 28",
+        "prune-filters: widths layers before after conv2d, conv2d_2 8 8 conv2d_1 32 20",
+        "prune-filters: 2 layers left alone",
+        "odd LayerNormalization is not known to pruning",
+        "tune epochs 3",
+        "loss and validation score of prune-filters by epoch",
+    ):
+        assert words in found.text or words in five, words
+
+
 def test_every_reference_within_the_page_has_its_end(five: str) -> None:
     ids = set(re.findall(r'id="([^"]+)"', five))
     references = set(re.findall(r'href="#([^"]+)"', five)) | set(re.findall(r"url\(#([^)]+)\)", five))
