@@ -1,7 +1,7 @@
 """Carry a recipe out: train, compress, convert, measure, gate, release."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fleet_cloud.errors import BuildError
@@ -11,8 +11,10 @@ from fleet_cloud.factory.events import BuildEvent, Stage
 from fleet_cloud.factory.keeping import Keeper
 from fleet_cloud.factory.keras_file import write_keras
 from fleet_cloud.factory.keys import describe_machinery, digest_splits
+from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.package import Package
 from fleet_cloud.factory.peers import Peer
+from fleet_cloud.factory.quantization.sensitivity import explain_int8
 from fleet_cloud.factory.recipe import Recipe, describe_recipe
 from fleet_cloud.factory.releasing import judge_variants, release
 from fleet_cloud.factory.repeatable import fix_threads
@@ -54,12 +56,23 @@ def build(
     lab, means = make_lab(splits, recipe.training.seed, say), Means(keeper, fetched, allow_code)
     made = make_candidates(recipe, lab, digest_splits(splits), means)
     check_gates(made.variants)
+    made = replace(made, variants=[explain(one, lab) for one in made.variants])
     say(Stage(name="measuring", detail="on the test split; golden vectors"))
     evaluations = judge_variants(made.variants, made.reference, splits, peers)
     packages = [release(one, evaluations[one.name], splits, peers, say) for one in made.variants]
     lineage = _describe(recipe, splits, made)
     report = make_report(recipe, splits, made.base, made.variants, evaluations, made.reference, lineage)
     return Built(packages, lineage, {**_collect(made), **make_artifacts(report)})
+
+
+def explain(candidate: Candidate, lab: Lab) -> Candidate:
+    """Return a variant that will be released with what a report says of its int8 layers among the facts of
+    its last pass."""
+    *steps, last = candidate.made.steps or (None,)
+    if last is None or last.facts.get("sensitivity"):
+        return candidate
+    told = replace(last, facts={**last.facts, **explain_int8(candidate.made.network, lab)})
+    return replace(candidate, made=replace(candidate.made, steps=(*steps, told)))
 
 
 def check_gates(candidates: Sequence[Candidate]) -> None:

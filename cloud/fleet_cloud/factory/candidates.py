@@ -73,7 +73,8 @@ def open_workshop(recipe: Recipe, lab: Lab, samples: str, means: Means) -> Works
 def _open_for_layers(recipe: Recipe, lab: Lab, samples: str, means: Means) -> Workshop:
     pipeline = Pipeline(lab, recipe.model, means.keeper)
     train_one = partial(train, allow_code=means.allow_code)
-    for one in (recipe.architecture, *(teacher.architecture for teacher in recipe.teachers.values())):
+    # The recipe's own last: a layer that both register is its.
+    for one in (*(teacher.architecture for teacher in recipe.teachers.values()), recipe.architecture):
         if one is not None:
             run_own_code(one, allow_code=means.allow_code)
     base = _make_float(recipe, samples, pipeline, train_one)

@@ -33,6 +33,7 @@ FLOAT_TOLERANCE_SHARE: Final = 1e-5
 """Share of the largest output: about 80 units in the last place of a float32."""
 MARGIN: Final = 2.0
 SHARE_MAX: Final = 0.05
+TOO_FAR: Final = "its answers are too far from those of LiteRT"
 """Share of the output's range above which a tolerance hardly proves anything."""
 
 WAYS: Final = (Kernels(1), Kernels(2), Kernels(1, reference=True))
@@ -96,7 +97,7 @@ def ask_peers(
             continue
         tried = choose(candidates, widened)
         if (tried.weak and not vectors.weak) or (vectors.rule.same_class and not tried.rule.same_class):
-            left_out[peer.name] = "its answers are too far from those of LiteRT"
+            left_out[peer.name] = TOO_FAR
         else:
             measured, vectors = widened, tried
     return replace(vectors, left_out=left_out)

@@ -27,9 +27,10 @@ Array = NDArray[Any]
 IMAGE_SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".png"})
 _NO_CLASS: Final = (".", "__MACOSX")
 """How folders begin that tools leave behind."""
-_FILE_DAMAGE: Final = (OSError, EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile)
+_FILE_DAMAGE: Final = (FileNotFoundError, EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile)
 _DAMAGE: Final = (
     *_FILE_DAMAGE,
+    OSError,
     RuntimeError,  # an encrypted archive, an unknown compression
     tarfile.TarError,
 )

@@ -114,10 +114,13 @@ def test_codes_for_each_output_are_not_followed_by_one_scale_for_all(
     assert all("more than the entries" in one.why for one in found)
 
 
-@pytest.mark.parametrize("cluster", [Cluster(), Cluster(per="channel"), Cluster(group=4)])
+@pytest.mark.parametrize("cluster", [Cluster(), Cluster(group=4)])
 def test_entries_that_integers_would_not_keep_are_not_made(cluster: Cluster) -> None:
     for later in (Int8(), Int8(aware=True), Int16x8(), DynamicRange()):
         (one,) = find_nonsense([cluster, later])
         assert "more than the entries" in one.why
         assert "normalize: true" in one.hint
     assert not find_nonsense([cluster, Float16()])
+    assert not find_nonsense([Cluster(per="channel"), Int8()]), (
+        "each channel has entries and a scale of its own"
+    )

@@ -157,6 +157,18 @@ def test_training_that_a_pass_would_not_do_is_refused(tmp_path: Path) -> None:
         load_recipe(write(tmp_path, f"model: m\nvariants: [{{name: a, passes: {passes}}}]\n"))
 
 
+def test_training_that_no_trial_would_do_is_refused_and_no_training_may_be_asked_for(tmp_path: Path) -> None:
+    vain = "{pass: int8, tune: {epochs: 3, distil: {teacher: nobody}}}"
+    with pytest.raises(
+        RecipeError, match=r"int8 trains only with aware: true - at `search.passes\[0\].tune`"
+    ):
+        load_recipe(write(tmp_path, f"model: m\nsearch: {{passes: [{vain}]}}\n"))
+    load_recipe(write(tmp_path, "model: m\nsearch: {passes: [{pass: int8, tune: {epochs: 0}}]}\n"))
+    load_recipe(
+        write(tmp_path, "model: m\nvariants: [{name: a, passes: [{pass: int8, tune: {epochs: 0}}]}]\n")
+    )
+
+
 def test_a_missing_recipe_and_one_that_is_a_folder(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe(tmp_path / "none.yaml")

@@ -4,18 +4,15 @@ Int8 after training is left to the converter, which takes the ranges from sample
 layers that stay in float, need a network that rounds (`fleet_cloud.factory.quantization.aware`).
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
-from fleet_cloud.errors import BuildError
 from fleet_cloud.factory.finetuning import fine_tune
 from fleet_cloud.factory.lab import Lab
 from fleet_cloud.factory.network import Network, Precision
 from fleet_cloud.factory.outcome import Outcome
 from fleet_cloud.factory.quantization.aware import make_aware, settle_biases
 from fleet_cloud.factory.quantization.samples import require_samples
-from fleet_cloud.factory.quantization.sensitivity import Sensitivity, measure_sensitivity, recover
+from fleet_cloud.factory.quantization.sensitivity import recover
 from fleet_cloud.factory.recipe.passes import DynamicRange, Float16, Int8, Int16x8
 
 
@@ -30,27 +27,8 @@ def int8(settings: Int8, network: Network, lab: Lab) -> Outcome:
             per_channel_dense=per_channel_dense,
             calibration_samples=settings.calibration_samples,
         )
-        facts = _measure_for_report(settings, network, lab, per_channel_dense)
-        return Outcome(replace(network, precision=precision), facts)
+        return Outcome(replace(network, precision=precision))
     return _int8_aware(settings, network, lab, per_channel_dense)
-
-
-def _measure_for_report(
-    settings: Int8, network: Network, lab: Lab, per_channel_dense: bool
-) -> dict[str, Any]:
-    """Return how much each layer suffers, in a network that rounds and is made for this alone. What the
-    converter can round, but `make_aware` cannot, is no reason to end a build."""
-    if not len(lab.validation):
-        return {}
-    try:
-        rounding = make_aware(network, lab, settings.calibration_samples, per_channel_dense).network
-    except BuildError as why:
-        return {"sensitivity_unknown": str(why)}
-    return _describe(measure_sensitivity(rounding, lab))
-
-
-def _describe(ranked: Sequence[Sensitivity]) -> dict[str, Any]:
-    return {"sensitivity": [asdict(one) for one in ranked]}
 
 
 def _int8_aware(settings: Int8, network: Network, lab: Lab, per_channel_dense: bool) -> Outcome:
@@ -59,13 +37,11 @@ def _int8_aware(settings: Int8, network: Network, lab: Lab, per_channel_dense: b
     if settings.aware:
         tuned = fine_tune(rounding, lab, settings.tune)
         rounding, facts = settle_biases(tuned.network), {**facts, **tuned.facts}
-    ranked = measure_sensitivity(rounding, lab)
-    facts = {**facts, **_describe(ranked)}
     if not settings.recover:
         return Outcome(rounding, facts)
     if lab.goal is None or lab.validation.y is None:
         return Outcome(rounding, {**facts, "recover": "there is no gate on accuracy to recover for"})
-    recovered = recover(rounding, lab, lab.goal, settings.recover, ranked)
+    recovered = recover(rounding, lab, lab.goal, settings.recover)
     return Outcome(recovered.network, {**facts, **recovered.facts})
 
 

@@ -1,7 +1,7 @@
 """How much each layer suffers from int8, measured on the validation split, and what is done about it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -9,8 +9,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fleet_cloud.factory.lab import Lab
-from fleet_cloud.factory.network import Network, copy_model
-from fleet_cloud.factory.quantization.aware import keep_float, ranges_after, rounded_of, switch
+from fleet_cloud.factory.network import Network, Precision, copy_model
+from fleet_cloud.factory.quantization.aware import keep_float, make_aware, ranges_after, rounded_of, switch
 from fleet_cloud.factory.tuning import score
 
 Array = NDArray[Any]
@@ -32,17 +32,14 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class Recovered:
-    """``facts``: which layers in float gave which validation score."""
+    """``facts``: sensitivities, and which layers in float gave which validation score."""
 
     network: Network
     facts: dict[str, Any]
 
 
 def measure_sensitivity(network: Network, lab: Lab) -> list[Sensitivity]:
-    """Return the layers of a network that rounds, the most sensitive first; none without validation samples.
-    They need no labels."""
-    if not len(lab.validation):
-        return []
+    """Return the layers of a network that rounds, the most sensitive first."""
     model = copy_model(network.model)
     layers = rounded_of(model)
     batches = max(1, min(BATCHES_MAX, BATCHES_OF_ALL // max(1, len(layers))))
@@ -62,22 +59,34 @@ def measure_sensitivity(network: Network, lab: Lab) -> list[Sensitivity]:
     return sorted(found, key=lambda one: -one.noise)
 
 
-def recover(
-    network: Network,
-    lab: Lab,
-    is_enough: Callable[[float], bool],
-    layers_max: int,
-    ranked: Sequence[Sensitivity],
-) -> Recovered:
+def explain_int8(network: Network, lab: Lab) -> dict[str, Any]:
+    """Return the facts of how much each layer of an int8 variant suffers, or why that cannot be told: it is
+    for the report, and no reason to end a build. Where the converter does the rounding, a network that rounds
+    is made for this alone."""
+    precision = network.precision
+    if network.model is None or precision.kind != "int8" or not len(lab.validation):
+        return {}
+    try:
+        if not precision.aware:
+            exact, samples = replace(network, precision=Precision()), precision.calibration_samples
+            network = make_aware(exact, lab, samples, precision.per_channel_dense).network
+        return {"sensitivity": [asdict(one) for one in measure_sensitivity(network, lab)]}
+    except Exception as exc:  # noqa: BLE001  what Keras says of odd networks, or no memory
+        return {"sensitivity_unknown": str(exc).partition("\n")[0] or type(exc).__name__}
+
+
+def recover(network: Network, lab: Lab, is_enough: Callable[[float], bool], layers_max: int) -> Recovered:
     """Return the network with as few layers in float as a validation score that ``is_enough`` asks for, the
-    most sensitive first. ``ranked``: all of its layers in this order.
+    most sensitive first.
 
     At most ``layers_max``; if the score is out of reach with them, the network of the best score, the one
     with the fewest layers in float among equals.
     """
     best, best_score = network, score(network.model, lab.validation, lab)
     tried: list[dict[str, Any]] = [{"float": [], "score": best_score}]
+    ranked: Sequence[Sensitivity] = ()
     if not is_enough(best_score):
+        ranked = measure_sensitivity(network, lab)
         able = [one.layer for one in ranked if _can_stay_float(network.model, one.layer, lab)]
         for count in range(1, min(layers_max, len(able)) + 1):
             kept = tuple(able[:count])
@@ -89,6 +98,7 @@ def recover(
             if is_enough(reached):
                 break
     facts = {
+        "sensitivity": [asdict(one) for one in ranked],
         "tried": tried,
         "float_layers": list(best.precision.keep_float),
         "reached": is_enough(best_score),

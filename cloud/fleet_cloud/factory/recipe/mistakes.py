@@ -18,6 +18,10 @@ from fleet_shared.errors import FleetError
 from fleet_shared.names import parse_model_name, parse_variant_name
 from fleet_shared.version import Version
 
+IN_VAIN: Final = (
+    "int8 trains only with aware: true",
+    "add aware: true; or train before it with pass: train",
+)
 FLOAT: Final = "float"
 """The teacher that is always there: the network before its first pass."""
 
@@ -106,11 +110,7 @@ def _check_variant(key: str, variant: VariantRecipe, recipe: Recipe) -> Iterator
     for index, settings in enumerate(variant.passes):
         yield from _check_pass(f"{key}.passes[{index}]", settings, recipe)
         if tunes_in_vain(settings):
-            yield Problem(
-                f"{key}.passes[{index}].tune",
-                "int8 trains only with aware: true",
-                "add aware: true; or train before it with pass: train",
-            )
+            yield Problem(f"{key}.passes[{index}].tune", *IN_VAIN)
     yield from _find_unknown(f"{key}.gates", variant.gates, recipe)
     if variant.back_off and not any(weaken(settings) for settings in variant.passes):
         yield Problem(
@@ -172,3 +172,7 @@ def _check_search(search: Search, recipe: Recipe) -> Iterator[Problem]:
         )
         problems = list(dict.fromkeys(found))
     yield from problems
+    vain = Counter(index for index, one in draw_ends(search) if tunes_in_vain(one)) if not problems else {}
+    for index, ends in vain.items():
+        if ends == 2:  # whatever is drawn
+            yield Problem(f"search.passes[{index}].tune", *IN_VAIN)

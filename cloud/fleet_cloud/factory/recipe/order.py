@@ -81,13 +81,19 @@ def judge_pair(earlier: Settings, later: Settings, index: int, target: Target = 
     if isinstance(earlier, PruneWeights) and isinstance(later, PruneWeights):
         more = later.sparsity > earlier.sparsity or later.pattern not in ("single", earlier.pattern)
         why = None if more else "nothing is left to do: so many weights are zero already"
-    elif isinstance(earlier, Cluster) and not earlier.normalize and isinstance(later, _INTEGERS):
-        why, hint = OTHER_STEPS, "normalize: true clusters on the grid of int8"
+    elif isinstance(earlier, Cluster) and not _fits_integers(earlier) and isinstance(later, _INTEGERS):
+        why = OTHER_STEPS
+        hint = "normalize: true (without group) clusters on the grid of int8; or keep the weights in float"
     elif isinstance(earlier, Cluster) and has_dense_per_tensor(later, target):
         why, hint = ONE_SCALE, _avoid_one_scale(later)
     if why is None:
         return None
     return Nonsense(index, f"{name_pass(later)} after {name_pass(earlier)}: {why}", hint)
+
+
+def _fits_integers(cluster: Cluster) -> bool:
+    """Whether rounding each channel by its own scale leaves no more values than entries."""
+    return cluster.normalize or cluster.per == "channel"
 
 
 def _avoid_one_scale(later: Settings) -> str:

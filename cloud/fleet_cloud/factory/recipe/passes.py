@@ -34,7 +34,9 @@ def find_teacher(settings: Settings) -> str | None:
 
 def tunes_in_vain(settings: Settings) -> bool:
     """Return whether a pass is told how to train, and does not."""
-    return isinstance(settings, Int8) and not settings.aware and settings.tune != Tune()
+    if not isinstance(settings, Int8) or settings.aware:
+        return False
+    return settings.tune != Tune() and settings.tune.epochs > 0
 
 
 def seeks_goal(settings: Settings) -> bool:
