@@ -1,14 +1,17 @@
 """A recipe carried out: real training, real conversion, real measurements."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from fleet_cloud.errors import BuildError, RecipeError
+from fleet_cloud.errors import BuildError, Invalid, RecipeError
 from fleet_cloud.factory.cache import Cache
 from fleet_cloud.factory.data import load_splits
 from fleet_cloud.factory.events import BuildEvent, Epoch, Stage, StepEnded, VariantBuilt
@@ -16,6 +19,7 @@ from fleet_cloud.factory.keeping import CacheKeeper
 from fleet_cloud.factory.lite import LiteModel
 from fleet_cloud.factory.recipe import Architecture, Dataset, Gates, Recipe, Training, VariantRecipe
 from fleet_cloud.factory.recipe.search import Search
+from fleet_cloud.factory.recipe.variants import Target
 from fleet_cloud.factory.report.document import read_report
 from fleet_shared.manifest import Contract, Role
 from fleet_shared.pixels import to_real
@@ -135,6 +139,45 @@ def test_the_report_tells_of_every_variant(digits: DigitsBuild) -> None:
     assert report.float_weights.values == report.variants[0].evaluation.weights.values
     assert report.lineage["data_sha256"] == digits.built.lineage["data_sha256"]
     assert digits.built.artifacts["report.html"].startswith(b"<!doctype html>")
+
+
+@dataclass(frozen=True)
+class Stray:
+    """OpenVINO that computes something else, or that has no answer."""
+
+    answers: bool
+    name: str = "openvino"
+
+    def answer(self, _content: bytes, samples: Sequence[Sequence[NDArray[Any]]]) -> list[list[NDArray[Any]]]:
+        if not self.answers:
+            raise Invalid("its process ended with -9", code="model.peer")
+        return [[np.eye(10, dtype=np.float32)[[number % 10]]] for number in range(len(samples))]
+
+
+@pytest.mark.parametrize(
+    ("target", "answers", "released"),
+    [("openvino", True, False), ("openvino", False, True), ("litert", True, True)],
+)
+def test_a_variant_is_not_released_when_its_target_computes_something_else(
+    target: Target, answers: bool, released: bool
+) -> None:
+    from fleet_cloud.factory.build import build
+
+    recipe = Recipe(
+        model="digits",
+        architecture=Architecture(kind="mlp", units=8),
+        training=Training(epochs=4, learning_rate=0.01),
+        variants=(VariantRecipe(name="fp32", target=target),),
+    )
+    if released:
+        (package,) = build(recipe, ignore, peers=[Stray(answers)]).packages
+        assert "openvino" not in package.contract.runtimes
+        return
+    with pytest.raises(
+        BuildError, match="'fp32' is not for its target openvino: its answers are too far"
+    ) as caught:
+        build(recipe, ignore, peers=[Stray(answers)])
+    assert caught.value.code == "build.target"
 
 
 OWN_LAYER = """
