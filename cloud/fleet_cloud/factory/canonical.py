@@ -25,22 +25,24 @@ _EMPTY: Final = 0
 
 
 def canonicalise(content: bytes) -> bytes:
-    """Return the file in its one form; it computes the same. Of a canonical file it returns a copy.
+    """Return the file in its one form; it computes the same. Of a canonical file it returns a copy. Weights
+    that lie behind the flatbuffer, as some writers leave them, come into it.
 
-    Raises `Invalid` (``model.file.invalid``) for what is no model file, and for one that keeps its weights
-    outside the flatbuffer.
+    Raises `Invalid` (``model.file.invalid``) for what is no model file, and for one that keeps weights or
+    options elsewhere.
     """
     if content[4:8] != MAGIC:
         raise _invalid("its identifier is missing")
     try:
         model: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
+        _gather(model, content)
         scattered = _is_scattered(model)
         if not scattered:
             _bring_into_form(model)
     except Exception as exc:  # whatever a damaged file causes, it is refused
         raise _invalid(f"{type(exc).__name__}: {exc}") from exc
     if scattered:
-        raise _invalid("it keeps weights outside of the flatbuffer")
+        raise _invalid("it keeps weights or options outside of the flatbuffer")
     builder = _AlignedBuilder(len(content))
     builder.Finish(model.Pack(builder), MAGIC)
     return bytes(builder.Output())
@@ -165,13 +167,19 @@ def _kind(code: Any) -> str:
     return str(BUILTINS[max(code.builtinCode, code.deprecatedBuiltinCode)]).lower()
 
 
+def _gather(model: Any, content: bytes) -> None:
+    """Take data from where it lies in the file; offsets of 0 and 1 mean: in the flatbuffer."""
+    for buffer in model.buffers:
+        if buffer.offset > 1:
+            data = content[buffer.offset : buffer.offset + buffer.size]
+            if len(data) != buffer.size:
+                raise ValueError(f"{buffer.size} bytes at {buffer.offset} are not all there")
+            buffer.data, buffer.offset, buffer.size = np.frombuffer(data, dtype=np.uint8), 0, 0
+
+
 def _is_scattered(model: Any) -> bool:
     operators = [operator for graph in model.subgraphs for operator in graph.operators or []]
-    return bool(
-        model.externalBuffers
-        or any(buffer.offset > 1 for buffer in model.buffers)
-        or any(operator.largeCustomOptionsOffset > 1 for operator in operators)
-    )
+    return bool(model.externalBuffers or any(operator.largeCustomOptionsOffset > 1 for operator in operators))
 
 
 def _listed(some: Any) -> list[int]:

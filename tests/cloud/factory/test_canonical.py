@@ -103,6 +103,32 @@ def test_order_and_names_do_not_matter(files: dict[str, bytes]) -> None:
     assert canonicalise(changed) == canonicalise(files["fp32-1"])
 
 
+def scatter(content: bytes) -> bytes:
+    """Return the file with its data behind the flatbuffer, as AI Edge Quantizer may write it."""
+    behind = bytearray()
+
+    def move(model: Any, begin: int) -> None:
+        behind.clear()
+        for buffer in model.buffers:
+            if buffer.data is not None:
+                buffer.offset, buffer.size = begin + len(behind), len(buffer.data)
+                behind.extend(bytes(buffer.data))
+                buffer.data = None
+
+    length = len(edit(content, lambda model: move(model, 2)))  # what an offset is changes no length
+    return edit(content, lambda model: move(model, length)) + bytes(behind)
+
+
+@pytest.mark.parametrize("kind", ["fp32", "int8"])
+def test_weights_behind_the_flatbuffer_come_into_it(files: dict[str, bytes], kind: str) -> None:
+    content = canonicalise(files[f"{kind}-1"])
+    scattered = scatter(content)
+    assert scattered != content
+    assert canonicalise(scattered) == content
+    with pytest.raises(Invalid, match="are not all there"):
+        canonicalise(scattered[:-1])
+
+
 def test_other_weights_give_other_bytes(files: dict[str, bytes]) -> None:
     def nudge(model: Any) -> None:
         data = max((one.data for one in model.buffers if one.data is not None), key=len)

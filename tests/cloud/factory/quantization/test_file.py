@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fleet_cloud.errors import BuildError
+from fleet_cloud.factory.canonical import canonicalise
 from fleet_cloud.factory.convert import convert
 from fleet_cloud.factory.inspect import inspect_file
 from fleet_cloud.factory.lab import Part
@@ -43,6 +44,7 @@ def test_each_precision(float_file: bytes, precision: Precision, variant: str, f
     lab = make_lab()
     unlabelled = replace(lab, train=Part(lab.train.x, None))
     content = quantize_file(float_file, precision, unlabelled)
+    assert canonicalise(content) == content
     assert inspect_file(content).variant == variant
     assert len(content) < len(float_file)
     assert np.abs(probabilities(content) - probabilities(float_file)).max() <= far
