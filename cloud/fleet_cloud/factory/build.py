@@ -68,11 +68,12 @@ def build(
 def explain(candidate: Candidate, lab: Lab) -> Candidate:
     """Return a variant that will be released with what a report says of its int8 layers among the facts of
     its last pass."""
-    *steps, last = candidate.made.steps or (None,)
-    if last is None or last.facts.get("sensitivity"):
+    made = candidate.made
+    if not made.steps or made.steps[-1].facts.get("sensitivity"):
         return candidate
-    told = replace(last, facts={**last.facts, **explain_int8(candidate.made.network, lab)})
-    return replace(candidate, made=replace(candidate.made, steps=(*steps, told)))
+    *steps, last = made.steps
+    told = replace(last, facts={**last.facts, **explain_int8(made.network, lab)})
+    return replace(candidate, made=replace(made, steps=(*steps, told)))
 
 
 def check_gates(candidates: Sequence[Candidate]) -> None:

@@ -33,8 +33,9 @@ FLOAT_TOLERANCE_SHARE: Final = 1e-5
 """Share of the largest output: about 80 units in the last place of a float32."""
 MARGIN: Final = 2.0
 SHARE_MAX: Final = 0.05
-TOO_FAR: Final = "its answers are too far from those of LiteRT"
 """Share of the output's range above which a tolerance hardly proves anything."""
+TOO_FAR: Final = "its answers are too far from those of LiteRT"
+"""Why a peer is left out that has answers."""
 
 WAYS: Final = (Kernels(1), Kernels(2), Kernels(1, reference=True))
 

@@ -1,7 +1,7 @@
 """A variant as it is registered: contract and blobs."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -16,12 +16,14 @@ from fleet_shared.names import Digest, digest_of
 
 @dataclass(frozen=True)
 class Package:
-    """``blobs`` by role, with their bytes; ``warnings``: what whoever builds it should know."""
+    """``blobs`` by role, with their bytes; ``warnings``: what whoever builds it should know; ``left_out``:
+    runtimes that were asked and for which it is not, with the reason."""
 
     name: str
     contract: Contract
     blobs: dict[Role, bytes]
     warnings: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def refs(self) -> dict[Role, BlobRef]:
@@ -64,7 +66,7 @@ def package(
     blobs = {Role.MODEL: model, Role.GOLDEN: vectors.content}
     if labels:
         blobs[Role.LABELS] = "".join(f"{label}\n" for label in labels).encode()
-    return Package(name, contract, blobs, _find_warnings(name, vectors))
+    return Package(name, contract, blobs, _find_warnings(name, vectors), vectors.left_out)
 
 
 def allowed_peers(facts: FileFacts, peers: Sequence[Peer]) -> list[Peer]:

@@ -93,7 +93,7 @@ def release(
 def _check_target(candidate: Candidate, built: Package) -> None:
     target = candidate.recipe.target
     runtime, _version = TARGETS[target]
-    if f"{candidate.name} is not for {runtime}: {TOO_FAR}" in built.warnings:
+    if built.left_out.get(runtime) == TOO_FAR:
         raise BuildError(
             f"variant {candidate.name!r} is not for its target {target}: {TOO_FAR}",
             hint="choose other passes for this target, or another target",

@@ -133,8 +133,12 @@ METHOD_PASSES: Final[Mapping[str, tuple[Settings, ...]]] = _plan_passes()
 def describe(method: Method) -> str:
     """Return a digest of what a method is asked for, teachers and starts aside."""
     seen = [AUGMENT] if method.augmented else []
-    shape = [METHOD_PASSES[HALF]] if method.name == SCRATCH else []
-    return make_key(METHOD_PASSES[method.name], *seen, *shape)[:12]
+    return make_key(METHOD_PASSES[method.name], *seen, *_find_shape(method.name))[:12]
+
+
+def _find_shape(name: str) -> list[tuple[Settings, ...]]:
+    """Return the passes whose shape a start has, if it is not a model's own."""
+    return [METHOD_PASSES[HALF]] if name == SCRATCH else []
 
 
 class Side:
@@ -189,8 +193,8 @@ class Side:
         return pipeline.begin(Place(name), self._key(name), lambda _lab: Outcome(make()))
 
     def _key(self, name: str) -> str:
-        file, shape = MODELS.get(name, RESNET8).file, [METHOD_PASSES[HALF]] if name == SCRATCH else []
-        return make_file_key(self._samples, make_key(name, digest_file(file), *shape))
+        file = MODELS.get(name, RESNET8).file
+        return make_file_key(self._samples, make_key(name, digest_file(file), *_find_shape(name)))
 
 
 def make_all(methods: Sequence[Method], seeds: Sequence[int], cifar: Cifar, folder: Path, done: Done) -> None:

@@ -34,14 +34,6 @@ def linear(seed: int = 1, **dense: Any) -> Network:
     return Network(keras.Model(inputs, keras.layers.Dense(CLASSES, name="head", **dense)(flat)))
 
 
-def test_a_model_whose_layers_are_all_frozen_is_refused() -> None:
-    network = linear()
-    network.model.trainable = False
-    with pytest.raises(BuildError, match="frozen") as caught:
-        tune(network, make_lab(32), HOW)
-    assert caught.value.code == "build.frozen"
-
-
 def labels(part: Part) -> Array:
     assert part.y is not None
     return part.y
@@ -295,6 +287,14 @@ def test_out_of_memory_for_a_single_sample_is_an_error(trouble: Exception) -> No
     with pytest.raises(type(trouble)):
         predict(refuse, lab.train, lab)
     assert asked[-1] == 1
+
+
+def test_a_model_whose_layers_are_all_frozen_is_refused() -> None:
+    network = linear()
+    network.model.trainable = False
+    with pytest.raises(BuildError, match="frozen") as caught:
+        tune(network, make_lab(32), HOW)
+    assert caught.value.code == "build.frozen"
 
 
 def test_without_labels_only_what_needs_none_can_be_learnt() -> None:
